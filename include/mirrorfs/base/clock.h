@@ -1,0 +1,22 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Time and randomness, by way of the world in force (world.h). Any thread; none of these waits. */
+#ifndef MIRRORFS_BASE_CLOCK_H
+#define MIRRORFS_BASE_CLOCK_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#define NSEC_PER_SEC UINT64_C(1000000000)
+#define NSEC_PER_MSEC UINT64_C(1000000)
+#define CLOCK_NEVER UINT64_MAX
+
+/* Nanoseconds since some fixed moment; monotonic, does not count a suspended machine. */
+uint64_t clock_now_ns(void);
+
+/* What a file's timestamp shows: seconds since 1970 and nanoseconds below 1e9. */
+void clock_wall(int64_t *seconds, uint32_t *nanoseconds);
+
+void random_bytes(void *buffer, size_t length);
+uint64_t random_u64(void);
+
+#endif

@@ -1,0 +1,64 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * ctl: the control socket of a running mount, and the client's side of it. The only door to JSON.
+ *
+ * One request and one or more answers a connection, each a JSON object on a line. Requests: {"command": "status"},
+ * {"command": "scrub"}. Answers carry "version": 1; long work sends {"progress": …} lines before the last one, which
+ * carries "result" or "error". Only uid 0 and the daemon's own uid are heard (SO_PEERCRED).
+ */
+#ifndef MIRRORFS_CTL_H
+#define MIRRORFS_CTL_H
+
+#include "mirrorfs/base/error.h"
+#include "mirrorfs/cache.h"
+#include "mirrorfs/front.h"
+#include "mirrorfs/fs.h"
+#include "mirrorfs/meta.h"
+#include "mirrorfs/mirror.h"
+
+#include <jansson.h>
+
+#define CTL_VERSION 1
+
+struct ctl;
+
+/* What the socket can tell of and act on; any of them but `mirror` may be NULL. All outlive the ctl. */
+struct ctl_subjects {
+	struct mirror *mirror;
+	struct cache *cache;
+	struct meta *meta;
+	struct fs *fs;
+	struct front *front;
+	const char *mountpoint;
+	const char *source;
+};
+
+/*
+ * Opens the socket of this volume and starts the thread that answers. The directory is /run/mirrorfs for root,
+ * $XDG_RUNTIME_DIR/mirrorfs else, else a private one under /tmp. 0 or -errno with `error` told.
+ */
+int ctl_serve(const struct ctl_subjects *subjects, struct ctl **ctl, struct error *error);
+/* Ends running commands, removes the socket. NULL is allowed. */
+void ctl_stop(struct ctl *ctl);
+
+/* ---- the client ---- */
+
+struct ctl_mount {
+	char mountpoint[4096];
+	char source[4096];
+	char socket[108]; /* of its daemon; "" none found */
+};
+/*
+ * Finds the mirrorfs mounts in /proc/self/mountinfo (`mountpoint` NULL: all), never touching the mount itself. Returns the
+ * number found, at most `max`, or -errno.
+ */
+int ctl_mounts(const char *mountpoint, struct ctl_mount *mounts, int max, struct error *error);
+
+/*
+ * Sends `request` (stolen) and calls `answer` for each answer line until the last; `answer` borrows it. 0, -ECONNREFUSED or
+ * -ENOENT: no daemon; -ETIMEDOUT: it does not answer. The last answer, owned by the caller, is *last.
+ */
+int ctl_request(const struct ctl_mount *mount, json_t *request, void (*answer)(void *context, const json_t *line),
+		void *context, json_t **last, struct error *error);
+
+#endif

@@ -1,0 +1,68 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The superblock: two slots in the mirrored space, written in turn by checkpoints; the newest valid one counts.
+ * All addresses are blocks of 4096 bytes of the mirrored space.
+ */
+#ifndef MIRRORFS_FORMAT_SUPER_H
+#define MIRRORFS_FORMAT_SUPER_H
+
+#include "mirrorfs/base/endian.h"
+
+#include <assert.h>
+#include <stddef.h>
+
+#define FORMAT_VERSION 0u
+
+#define FORMAT_BLOCK 4096u
+
+/* The mirrored space: slots, ring, heap. */
+#define SUPER_SLOT0 0u
+#define SUPER_SLOT1 16u /* 64 KiB apart: one bad patch of a disk does not take both */
+#define SUPER_RING 32u
+
+#define SUPER_MAGIC 0x5553464du /* "MFSU" */
+
+/* A child of a tree node, or the root: where it is and what must be found there. */
+struct format_pointer { /* 24 bytes */
+	le64 address; /* 0-7: first block of the node */
+	le64 generation; /* 8-15: of the checkpoint that wrote it; no node below it is newer */
+	le32 crc; /* 16-19: the node's own checksum, kept apart from it */
+	le32 reserved; /* 20-23: zero */
+};
+static_assert(sizeof(struct format_pointer) == 24, "disk format");
+
+struct format_super { /* 4096 bytes */
+	le32 magic; /* 0-3 */
+	le32 crc; /* 4-7: of all 4096 bytes, itself counted as zero */
+	uint8_t volume[16]; /* 8-23: UUID */
+	le64 address; /* 24-31: of this slot */
+	le64 generation; /* 32-39: of this checkpoint; the slots alternate */
+	le32 version; /* 40-43: FORMAT_VERSION */
+	le32 reserved0; /* 44-47 */
+	le64 compat; /* 48-55: unknown bits are ignored */
+	le64 ro_compat; /* 56-63: unknown bits: mount read-only */
+	le64 incompat; /* 64-71: unknown bits: refuse */
+	struct format_pointer root; /* 72-95 */
+	le32 root_level; /* 96-99: 0: the root is a leaf */
+	le32 reserved1; /* 100-103 */
+	le64 sequence; /* 104-111: S: the tree holds every record <= S and nothing later */
+	le64 ring_position; /* 112-119: blocks from the ring's start, where record S + 1 is or will be */
+	le32 ring_crc; /* 120-123: checksum of record S, the predecessor that S + 1 must name */
+	le32 reserved2; /* 124-127 */
+	le64 epoch; /* 128-135: of the mount that wrote this slot; records after it carry the same */
+	le64 next_object; /* 136-143: the lowest object number never used; numbers are never used again */
+	le64 ring_start; /* 144-151 */
+	le64 ring_blocks; /* 152-159 */
+	le64 heap_start; /* 160-167 */
+	le64 heap_blocks; /* 168-175 */
+	le64 boundary; /* 176-183: nodes below, file data above, as long as both have room */
+	le64 reserve_blocks; /* 184-191: heap that only nodes may take */
+	le64 data_blocks; /* 192-199: blocks of file data, allocated */
+	le64 made_seconds; /* 200-207: when mkfs ran */
+	uint8_t hash_key[16]; /* 208-223: SipHash key of directory entry names */
+	uint8_t reserved[3872]; /* 224-4095: zero */
+};
+static_assert(sizeof(struct format_super) == 4096, "disk format");
+static_assert(offsetof(struct format_super, hash_key) == 208, "disk format");
+
+#endif

@@ -1,0 +1,57 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * front: the FUSE side. Takes requests from the kernel and answers them out of `fs`. The only door to libfuse.
+ *
+ * Threads on /dev/fuse each take a request, carry it out to its end and answer it. libfuse parses and formats;
+ * reading, writing and what is negotiated at INIT are ours (fuse_session_custom_io), since Debian's libfuse leaves
+ * out what matters most. libfuse's own signal handlers are not used: with dirty data they lose it.
+ */
+#ifndef MIRRORFS_FRONT_H
+#define MIRRORFS_FRONT_H
+
+#include "mirrorfs/base/error.h"
+#include "mirrorfs/fs.h"
+
+#include <stdbool.h>
+
+struct front;
+
+struct front_options {
+	const char *mountpoint; /* absolute */
+	const char *source; /* fsname in mountinfo: the first leg, absolute */
+	bool read_only;
+	bool debug; /* one log line a request */
+	unsigned int threads; /* 0: chosen */
+	const char *mount_options; /* further words for the kernel ("nosuid,nodev"), comma separated; may be NULL */
+};
+
+/*
+ * Mounts and negotiates; returns when the kernel has had its first answer, so that the mount works. 0 or -errno with `error`
+ * told. `fs` stays the caller's.
+ */
+int front_mount(struct fs *fs, const struct front_options *options, struct front **front, struct error *error);
+
+/*
+ * Serves until the filesystem is unmounted from outside or front_stop() is called. 0: unmounted in order. Called once, on the
+ * main thread.
+ */
+int front_serve(struct front *front);
+
+/*
+ * Ends the mount (SIGTERM, SIGINT, mirrorctl umount): syncs through the kernel and unmounts from a helper thread while
+ * requests are still served; if it is busy, detaches it and serves until the last user is gone. Any thread; returns at once.
+ */
+void front_stop(struct front *front);
+
+/* After front_serve(). */
+void front_destroy(struct front *front);
+
+struct front_stats {
+	const char *transport; /* "classic" */
+	unsigned int threads;
+	uint64_t requests;
+	uint64_t in_flight;
+};
+void front_stats(struct front *front, struct front_stats *stats);
+
+#endif

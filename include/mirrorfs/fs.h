@@ -1,0 +1,146 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * fs: what POSIX says. Inodes, directories, files, links, rename, and files without a name.
+ *
+ * Numbers: an inode is named by its object number; the root is OBJECT_ROOT. Numbers are never reused. An inode that
+ * a caller has looked up stays in memory until it is forgotten as often (fs_forget); its content goes when it
+ * has neither a name nor anyone who knows it.
+ *
+ * Permissions are checked above (default_permissions); fs enforces what needs the tree: a directory that is not
+ * empty, a name that exists, sizes, limits, and what a write does to setuid and setgid bits.
+ *
+ * Every call may wait for I/O and returns 0 or -errno. Names are bytes without NUL and '/', 1 .. INODE_NAME_MAX of
+ * them, else -EINVAL or -ENAMETOOLONG. Any number of threads may call at once.
+ */
+#ifndef MIRRORFS_FS_H
+#define MIRRORFS_FS_H
+
+#include "mirrorfs/base/error.h"
+#include "mirrorfs/cache.h"
+#include "mirrorfs/meta.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/stat.h>
+#include <sys/statvfs.h>
+#include <sys/types.h>
+
+struct fs;
+
+struct fs_options {
+	bool read_only;
+};
+
+/* The root inode of a new volume, for meta_format(): mode 0755, of this owner, made now. */
+void fs_format_root(struct format_inode *root, uid_t uid, gid_t gid);
+
+/*
+ * Opens the filesystem in `meta`, deletes what a crash left without a name (unless read-only). meta and cache stay the
+ * caller's and must outlive it.
+ */
+int fs_open(struct meta *meta, struct cache *cache, const struct fs_options *options, struct fs **fs,
+	    struct error *error);
+/* Writes every dirty page and inode; the first error. Forgets all. No call may be running. */
+int fs_close(struct fs *fs);
+
+/* Who asks: owner of what is made. */
+struct fs_caller {
+	uid_t uid;
+	gid_t gid;
+};
+
+/* What a caller learns of an inode. st_ino is its number, st_blksize the best I/O size. */
+struct fs_attr {
+	struct stat st;
+	uint64_t generation;
+	struct timespec btime;
+};
+
+/* ---- names; those that give an attr count as one lookup, to be forgotten ---- */
+
+int fs_lookup(struct fs *fs, uint64_t dir, const char *name, struct fs_attr *attr); /* "." and ".." too */
+int fs_forget(struct fs *fs, uint64_t inode, uint64_t lookups); /* always 0; may delete a nameless inode */
+/* `type_and_mode` as mknod(2): any file type but a directory or symlink; `rdev` for devices. */
+int fs_mknod(struct fs *fs, const struct fs_caller *caller, uint64_t dir, const char *name, mode_t type_and_mode,
+	     dev_t rdev, struct fs_attr *attr);
+int fs_mkdir(struct fs *fs, const struct fs_caller *caller, uint64_t dir, const char *name, mode_t mode,
+	     struct fs_attr *attr);
+int fs_symlink(struct fs *fs, const struct fs_caller *caller, uint64_t dir, const char *name, const char *target,
+	       struct fs_attr *attr);
+int fs_link(struct fs *fs, uint64_t inode, uint64_t dir, const char *name, struct fs_attr *attr);
+int fs_unlink(struct fs *fs, uint64_t dir, const char *name);
+int fs_rmdir(struct fs *fs, uint64_t dir, const char *name);
+/* `flags`: 0, RENAME_NOREPLACE or RENAME_EXCHANGE, else -EINVAL. A file that replaces another brings its data. */
+int fs_rename(struct fs *fs, uint64_t from_dir, const char *from, uint64_t to_dir, const char *to, unsigned int flags);
+/* The target and a NUL. `size` at least PATH_MAX. */
+int fs_readlink(struct fs *fs, uint64_t inode, char *target, size_t size);
+
+/*
+ * Calls `emit` for each entry behind `cookie` (0: from the start; "." and ".." come first) until it returns
+ * false. An entry's `next` is the cookie to go on behind it; it stays valid while entries come and go. With `attrs`
+ * each inode is looked up (counted, but for "." and "..") before emit, and forgotten if emit returns false.
+ */
+struct fs_entry {
+	const char *name; /* with a NUL */
+	uint64_t inode;
+	uint8_t type; /* DT_* */
+	uint64_t next;
+	const struct fs_attr *attr; /* NULL without `attrs` */
+};
+int fs_readdir(struct fs *fs, uint64_t dir, uint64_t cookie, bool attrs,
+	       bool (*emit)(void *context, const struct fs_entry *entry), void *context);
+
+/* ---- attributes ---- */
+
+int fs_getattr(struct fs *fs, uint64_t inode, struct fs_attr *attr);
+
+#define FS_SET_MODE 1u
+#define FS_SET_UID 2u
+#define FS_SET_GID 4u
+#define FS_SET_SIZE 8u
+#define FS_SET_ATIME 16u
+#define FS_SET_MTIME 32u
+#define FS_SET_CTIME 64u
+#define FS_SET_ATIME_NOW 128u
+#define FS_SET_MTIME_NOW 256u
+#define FS_KILL_SUIDGID 512u /* as a write by an unprivileged caller does */
+/* `attr` brings the new values in and the whole state out. A size above the maximum: -EFBIG. */
+int fs_setattr(struct fs *fs, uint64_t inode, unsigned int set, struct fs_attr *attr);
+
+/* ---- content ---- */
+
+#define FS_SIZE_MAX ((UINT64_C(1) << 62) - 1) /* of a file, bytes */
+
+/* Bytes read into `data`: fewer than `length` only at the end of the file. */
+ssize_t fs_read(struct fs *fs, uint64_t inode, void *data, size_t length, uint64_t offset);
+
+#define FS_WRITE_THROUGH 1u /* answered when the data is on every in-sync leg (O_DIRECT) */
+#define FS_WRITE_SYNC 2u /* and when what is needed to read it back is durable (O_DSYNC, O_SYNC) */
+#define FS_WRITE_KILL_SUIDGID 4u
+/* All of `length` or -errno: -ENOSPC, -EFBIG, -EIO, -EROFS. What was accepted can be written out later. */
+ssize_t fs_write(struct fs *fs, uint64_t inode, const void *data, size_t length, uint64_t offset, unsigned int flags);
+
+/* `mode` as fallocate(2): 0, KEEP_SIZE, PUNCH_HOLE | KEEP_SIZE, ZERO_RANGE [| KEEP_SIZE]; else -EOPNOTSUPP. */
+int fs_fallocate(struct fs *fs, uint64_t inode, int mode, uint64_t offset, uint64_t length);
+int fs_lseek(struct fs *fs, uint64_t inode, bool hole, uint64_t *offset); /* -ENXIO as lseek(2) */
+
+/*
+ * Durable at return: the data and what is needed to read it, or (all) every attribute too; a directory: its
+ * entries. A write-back error since the last report to this `seen` is reported once: keep one for each open file,
+ * set by fs_error_mark().
+ */
+int fs_fsync(struct fs *fs, uint64_t inode, bool data_only, uint64_t *seen);
+int fs_error_mark(struct fs *fs, uint64_t inode, uint64_t *seen);
+int fs_sync(struct fs *fs); /* everything */
+
+int fs_statfs(struct fs *fs, struct statvfs *st);
+
+struct fs_stats {
+	uint64_t inodes; /* in memory */
+	uint64_t dirty_inodes;
+	uint64_t orphans; /* without a name, still known */
+};
+void fs_stats(struct fs *fs, struct fs_stats *stats);
+
+#endif

@@ -1,0 +1,204 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * leg: one copy. Opens, locks, probes, and carries out reads, writes, flushes and discards with a completion.
+ *
+ * Promise
+ *  - A request that leg_submit() took is completed exactly once, by `done`, never from inside leg_submit().
+ *  - No empty request passes (I4): leg_submit() refuses length 0 of a read, write or discard with -EINVAL and
+ *    counts it. A flush is an operation of its own and has no length.
+ *  - A read or write is carried out whole or reported: a short completion arrives as its error with `bytes`
+ *    telling how much was done, never as success.
+ *  - The lock (I13) is taken through the very open file that does the I/O: O_EXCL on a block device, flock on
+ *    an image. It lasts until the kernel has ended the last request, also after SIGKILL.
+ *  - An error is only reported here. What it means for the leg is classed by leg_classify(), the one place
+ *    that maps errno to a meaning (I7), and decided in `mirror`.
+ *
+ * Legs stack: a leg is a small table of operations, and `fault` and `record` wrap another leg.
+ */
+#ifndef MIRRORFS_LEG_H
+#define MIRRORFS_LEG_H
+
+#include "mirrorfs/base/error.h"
+#include "mirrorfs/base/uuid.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+struct leg;
+
+enum leg_op {
+	LEG_READ,
+	LEG_WRITE,
+	LEG_FLUSH, /* completed writes are durable when it completes; offset, length and data are unused */
+	LEG_DISCARD, /* advice: content of the range becomes undefined (holes in an image file); data unused */
+	LEG_OPS,
+};
+
+/* leg_io.flags */
+#define LEG_DSYNC 1u /* write only: the bytes of this request are durable at completion, and no others */
+
+struct leg_io {
+	/* the caller fills */
+	enum leg_op op;
+	unsigned int flags;
+	uint64_t offset; /* bytes from the leg's start, a multiple of geometry.block_size */
+	size_t length; /* bytes, a multiple of geometry.block_size, > 0 and <= geometry.max_io; for a discard up to
+			  the leg's size */
+	void *data; /* aligned to geometry.mem_align; stays untouched (read: unread) until done */
+	void (*done)(struct leg_io *io); /* an engine's thread; must not wait for I/O or for buffers; may submit */
+	void *context; /* the caller's own */
+
+	/* filled by the engine before done */
+	int error; /* 0 or -errno */
+	size_t bytes; /* done, == length when error is 0 (reads and writes) */
+
+	/* the engine's own from submit to done */
+	struct leg *leg;
+	struct leg_io *next;
+	uint64_t submitted_ns; /* clock_now_ns() */
+	void *engine;
+};
+
+/* What an error says about a leg; the single table of I7. */
+enum leg_verdict {
+	LEG_OK,
+	LEG_REQUEST, /* the request was at fault (EINVAL, EOPNOTSUPP, EAGAIN, ENOMEM, EINTR): never charged */
+	LEG_MEDIA, /* this range (EIO, ENODATA, EILSEQ, a short completion; anything unknown) */
+	LEG_GONE, /* the whole leg (ENODEV, ENXIO, ENOLINK, ENOTCONN, ETIMEDOUT, beyond the end of a shrunken file) */
+	LEG_SPACE, /* the image's own filesystem (ENOSPC, EDQUOT, EROFS); of a write or discard */
+	LEG_VERDICTS,
+};
+
+/* `error` is 0 or -errno as in leg_io. Pure. */
+enum leg_verdict leg_classify(enum leg_op op, int error);
+const char *leg_verdict_name(enum leg_verdict verdict);
+
+struct leg_geometry {
+	uint64_t size_bytes; /* usable size now; grows or shrinks are seen by leg_refresh() */
+	uint32_t block_size; /* granularity of offset and length: 512 .. 4096 */
+	uint32_t mem_align; /* alignment of data; never above IOBUF_ALIGN */
+	uint32_t max_io; /* the longest read or write, bytes; at least IOBUF_MAX */
+	bool device; /* a block device, else an image file (or memory) */
+	bool rotational; /* or a network: slow to answer */
+	bool direct; /* O_DIRECT: nothing is cached below */
+	bool discard; /* LEG_DISCARD is supported */
+	/* Identity, to find two legs on one thing. Zero for memory. */
+	dev_t file_dev; /* of an image: its filesystem */
+	ino_t file_ino;
+	dev_t device_rdev; /* of a device: itself */
+	dev_t disk_rdev; /* the whole disk below (of an image: below its filesystem), 0 if not known */
+};
+
+enum leg_engine { LEG_ENGINE_AUTO, LEG_ENGINE_URING, LEG_ENGINE_THREADS };
+
+struct leg_options {
+	enum leg_engine engine; /* AUTO: uring, else threads where io_uring or O_DIRECT is refused */
+	bool read_only; /* no lock against readers, writes are refused with -EROFS */
+	bool shared; /* take no lock at all: looking at a leg that may be mounted (probing, status) */
+};
+
+/*
+ * Opens what `address` names: a path, or fault:RULES:PATH (grammar in mirrorfs(8), parser in fault.c). Takes
+ * the lock. 0, or -errno with `error` told: -EBUSY locked by someone (and by whom, where /proc tells), -ENOENT,
+ * -EACCES, -ENOTBLK neither a file nor a block device, -EINVAL a malformed address. On failure *leg is NULL
+ * and nothing stays open. May wait; not from a completion.
+ */
+int leg_open(const char *address, const struct leg_options *options, struct leg **leg, struct error *error);
+
+/* All requests must have completed. Releases the lock. NULL is allowed. */
+void leg_close(struct leg *leg);
+
+/*
+ * Hands the request to the leg. 0: `done` will be called, once, on another thread (or later on this one), and
+ * until then the engine owns `io` and `data`. -errno: refused, `done` will not be called: -EINVAL for an
+ * empty or misaligned request (our own bug; counted), -ERANGE beyond INT64_MAX. Never waits. Any thread; no lock
+ * of rank RANK_LEG or above may be held.
+ */
+int leg_submit(struct leg *leg, struct leg_io *io);
+
+/* Submits and waits for the completion; returns io->error or the refusal. May wait; not from a completion. */
+int leg_submit_wait(struct leg *leg, struct leg_io *io);
+
+const struct leg_geometry *leg_geometry(const struct leg *leg);
+int leg_refresh(struct leg *leg); /* reads the size anew; 0 or -errno */
+const char *leg_address(const struct leg *leg); /* as given to leg_open */
+const char *leg_path(const struct leg *leg); /* the absolute path inside it; "memory" for a memory leg */
+const char *leg_engine_name(const struct leg *leg); /* "uring", "threads", "memory" */
+
+struct leg_counters {
+	uint64_t ops[LEG_OPS]; /* completed */
+	uint64_t bytes[LEG_OPS];
+	uint64_t errors[LEG_VERDICTS]; /* completions by verdict */
+	uint64_t empty_refused; /* length 0 at the leg's door (I4): must stay 0 */
+	uint64_t unaligned_refused; /* a caller's alignment reached the leg: must stay 0 */
+	uint64_t in_flight;
+};
+void leg_counters(struct leg *leg, struct leg_counters *counters);
+
+/*
+ * What lies on `path` before we use it (libblkid; our own labels are told by `mirror`, from the bytes).
+ * 0 or -errno with `error` told. `found` false: nothing known. May wait.
+ */
+struct leg_signature {
+	bool found;
+	char type[32]; /* "ext4", "gpt", … */
+	char usage[32]; /* "filesystem", "raid", "partition-table", … */
+	char label[64];
+	char uuid[UUID_TEXT_SIZE];
+};
+int leg_probe(const char *path, struct leg_signature *signature, struct error *error);
+/* Wipes every signature libblkid knows from the open leg (mkfs -f). 0 or -errno with `error` told. */
+int leg_wipe(struct leg *leg, struct error *error);
+/* True if `path` (a device or the file under a loop device) is mounted or used as swap; `where` tells. */
+bool leg_in_use(const char *path, char *where, size_t where_size);
+
+/*
+ * A simulated disk in memory of `size_bytes`, on the clock of the world in force: a request takes between
+ * latency_min_ns and latency_max_ns (drawn with random_u64), several are in flight and complete in any order.
+ * Writes without DSYNC stay in a volatile cache until a flush.
+ */
+struct leg_memory_options {
+	uint64_t size_bytes;
+	uint32_t block_size; /* 512 or 4096 */
+	uint64_t latency_min_ns, latency_max_ns;
+	const char *name; /* copied; for logs */
+};
+int leg_memory_open(const struct leg_memory_options *options, struct leg **leg);
+/* The disk's bytes as a reader sees them now (volatile cache included); size_bytes long, owned by the leg. */
+unsigned char *leg_memory_bytes(struct leg *leg);
+/*
+ * Power loss, now. Requests in flight are never completed; each unflushed write (and each in flight) is, by
+ * `choose(context, n)` returning 0 .. n-1, kept, dropped or torn at a 512-byte boundary, in any order. The
+ * resulting disk is copied to `image` (size_bytes). The leg is of no further use but for leg_memory_abandon().
+ */
+void leg_memory_crash(struct leg *leg, unsigned char *image, uint32_t (*choose)(void *context, uint32_t n),
+		      void *context);
+void leg_memory_abandon(struct leg *leg); /* frees a crashed leg without waiting for anything */
+
+/*
+ * fault: wraps `below`, which it owns from then on (also on failure: it is closed). `rules` is the RULES of
+ * fault:RULES:PATH. 0 or -EINVAL with `error` told.
+ */
+int leg_fault_wrap(struct leg *below, const char *rules, struct leg **leg, struct error *error);
+/* Replaces the rules of a fault leg while it runs; requests that hang are then completed with -EIO. */
+int leg_fault_set(struct leg *leg, const char *rules, struct error *error);
+
+/*
+ * record: wraps `below` (owned as above) and appends each completed write, flush and discard, in order of
+ * completion and with its data, to the log for crash tests.
+ */
+struct leg_record_entry {
+	enum leg_op op;
+	unsigned int flags;
+	uint64_t offset;
+	size_t length;
+	const void *data; /* of a write */
+};
+int leg_record_wrap(struct leg *below, struct leg **leg);
+size_t leg_record_count(struct leg *leg);
+/* Entry n of leg_record_count(); pointers stay valid until leg_close(). */
+void leg_record_get(struct leg *leg, size_t n, struct leg_record_entry *entry);
+
+#endif

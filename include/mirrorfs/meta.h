@@ -1,0 +1,227 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * meta: the superblock, the journal, the tree, transactions, and allocation made durable.
+ *
+ * One copy-on-write B-tree holds everything, keyed by (object, type, offset). A transaction is a set of key
+ * updates with absolute values: applied to the tree in memory at once, appended to the journal as one record with
+ * others, replayed idempotently. A checkpoint is the tree after exactly record S.
+ *
+ * Promise
+ *  - meta_txn_commit() is atomic and ordered: after a crash the volume is the state after some prefix of the
+ *    commits, and that prefix includes everything up to a sequence for which meta_sync() returned 0 (I2).
+ *  - A record that is valid implies that the data it refers to is durable: data is either inside the record or
+ *    under a flush that completed before the record was written. Replay judges no data.
+ *  - Nothing referenced is overwritten (I1), freed space waits for I9.
+ *
+ * Every call may wait for I/O unless it says otherwise, and none may be made from a completion.
+ */
+#ifndef MIRRORFS_META_H
+#define MIRRORFS_META_H
+
+#include "mirrorfs/base/error.h"
+#include "mirrorfs/cache.h"
+#include "mirrorfs/format/node.h"
+#include "mirrorfs/mirror.h"
+#include "mirrorfs/range.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+struct meta;
+struct meta_txn;
+
+struct meta_key {
+	uint64_t object;
+	uint8_t type; /* enum format_type */
+	uint64_t offset;
+};
+
+/* <0, 0, >0 */
+int meta_key_compare(const struct meta_key *a, const struct meta_key *b);
+
+/* ---- a volume's life ---- */
+
+/*
+ * Makes an empty volume in the mirrored space: slots, ring, and a tree that holds `root` as the inode
+ * OBJECT_ROOT. The legs must have their labels (mirror_format). Durable at return. 0 or -errno.
+ */
+int meta_format(struct mirror *mirror, const struct format_inode *root, struct error *error);
+uint64_t meta_minimum_blocks(void); /* the smallest mirrored space that meta_format takes */
+
+struct meta_options {
+	bool read_only; /* nothing is written: a ring with records is replayed in memory alone */
+	uint64_t commit_ns; /* the journal is committed this long after the first change; 0: 5 s */
+	bool discard; /* freed ranges go to the legs */
+};
+
+/*
+ * Opens: newest valid slot, ring replayed, slots and ring made equal on both legs, allocator rebuilt, one checkpoint
+ * under a new epoch, committer started. -ENODATA no valid slot, -EPROTONOSUPPORT with `error` naming the version or bit,
+ * -EIO an unreadable node. The mirror and the cache stay the caller's and must outlive the meta.
+ */
+int meta_open(struct mirror *mirror, struct cache *cache, const struct meta_options *options, struct meta **meta,
+	      struct error *error);
+/* Commits, checkpoints unless read-only or failed, frees. The error of that last commit, else 0. */
+int meta_close(struct meta *meta);
+
+/* ---- reading the tree ---- */
+
+/* The value of `key`: its length, copied up to `size` bytes. -ENOENT, -EIO. */
+ssize_t meta_get(struct meta *meta, const struct meta_key *key, void *value, size_t size);
+
+/*
+ * The first key >= *key and <= *last: *key becomes it. The value's length, copied up to `size`. -ENOENT: none.
+ * Iterate by adding one to key->offset.
+ */
+ssize_t meta_next(struct meta *meta, struct meta_key *key, const struct meta_key *last, void *value, size_t size);
+/* The last key <= *key and >= *first, likewise. */
+ssize_t meta_previous(struct meta *meta, struct meta_key *key, const struct meta_key *first, void *value, size_t size);
+
+/* ---- transactions ---- */
+
+/* The most that one transaction may hold; longer work is a chain of transactions that recovery finishes. */
+#define META_TXN_UPDATES 512u
+#define META_TXN_BYTES (96u << 10) /* updates with values */
+#define META_TXN_DATA_BLOCKS 16u /* data inside the record: 64 KiB */
+
+/*
+ * A transaction being built, on the caller's thread alone. It sees nothing of itself: reads see the tree.
+ * The caller's own locks (an inode's) keep others from changing the keys it has read for it: two transactions that
+ * touch one key are the callers' fault.
+ */
+struct meta_txn *meta_txn_begin(struct meta *meta); /* NULL: no memory; never waits */
+void meta_txn_abort(struct meta_txn *txn); /* ranges that it allocated are free again */
+
+/* Updates are applied in the order of these calls. Errors are kept and reported by meta_txn_commit(). */
+void meta_txn_put(struct meta_txn *txn, const struct meta_key *key, const void *value, size_t length);
+void meta_txn_delete(struct meta_txn *txn, const struct meta_key *key);
+/* True if it may become too large for `updates` more updates with `bytes` of values: commit it and begin another. */
+bool meta_txn_full(const struct meta_txn *txn, unsigned int updates, size_t bytes);
+
+/*
+ * Applies and journals. 0 and *sequence (may be NULL) to hand to meta_sync(); -EROFS read-only or failed, -ENOSPC, -EIO,
+ * -ENOMEM: nothing was changed and its allocations are free again. The transaction is freed either way.
+ */
+int meta_txn_commit(struct meta_txn *txn, uint64_t *sequence);
+
+/* Waits until every commit up to `sequence` is durable on every in-sync leg. 0, -EIO, -EROFS. */
+int meta_sync(struct meta *meta, uint64_t sequence);
+uint64_t meta_sequence(struct meta *meta); /* of the latest commit; never waits */
+
+/* Commits the journal and makes a checkpoint now. */
+int meta_checkpoint(struct meta *meta);
+
+uint64_t meta_new_object(struct meta *meta); /* a number never used before, durable with the next commit; never waits */
+
+/* ---- file data: allocation, mapping, I/O ---- */
+
+/*
+ * Promises room for `blocks` of file data, to be taken by meta_alloc with the promise or returned. What was promised can
+ * be written. -ENOSPC; never waits for I/O but for a commit that frees space.
+ */
+int meta_promise(struct meta *meta, uint64_t blocks);
+void meta_unpromise(struct meta *meta, uint64_t blocks); /* never waits */
+
+/*
+ * Takes blocks for file data: at most `blocks` (<= EXTENT_BLOCKS_MAX), in one piece that may be shorter, near
+ * `goal` (0: none). The blocks come out of the caller's promise. They belong to `txn`: to be named by
+ * meta_map_put() in it, else free again at its end. 0 and *got, -ENOSPC.
+ */
+int meta_alloc(struct meta_txn *txn, uint64_t goal, uint32_t blocks, struct range_extent *got);
+
+/*
+ * Writes allocated blocks to both legs. `buf` holds `count` blocks from buf_offset on. `done` is called once when
+ * both legs have it (mirror_io rules); checkpoints wait for such writes. 0 or the refusal. Never waits.
+ */
+struct meta_write {
+	struct mirror_io io; /* the caller fills block, count, buf, buf_offset; meta the rest */
+	void (*done)(struct meta_write *write); /* io.error tells; a completion's rules */
+	void *context;
+	struct meta *meta; /* meta's own */
+};
+int meta_write(struct meta *meta, struct meta_write *write);
+
+/* A piece of a file: where `count` blocks from file block `offset` on are. */
+struct meta_mapping {
+	uint64_t offset;
+	uint32_t count;
+	uint64_t address; /* 0: a hole */
+	uint32_t crc[EXTENT_BLOCKS_MAX]; /* [i]: of block offset + i; unset for a hole */
+};
+
+/*
+ * The mapping of file block `offset`, cut to at most `count` blocks (<= EXTENT_BLOCKS_MAX). Take a mirror_pin()
+ * before, keep it until the read's end. 0 or -EIO.
+ */
+int meta_map(struct meta *meta, uint64_t object, uint64_t offset, uint32_t count, struct meta_mapping *mapping);
+
+/*
+ * In `txn`: file blocks offset .. offset + extent.length - 1 are now at `extent`, with these checksums. What they were
+ * mapped to before is freed (I9). `in_record`: their content, extent.length * 4096 bytes at `data`, rides in the
+ * journal, so that the commit needs no flush; at most META_TXN_DATA_BLOCKS a transaction. Without it (data NULL) the
+ * blocks must have been written (done called with 0) before meta_txn_commit(). *freed: how many blocks the file lost.
+ * The caller keeps others from mapping this file. 0 or -EIO, -ENOSPC (the transaction is too full: see below).
+ */
+int meta_map_put(struct meta_txn *txn, uint64_t object, uint64_t offset, const struct range_extent *extent,
+		 const uint32_t *crc, const void *data, uint64_t *freed);
+/*
+ * In `txn`: unmaps file blocks from *offset on up to and excluding `end`, as many as the transaction takes; *offset
+ * becomes the first not yet done (== end: all). *freed: blocks that were mapped. Called again with a new
+ * transaction to go on. 0 or -EIO.
+ */
+int meta_map_punch(struct meta_txn *txn, uint64_t object, uint64_t *offset, uint64_t end, uint64_t *freed);
+/* The first mapped (or, with `hole`, unmapped) file block >= *offset: 0, or -ENOENT: none (hole: never). */
+int meta_map_seek(struct meta *meta, uint64_t object, bool hole, uint64_t *offset);
+/* Room that one meta_map_put of `blocks` may take, to ask meta_txn_full() with. */
+#define META_MAP_UPDATES 8u
+#define META_MAP_BYTES(blocks) (3u * 4u * EXTENT_BLOCKS_MAX + 512u + 4u * (blocks))
+
+struct mirror *meta_mirror(struct meta *meta);
+
+struct meta_statfs {
+	uint64_t blocks; /* of 4096 bytes: heap without the reserve */
+	uint64_t free; /* not taken; blocks that wait for I9 count as free */
+	uint64_t available; /* free, less what was promised */
+};
+void meta_statfs(struct meta *meta, struct meta_statfs *statfs);
+
+struct meta_super_info {
+	uint64_t generation, sequence, epoch, data_blocks, heap_blocks;
+	uint8_t hash_key[16];
+};
+void meta_super_info(struct meta *meta, struct meta_super_info *info);
+
+struct meta_stats {
+	uint64_t commits, records, checkpoints, replayed; /* transactions, ring records, checkpoints, records at mount */
+	uint64_t ring_used_blocks, ring_blocks;
+	uint64_t dirty_nodes, tree_height;
+	struct range_stats range;
+};
+void meta_stats(struct meta *meta, struct meta_stats *stats);
+
+/* ---- everything referenced, for scrub and check ---- */
+
+enum meta_live_kind { META_LIVE_NODE, META_LIVE_DATA };
+struct meta_live {
+	enum meta_live_kind kind;
+	uint64_t address;
+	uint32_t count; /* blocks; a node: NODE_BLOCKS */
+	uint64_t object; /* of data: the file */
+	uint64_t offset; /* and the block in it */
+};
+struct meta_scrub {
+	uint64_t blocks; /* verified, each leg counted */
+	uint64_t repaired;
+	uint64_t unrecoverable;
+	bool (*progress)(struct meta_scrub *scrub, uint64_t done, uint64_t total); /* false: stop; may be NULL */
+	void (*bad)(struct meta_scrub *scrub, const struct meta_live *live, int leg, bool healed); /* may be NULL */
+	void *context;
+};
+/*
+ * Reads every referenced block on each in-sync leg, verifies it, and rewrites a bad copy from the good one: slots, ring,
+ * nodes, data. Runs beside the foreground, on the caller's thread. 0, -EINTR stopped, -EIO.
+ */
+int meta_scrub(struct meta *meta, struct meta_scrub *scrub);
+
+#endif

@@ -1,0 +1,223 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * mirror: two legs as one address space of 4096-byte blocks. Labels, leg states, read policy, failover,
+ * repair. It knows nothing of files or trees: whoever can tell good bytes from bad hands in a `verify`.
+ *
+ * Promise (numbers are the invariants of src/README)
+ *  - A write completes when every in-sync leg has it, or when the survivor's label durably says that the other
+ *    leg lacks it (I8).
+ *  - A read is verified before it is answered; a bad copy is answered by the other leg and then rewritten (I3).
+ *    Each block is judged for itself: two legs that are bad in different blocks give a good read.
+ *  - Every request is answered by its deadline (I6), retries shrink and are counted (I5), nothing empty is
+ *    accepted (I4), request errors are charged to nobody (I7), the last in-sync leg is never failed by a
+ *    read and a write that fails on it makes the volume read-only (I12).
+ *
+ * Requests are completions: mirror_submit() never waits, `done` is called once from an engine's or the
+ * keeper's thread, never inside mirror_submit(). mirror_submit_wait() is for threads that may wait.
+ */
+#ifndef MIRRORFS_MIRROR_H
+#define MIRRORFS_MIRROR_H
+
+#include "mirrorfs/base/error.h"
+#include "mirrorfs/base/iobuf.h"
+#include "mirrorfs/base/uuid.h"
+#include "mirrorfs/leg.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#define MIRROR_BLOCK 4096u
+#define MIRROR_LEGS 2
+#define MIRROR_IO_BLOCKS (IOBUF_MAX / MIRROR_BLOCK) /* the longest read or write, blocks */
+
+struct mirror;
+
+/* ---- pins: which physical ranges may still be looked at (I9 b) ---- */
+
+/*
+ * A pin is taken before an address is looked up and put when nothing can resolve to it any more. The mirror
+ * takes a reference of its own for as long as a repair of that read lasts. A range freed at stamp s
+ * (mirror_pin_stamp) may be reused once mirror_pins_passed(s).
+ */
+struct mirror_pin;
+struct mirror_pin *mirror_pin(struct mirror *mirror); /* never NULL; never waits */
+void mirror_pin_ref(struct mirror_pin *pin);
+void mirror_pin_put(struct mirror_pin *pin);
+uint64_t mirror_pin_stamp(struct mirror *mirror);
+bool mirror_pins_passed(struct mirror *mirror, uint64_t stamp);
+
+/* ---- requests ---- */
+
+enum mirror_op { MIRROR_READ, MIRROR_WRITE, MIRROR_FLUSH, MIRROR_DISCARD };
+
+/* mirror_io.flags */
+#define MIRROR_DSYNC 1u /* write: durable on every in-sync leg at completion (its own bytes, no others) */
+#define MIRROR_ONLY_LEG0 2u /* read or write this leg alone, without failover and without repair: for slots and */
+#define MIRROR_ONLY_LEG1 4u /* ring at mount, scrub, resync. A failed one degrades nobody. */
+
+struct mirror_io {
+	/* the caller fills */
+	enum mirror_op op;
+	unsigned int flags;
+	uint64_t block; /* first block of the mirrored space */
+	uint32_t count; /* blocks, > 0; flush: unused; read and write: <= MIRROR_IO_BLOCKS */
+	struct iobuf *buf; /* read, write; the mirror holds references of its own while legs use it */
+	size_t buf_offset; /* bytes into buf, a multiple of MIRROR_BLOCK */
+	/*
+	 * Reads only, may be NULL (then any whole read is right). Judges `verify_blocks` blocks at a time (count
+	 * is a multiple of it): true if unit `unit` of this request, at `data`, is right. Engine's thread: pure
+	 * computation.
+	 */
+	bool (*verify)(const struct mirror_io *io, uint32_t unit, const void *data);
+	uint32_t verify_blocks;
+	struct mirror_pin *pin; /* reads with verify: the pin under which the address was found; kept for repair */
+	void (*done)(struct mirror_io *io); /* may submit; must not wait */
+	void *context;
+
+	/*
+	 * Filled before done. After a read that failed over, `buf` may be another buffer than the one given in
+	 * (buf_offset is then 0): the mirror put the caller's reference to the old one and the caller owns one to the
+	 * new one. Either way the caller puts io->buf in the end.
+	 */
+	int error; /* 0, -EIO, -ETIMEDOUT, -EROFS (read-only by error), -ENOSPC, -EINVAL (a request error) */
+};
+
+/*
+ * 0: done will be called. -EINVAL: empty, beyond the end, or a count above the limit (refused, counted, I4);
+ * done will not be called. Never waits. No lock of rank RANK_MIRROR or above may be held.
+ */
+int mirror_submit(struct mirror *mirror, struct mirror_io *io);
+/* Submits and waits; returns io->error or the refusal. Not from a completion. */
+int mirror_submit_wait(struct mirror *mirror, struct mirror_io *io);
+
+/* Buffers for requests, from the pool that the mirror was opened with. */
+struct iobuf_pool *mirror_pool(struct mirror *mirror);
+
+/* ---- a volume's life ---- */
+
+enum mirror_leg_state {
+	MIRROR_ABSENT, /* not given or not found; nothing is known of it but its label's word on the other leg */
+	MIRROR_INSYNC,
+	MIRROR_STALE, /* present, but lacks what was born after its generation; never read */
+	MIRROR_RESYNC, /* new writes go to it, reads do not, what it lacks is being copied */
+	MIRROR_OFFLINE, /* was in sync in this mount, has failed */
+	MIRROR_LEG_STATES,
+};
+const char *mirror_leg_state_name(enum mirror_leg_state state);
+
+struct mirror_identity {
+	struct uuid volume;
+	struct uuid leg[MIRROR_LEGS];
+	char label[64]; /* of the volume; "" if none */
+	int leg_count; /* 1: a single-leg volume */
+};
+
+/*
+ * What one open leg's label says. 0: ours. -ENODATA: no valid label (not a mirrorfs leg). -EPROTONOSUPPORT:
+ * a version or incompat bit that is not known, named in `error`. Reads both label slots. May wait.
+ */
+struct mirror_label_info {
+	struct mirror_identity identity;
+	int index; /* which leg this is: 0, 1 */
+	uint64_t space_blocks; /* of the mirrored space */
+	char path[MIRROR_LEGS][1024]; /* where the legs were at the last mount; "" not known */
+	bool lacks_other; /* the volume runs on without the other leg: it lacks what was born after lacks_after */
+	uint64_t lacks_after;
+	bool resyncing; /* this leg is not mountable alone */
+};
+int mirror_label_read(struct leg *leg, struct mirror_label_info *info, struct error *error);
+
+/*
+ * Writes the first labels of a new volume on one or two open legs (legs[1] NULL: single). The space is the same on
+ * both: what the smaller one holds. Fills identity->volume and ->leg and space_blocks. Both legs durable. 0 or
+ * -errno with `error` told. May wait.
+ */
+int mirror_format(struct leg *legs[MIRROR_LEGS], const char *label, struct mirror_identity *identity,
+		  uint64_t *space_blocks, struct error *error);
+
+/* How large the mirrored space of a leg of that size is, in blocks; 0: too small to be a leg. */
+uint64_t mirror_space_blocks(uint64_t leg_bytes);
+/* Byte offset of the mirrored space's block 0 on a leg. */
+#define MIRROR_SPACE_OFFSET (UINT64_C(1) << 20)
+
+enum mirror_read_policy { MIRROR_POLICY_AUTO, MIRROR_POLICY_ROUND_ROBIN, MIRROR_POLICY_LEG0, MIRROR_POLICY_LEG1 };
+
+enum mirror_event_kind {
+	MIRROR_EVENT_LEG_STATE, /* a leg changed its state */
+	MIRROR_EVENT_REPAIR, /* a bad copy was rewritten */
+	MIRROR_EVENT_UNRECOVERABLE, /* a range is bad on every in-sync leg */
+	MIRROR_EVENT_READ_ONLY, /* I12 */
+};
+struct mirror_event {
+	enum mirror_event_kind kind;
+	int leg; /* -1: the volume */
+	uint64_t block;
+	uint32_t count;
+	const char *text; /* one line for people */
+};
+
+struct mirror_options {
+	bool read_only; /* the labels are not written either */
+	bool degraded; /* may start with a leg unexpectedly missing */
+	enum mirror_read_policy policy;
+	uint64_t leg_timeout_ns; /* one leg's try; 0: 5 s, 15 s if rotational */
+	uint64_t deadline_ns; /* a request; 0: 20 s; raised to a first try on each leg */
+	void (*event)(void *context, const struct mirror_event *event); /* keeper's thread; may be NULL; must not wait */
+	void *event_context;
+	struct iobuf_pool *pool;
+};
+
+/*
+ * Assembles a volume from one or two open legs in any order (legs[1] may be NULL). Compares labels, decides states,
+ * starts the keeper thread. 0: the mirror owns the legs, and leg 0 of the mirror is the one whose label says 0.
+ * -errno with `error` told, the legs stay the caller's: -ENODATA not a leg, -EXDEV legs of different volumes,
+ * -EEXIST the same leg twice, -ENOLINK a leg is missing and `degraded` was not given (names which, and its last
+ * path), -ESTALE split brain (I11), -EPROTONOSUPPORT. Writes nothing to the legs but, unless read_only, labels. May wait.
+ */
+int mirror_open(struct leg *legs[MIRROR_LEGS], const struct mirror_options *options, struct mirror **mirror,
+		struct error *error);
+
+/* All requests answered. Waits for abandoned ones at most `leg_timeout`; writes clean labels; closes the legs. */
+void mirror_close(struct mirror *mirror);
+
+/*
+ * A checkpoint of this generation is durable on every in-sync leg: the mirror remembers it as the G of "lacks
+ * everything born after generation G" for a leg that goes out later.
+ */
+void mirror_generation_durable(struct mirror *mirror, uint64_t generation);
+
+const struct mirror_identity *mirror_identity(const struct mirror *mirror);
+uint64_t mirror_blocks(const struct mirror *mirror); /* size of the mirrored space */
+bool mirror_leg_insync(struct mirror *mirror, int leg);
+bool mirror_failed(struct mirror *mirror); /* read-only by error (I12) */
+
+struct mirror_status {
+	struct mirror_identity identity;
+	bool healthy; /* every leg of the volume in sync, not failed */
+	bool failed; /* I12 */
+	bool read_only;
+	uint64_t space_blocks;
+	struct {
+		enum mirror_leg_state state;
+		char address[1024];
+		char engine[16];
+		struct leg_geometry geometry; /* zero unless present */
+		struct leg_counters counters;
+		uint64_t latency_ns; /* of reads, smoothed */
+		uint64_t read_errors; /* media errors and bad checksums, told apart from repaired */
+		uint64_t checksum_errors;
+		uint64_t repaired; /* blocks rewritten */
+		uint64_t timeouts;
+		uint64_t abandoned; /* requests the kernel has not yet given back */
+		uint64_t charged; /* errors charged to the leg */
+		char why[256]; /* why it is not in sync; "" */
+	} leg[MIRROR_LEGS];
+	uint64_t empty_refused; /* at the mirror's door (I4): must stay 0 */
+	uint64_t request_errors; /* of the class "request": charged to nobody */
+	uint64_t retries;
+	uint64_t unrecoverable; /* blocks */
+	uint64_t deadline_missed; /* requests answered because their time was up */
+};
+void mirror_status(struct mirror *mirror, struct mirror_status *status);
+
+#endif

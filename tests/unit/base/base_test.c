@@ -1,0 +1,177 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "mirrorfs/base/clock.h"
+#include "mirrorfs/base/crc32c.h"
+#include "mirrorfs/base/endian.h"
+#include "mirrorfs/base/error.h"
+#include "mirrorfs/base/iobuf.h"
+#include "mirrorfs/base/sync.h"
+#include "mirrorfs/base/uuid.h"
+
+#include <check.h>
+#include <errno.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+
+START_TEST(crc32c_gives_the_check_value)
+{
+	ck_assert_uint_eq(crc32c("123456789", 9), 0xe3069283u);
+	ck_assert_uint_eq(crc32c_add(crc32c("1234", 4), "56789", 5), 0xe3069283u);
+	ck_assert_uint_eq(crc32c("", 0), 0);
+}
+END_TEST
+
+START_TEST(crc32c_block_counts_its_own_field_as_zero)
+{
+	unsigned char block[4096] = { 1, 2, 3 };
+	uint32_t before = crc32c(block, sizeof(block));
+
+	ck_assert_uint_eq(crc32c_block(block, sizeof(block), 100), before);
+	memset(block + 100, 0xff, 4);
+	ck_assert_uint_eq(crc32c_block(block, sizeof(block), 100), before);
+	block[104] = 1;
+	ck_assert_uint_ne(crc32c_block(block, sizeof(block), 100), before);
+}
+END_TEST
+
+START_TEST(integers_lie_little_endian)
+{
+	le32 v = le32_of(0x01020304);
+	const unsigned char *bytes = (const unsigned char *)&v;
+
+	ck_assert_uint_eq(bytes[0], 4);
+	ck_assert_uint_eq(bytes[3], 1);
+	ck_assert_uint_eq(le64_get(le64_of(0x0102030405060708u)), 0x0102030405060708u);
+}
+END_TEST
+
+START_TEST(uuid_survives_its_text)
+{
+	struct uuid uuid = uuid_random(), again;
+	char text[UUID_TEXT_SIZE];
+
+	ck_assert(uuid_parse(uuid_format(&uuid, text), &again));
+	ck_assert(uuid_equal(&uuid, &again));
+	ck_assert(!uuid_parse("not-a-uuid", &again));
+	text[7] = 'g';
+	ck_assert(!uuid_parse(text, &again));
+	ck_assert(uuid_equal(&uuid, &again));
+}
+END_TEST
+
+START_TEST(the_first_error_stays)
+{
+	struct error error = { "" };
+
+	ck_assert_int_eq(error_set(&error, -EIO, "leg %d", 1), -EIO);
+	error_set(&error, -EINVAL, "later");
+	ck_assert_str_eq(error.text, "leg 1");
+	ck_assert_int_eq(error_set(NULL, -EIO, "nobody listens"), -EIO);
+}
+END_TEST
+
+START_TEST(iobuf_limit_holds_and_abandoned_ones_leave_it)
+{
+	struct iobuf_pool *pool = iobuf_pool_create(IOBUF_MAX, 8192);
+	struct iobuf *whole = iobuf_get(pool, IOBUF_MAX), *more;
+
+	ck_assert_uint_eq((uintptr_t)whole->data % IOBUF_ALIGN, 0);
+	ck_assert_ptr_null(iobuf_try_get(pool, 1));
+	ck_assert(!iobuf_abandon(whole));
+	ck_assert(iobuf_reserve_full(pool));
+	more = iobuf_try_get(pool, 5000);
+	ck_assert_ptr_nonnull(more);
+	ck_assert_uint_eq(more->size, 8192);
+	iobuf_ref(more);
+	iobuf_put(more);
+	iobuf_put(more);
+	iobuf_put(whole);
+	ck_assert(!iobuf_reserve_full(pool));
+	iobuf_pool_destroy(pool);
+}
+END_TEST
+
+struct getter {
+	struct iobuf_pool *pool;
+	struct iobuf *got;
+};
+
+static void get_one(void *arg)
+{
+	struct getter *getter = arg;
+
+	getter->got = iobuf_get(getter->pool, 4096);
+}
+
+START_TEST(iobuf_get_waits_for_a_put)
+{
+	struct iobuf_pool *pool = iobuf_pool_create(IOBUF_MAX, 8192);
+	struct iobuf *whole = iobuf_get(pool, IOBUF_MAX);
+	struct getter getter = { pool, NULL };
+	struct thread thread;
+
+	ck_assert_int_eq(thread_start(&thread, "getter", get_one, &getter), 0);
+	iobuf_put(whole);
+	thread_join(&thread);
+	ck_assert_ptr_nonnull(getter.got);
+	iobuf_put(getter.got);
+	iobuf_pool_destroy(pool);
+}
+END_TEST
+
+#ifndef NDEBUG
+START_TEST(a_lock_out_of_order_aborts)
+{
+	struct mutex inner, outer;
+
+	mutex_init(&outer, RANK_FS_INODE);
+	mutex_init(&inner, RANK_CACHE);
+	mutex_lock(&inner);
+	mutex_lock(&outer);
+}
+END_TEST
+#endif
+
+START_TEST(a_timed_wait_ends_at_its_deadline)
+{
+	struct mutex lock;
+	struct cond cond;
+	uint64_t until = clock_now_ns() + 20 * NSEC_PER_MSEC;
+
+	mutex_init(&lock, RANK_LEAF);
+	cond_init(&cond);
+	mutex_lock(&lock);
+	while (cond_wait_until(&cond, &lock, until))
+		;
+	mutex_unlock(&lock);
+	ck_assert_uint_ge(clock_now_ns(), until);
+	cond_fini(&cond);
+	mutex_fini(&lock);
+}
+END_TEST
+
+int main(void)
+{
+	Suite *suite = suite_create("base");
+	TCase *tests = tcase_create("base");
+	SRunner *runner;
+	int failed;
+
+	tcase_add_test(tests, crc32c_gives_the_check_value);
+	tcase_add_test(tests, crc32c_block_counts_its_own_field_as_zero);
+	tcase_add_test(tests, integers_lie_little_endian);
+	tcase_add_test(tests, uuid_survives_its_text);
+	tcase_add_test(tests, the_first_error_stays);
+	tcase_add_test(tests, iobuf_limit_holds_and_abandoned_ones_leave_it);
+	tcase_add_test(tests, iobuf_get_waits_for_a_put);
+#ifndef NDEBUG
+	tcase_add_test_raise_signal(tests, a_lock_out_of_order_aborts, SIGABRT);
+#endif
+	tcase_add_test(tests, a_timed_wait_ends_at_its_deadline);
+	suite_add_tcase(suite, tests);
+	runner = srunner_create(suite);
+	srunner_run_all(runner, CK_ENV);
+	failed = srunner_ntests_failed(runner);
+	srunner_free(runner);
+	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+}
