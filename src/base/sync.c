@@ -150,6 +150,12 @@ void rwlock_write(struct rwlock *lock)
 	world->rwlock_lock(lock, true);
 }
 
+void rwlock_write_second(struct rwlock *lock)
+{
+	order_enter(lock->rank, true);
+	world->rwlock_lock(lock, true);
+}
+
 void rwlock_unlock(struct rwlock *lock)
 {
 	order_leave(lock->rank);

@@ -22,6 +22,7 @@ enum lock_rank {
 	RANK_FS_INODE = 30, /* fs: an inode's content; may be held across I/O */
 	RANK_FS_WRITEBACK = 34, /* fs: an inode's write-back; may be held across I/O */
 	RANK_FS_TABLE = 38, /* fs: the table of inodes in memory */
+	RANK_FS_STATE = 39, /* fs: an inode's fields and the bytes of its pages; never held across a wait */
 	RANK_META_CHECKPOINT = 40, /* meta: one checkpoint at a time; may be held across I/O */
 	RANK_META_TREE = 44, /* meta: the tree in memory; never held across I/O */
 	RANK_META_JOURNAL = 46, /* meta: the running record */
@@ -82,6 +83,7 @@ void rwlock_init(struct rwlock *lock, enum lock_rank rank);
 void rwlock_fini(struct rwlock *lock);
 void rwlock_read(struct rwlock *lock);
 void rwlock_write(struct rwlock *lock);
+void rwlock_write_second(struct rwlock *lock); /* a second lock of the rank that is already held */
 void rwlock_unlock(struct rwlock *lock);
 
 /*
