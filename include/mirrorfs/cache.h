@@ -10,6 +10,10 @@
  * writer, another thread. An allocation below min reclaims a little itself, then waits on the queue that freeing
  * wakes. Written-back data re-enters cold; nodes have a floor that data cannot take.
  *
+ * No deadlock at any budget, as long as owners answer writes and keep two rules. A thread that asks for a page with
+ * `wait` holds few others (a tree's path, not a request's worth; the rest it asks for without `wait`). And an owner
+ * whose writes fail for good drops its dirty pages: nothing else frees them.
+ *
  * Locks: all calls may be made under RANK_FS_* and RANK_META_* locks unless they say that they may wait for I/O.
  */
 #ifndef MIRRORFS_CACHE_H
@@ -31,16 +35,13 @@ enum cache_class { CACHE_DATA, CACHE_NODES, CACHE_CLASSES };
 #define CACHE_GONE 8u /* dropped from its space; freed with its last reference */
 
 struct cache_page {
-	unsigned char *data; /* of the space's page size; aligned to 4096 */
+	unsigned char *data; /* of the space's page size; aligned to 4096; undefined when new */
 	uint64_t index;
 	struct cache_space *space;
 	void *owner; /* the space owner's own; NULL when new */
-	/* the cache's own from here on; `state` may be read under a reference */
+	/* the cache's own */
 	uint32_t state;
 	uint32_t refs;
-	uint32_t policy[2];
-	uint64_t dirtied_ns;
-	void *links[8];
 };
 
 struct cache_space_ops {
@@ -53,9 +54,16 @@ struct cache_space_ops {
 	 * (checkpoints): then `pressure` is called.
 	 */
 	void (*write)(struct cache_space *space, struct cache_page **pages, size_t count);
-	/* Dirty pages of this space keep others from memory: have them written. Writer thread; may wait for I/O. */
+	/*
+	 * Dirty pages of this space keep others from memory, or fill a third of the budget: have them written. Called
+	 * on a thread of its own, as the writer may wait for this owner; may wait for I/O. It is called again, ever
+	 * more slowly, while that changed nothing.
+	 */
 	void (*pressure)(struct cache_space *space);
-	/* A page leaves memory (reclaimed or dropped): the owner forgets page->owner. Must not wait or call the cache. */
+	/*
+	 * A page leaves memory (reclaimed or dropped): the owner forgets page->owner. Called under RANK_CACHE, on any
+	 * thread that needs memory: must not wait or call the cache. May be NULL.
+	 */
 	void (*evict)(struct cache_space *space, struct cache_page *page);
 };
 
@@ -66,11 +74,8 @@ struct cache_space {
 	void *context; /* the owner's */
 	enum cache_class class;
 	size_t page_bytes;
-	size_t pages;
 	size_t dirty;
-	size_t writing;
-	void *index; /* the cache's private structures */
-	void *links[4];
+	struct space_index *index;
 };
 
 struct cache_config {
@@ -88,7 +93,10 @@ void cache_destroy(struct cache *cache);
 /* `page_bytes`: 4096 .. 65536, a power of two. 0 or -ENOMEM. */
 int cache_space_init(struct cache *cache, struct cache_space *space, enum cache_class class, size_t page_bytes,
 		     const struct cache_space_ops *ops, void *context);
-/* Drops every page, dirty ones too (the owner has written what it wanted). Waits for pages being written. */
+/*
+ * Drops every page, dirty ones too (the owner has written what it wanted). Waits for pages being filled or written and
+ * for a `write` or `pressure` that runs (so not to be called from these). No page may be referenced by the caller.
+ */
 void cache_space_fini(struct cache_space *space);
 
 /*
@@ -97,7 +105,7 @@ void cache_space_fini(struct cache_space *space);
  *   1        *page is new or was emptied, FILLING, and the caller's to fill: call cache_filled() soon
  *   -ENOENT  not there, and `create` is false
  *   -EAGAIN  memory is short or another thread fills it, and `wait` is false
- *   -EIO     another thread's fill failed while this one waited
+ *   other    what another thread's cache_filled() said while this one waited
  * With `wait` it may wait for memory and for another's fill (hence for I/O).
  */
 int cache_get(struct cache_space *space, uint64_t index, bool create, bool wait, struct cache_page **page);
@@ -110,13 +118,16 @@ void cache_put(struct cache_page *page); /* NULL is allowed */
 void cache_dirty(struct cache_page *page);
 /*
  * The owner's answer for a page that was handed to `write`, or that the owner wrote by its own plan
- * (cache_write_begin). error 0: clean unless dirtied again meanwhile; else it stays dirty and is tried again by age.
+ * (cache_write_begin); ends the reference that goes with WRITING. error 0: clean unless dirtied again meanwhile; else it stays dirty and is tried again by age.
  */
 void cache_written(struct cache_page *page, int error);
 /* An owner with a plan of its own takes a dirty page into WRITING. False: not dirty, or being written already. */
 bool cache_write_begin(struct cache_page *page);
 
-/* Before making pages dirty, with no page referenced: waits while too much is dirty. May wait for I/O. */
+/*
+ * Before making pages dirty, with no page referenced: waits while too much is dirty. May wait for I/O. Returns although
+ * too much is dirty when writes fail: then waiting would not end.
+ */
 void cache_throttle(struct cache *cache);
 
 /*
@@ -125,7 +136,7 @@ void cache_throttle(struct cache *cache);
  */
 int cache_write_range(struct cache_space *space, uint64_t first, uint64_t last);
 bool cache_range_dirty(struct cache_space *space, uint64_t first, uint64_t last); /* dirty or being written */
-/* Number of dirty pages of the space; any thread, no lock. */
+/* Number of dirty pages of the space, not counting those that are being written; any thread, no lock. */
 size_t cache_dirty_pages(const struct cache_space *space);
 
 /* Drops pages first .. last, dirty or not; waits for those being written or filled. For truncation. */

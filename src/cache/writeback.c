@@ -1,0 +1,329 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Writing out: what is handed to an owner's `write`, when, and what its answers do.
+ *
+ * The writer hands over a space's dirty pages in ascending order, up to WRITE_BATCH in a call, so that the owner sees
+ * neighbours together; it goes round each space as a whole before it begins there again. It writes
+ *   - a space that has been dirty for `write_after`,
+ *   - the oldest space, while more than half of the dirty limit is dirty, or while the reclaimer has nothing left.
+ * A space whose write failed is tried again only by age.
+ *
+ * Writing out takes no memory: the writer's batch was made with the cache (I10).
+ */
+#include "cache_private.h"
+
+#include <assert.h>
+#include <stdlib.h>
+
+#define UNCLEAN (CACHE_DIRTY | CACHE_WRITING)
+#define BATCH_ON_STACK 64
+
+static size_t background_dirty(const struct cache *cache)
+{
+	return cache->class[CACHE_DATA].dirty_bytes;
+}
+
+/* Something is to be written without regard to age. */
+static bool eager(const struct cache *cache)
+{
+	const struct cache_counts *data = &cache->class[CACHE_DATA];
+
+	if (background_dirty(cache) > cache->background_bytes)
+		return true;
+	/* What is being written already will come free. */
+	return reclaim_starved(cache) &&
+	       pool_available(cache) + (ssize_t)data->writing_bytes < (ssize_t)cache->low_bytes;
+}
+
+static struct space_list *list_of(struct space_index *ix)
+{
+	return ix->space->ops->write ? &ix->space->cache->dirty : &ix->space->cache->planned;
+}
+
+/* At the young end, as if it were dirty from now on. */
+static void list_young(struct space_index *ix)
+{
+	struct space_list *list = list_of(ix);
+
+	if (ix->listed)
+		TAILQ_REMOVE(list, ix, link);
+	TAILQ_INSERT_TAIL(list, ix, link);
+	ix->listed = true;
+	ix->since_ns = clock_now_ns();
+}
+
+static bool writeable(const struct space_index *ix)
+{
+	return ix->space->ops->write || ix->space->ops->pressure;
+}
+
+void writeback_account(struct space_index *ix, long dirty, long writing, long unclean)
+{
+	struct cache *cache = ix->space->cache;
+	struct cache_counts *counts = &cache->class[ix->space->class];
+	size_t page_bytes = ix->space->page_bytes;
+
+	counts->dirty += (size_t)dirty;
+	counts->writing += (size_t)writing;
+	counts->dirty_bytes += (size_t)dirty * page_bytes;
+	counts->writing_bytes += (size_t)writing * page_bytes;
+	counts->unclean_bytes += (size_t)unclean * page_bytes;
+	__atomic_store_n(&ix->space->dirty, ix->space->dirty + (size_t)dirty, __ATOMIC_RELAXED);
+
+	if (ix->ready && !ix->listed && writeable(ix)) {
+		list_young(ix);
+		if (TAILQ_FIRST(&cache->dirty) == ix) /* none was older: the writer has a new hour to wake at */
+			cond_signal(&cache->write_wake);
+	} else if (!ix->ready && ix->listed) {
+		TAILQ_REMOVE(list_of(ix), ix, link);
+		ix->listed = false;
+	}
+	if (dirty > 0 && eager(cache))
+		cond_signal(&cache->write_wake);
+	if (pressure_needed(cache))
+		cond_signal(&cache->press_wake);
+	if (unclean < 0 && cache->throttling)
+		cond_broadcast(&cache->settled);
+}
+
+/* WRITING from now on, with a reference of its own; DIRTY no more. Space's lock held; the caller accounts. */
+static void hand_over(struct space_index *ix, struct page *page)
+{
+	page_set(page, CACHE_DIRTY, CACHE_WRITING);
+	cache_ref(&page->page);
+	page->ticket = ++ix->tickets;
+	ix->ready--;
+}
+
+/*
+ * Hands over dirty pages from *next to `last`, `max` at most; *next moves behind them, *done: to the end. A page that
+ * is dirty while it is being written cannot be handed over: *missed. No lock held.
+ */
+static size_t collect(struct space_index *ix, uint64_t *next, uint64_t last, struct cache_page **pages, size_t max,
+		      bool *done, bool *missed)
+{
+	struct cache *cache = ix->space->cache;
+	struct page *page;
+	size_t count = 0;
+
+	*done = false;
+	mutex_lock(&ix->lock);
+	while (count < max) {
+		page = index_next_unclean(ix, *next, last);
+		if (!page) {
+			*done = true;
+			break;
+		}
+		if ((page->page.state & UNCLEAN) == CACHE_DIRTY) {
+			hand_over(ix, page);
+			pages[count++] = &page->page;
+		} else if (page->page.state & CACHE_DIRTY) {
+			*missed = true;
+		}
+		if (page->page.index == last) {
+			*done = true;
+			break;
+		}
+		*next = page->page.index + 1;
+	}
+	if (count) {
+		mutex_lock(&cache->lock);
+		writeback_account(ix, -(long)count, (long)count, 0);
+		mutex_unlock(&cache->lock);
+	}
+	mutex_unlock(&ix->lock);
+	return count;
+}
+
+bool cache_write_begin(struct cache_page *page)
+{
+	struct space_index *ix = page->space->index;
+	struct cache *cache = page->space->cache;
+	bool begun;
+
+	mutex_lock(&ix->lock);
+	begun = (page->state & UNCLEAN) == CACHE_DIRTY;
+	if (begun) {
+		hand_over(ix, page_of(page));
+		mutex_lock(&cache->lock);
+		writeback_account(ix, -1, 1, 0);
+		mutex_unlock(&cache->lock);
+	}
+	mutex_unlock(&ix->lock);
+	return begun;
+}
+
+static void report(struct space_index *ix, uint64_t index, int error)
+{
+	struct range_wait *wait;
+
+	LIST_FOREACH(wait, &ix->range_waits, link) {
+		if (!wait->error && index >= wait->first && index <= wait->last)
+			wait->error = error;
+	}
+}
+
+void cache_written(struct cache_page *page, int error)
+{
+	struct space_index *ix = page->space->index;
+	struct cache *cache = page->space->cache;
+	bool again, clean;
+
+	mutex_lock(&ix->lock);
+	assert(page->state & CACHE_WRITING);
+	again = page->state & CACHE_DIRTY;
+	clean = !again && !error;
+	page_set(page_of(page), CACHE_WRITING, clean ? 0 : CACHE_DIRTY);
+	if (clean)
+		index_unclean(ix, page_of(page), false);
+	else
+		ix->ready++;
+	if (error)
+		report(ix, page->index, error);
+	mutex_lock(&cache->lock);
+	cache->failing = error;
+	ix->failed = error;
+	writeback_account(ix, error && !again, -1, clean ? -1 : 0);
+	if (error && ix->listed)
+		list_young(ix);
+	if (clean)
+		policy_insert(page_of(page), POLICY_WRITTEN);
+	if (error && cache->throttling)
+		cond_broadcast(&cache->settled);
+	mutex_unlock(&cache->lock);
+	cond_broadcast(&ix->changed);
+	page_unref(ix, page_of(page));
+	mutex_unlock(&ix->lock);
+}
+
+/* Waits until what was handed over in the range so far is answered. */
+static void wait_answers(struct space_index *ix, uint64_t first, uint64_t last)
+{
+	uint64_t ticket;
+
+	mutex_lock(&ix->lock);
+	ticket = ix->tickets;
+	for (;;) {
+		struct page *page = index_next_unclean(ix, first, last);
+
+		if (!page)
+			break;
+		cache_ref(&page->page);
+		while (page->page.state & CACHE_WRITING && page->ticket <= ticket)
+			cond_wait(&ix->changed, &ix->lock);
+		first = page->page.index + 1;
+		page_unref(ix, page);
+		if (!first || first > last)
+			break;
+	}
+	mutex_unlock(&ix->lock);
+}
+
+int cache_write_range(struct cache_space *space, uint64_t first, uint64_t last)
+{
+	struct space_index *ix = space->index;
+	struct range_wait wait = { .first = first, .last = last };
+	struct cache_page *few[BATCH_ON_STACK];
+	struct cache_page **pages = malloc(WRITE_BATCH * sizeof(*pages));
+	size_t max = pages ? WRITE_BATCH : BATCH_ON_STACK;
+	bool missed, done;
+	int round = 0;
+
+	assert(space->ops->write);
+	mutex_lock(&ix->lock);
+	LIST_INSERT_HEAD(&ix->range_waits, &wait, link);
+	mutex_unlock(&ix->lock);
+	do {
+		uint64_t next = first;
+		size_t count;
+
+		missed = false;
+		do {
+			count = collect(ix, &next, last, pages ? pages : few, max, &done, &missed);
+			if (count)
+				space->ops->write(space, pages ? pages : few, count);
+		} while (!done);
+		wait_answers(ix, first, last);
+		/* A page that was missed is dirty, clean, or handed over by another since: the second round has it. */
+	} while (missed && !wait.error && ++round < 2);
+	mutex_lock(&ix->lock);
+	LIST_REMOVE(&wait, link);
+	mutex_unlock(&ix->lock);
+	free(pages);
+	return wait.error;
+}
+
+static bool over_limit(const struct cache *cache)
+{
+	return cache->class[CACHE_DATA].unclean_bytes > cache->dirty_limit_bytes;
+}
+
+void cache_throttle(struct cache *cache)
+{
+	uint64_t rounds;
+
+	mutex_lock(&cache->lock);
+	rounds = cache->pressure_rounds;
+	if (over_limit(cache) || pressure_needed(cache))
+		cache->throttled++;
+	cache->throttling++;
+	/* Where storage takes no more, waiting does not help: the caller will learn from its own write. */
+	while (over_limit(cache) && !cache->failing)
+		cond_wait(&cache->settled, &cache->lock);
+	/* Two, as one may have begun before this caller came; an owner that cannot help must not hold it for ever. */
+	while (pressure_needed(cache) && cache->pressure_rounds - rounds < 2)
+		cond_wait(&cache->settled, &cache->lock);
+	cache->throttling--;
+	mutex_unlock(&cache->lock);
+}
+
+/* The space to write next, or NULL: none before *until. Cache's lock held. */
+static struct space_index *choose(struct cache *cache, uint64_t *until)
+{
+	struct space_index *ix = TAILQ_FIRST(&cache->dirty);
+
+	*until = CLOCK_NEVER;
+	if (!ix)
+		return NULL;
+	if (ix->since_ns + cache->write_after_ns <= clock_now_ns())
+		return ix;
+	*until = ix->since_ns + cache->write_after_ns;
+	if (!eager(cache))
+		return NULL;
+	while (ix && ix->failed)
+		ix = TAILQ_NEXT(ix, link);
+	return ix;
+}
+
+void writeback_run(void *arg)
+{
+	struct cache *cache = arg;
+
+	mutex_lock(&cache->lock);
+	while (!cache->stop) {
+		uint64_t until, next;
+		struct space_index *ix = choose(cache, &until);
+		bool done, missed;
+		size_t count;
+
+		if (!ix) {
+			cond_wait_until(&cache->write_wake, &cache->lock, until);
+			continue;
+		}
+		ix->busy++;
+		next = ix->cursor;
+		mutex_unlock(&cache->lock);
+
+		count = collect(ix, &next, UINT64_MAX, cache->batch, WRITE_BATCH, &done, &missed);
+		if (count)
+			ix->space->ops->write(ix->space, cache->batch, count);
+
+		mutex_lock(&cache->lock);
+		ix->cursor = done ? 0 : next;
+		if (done && ix->listed)
+			list_young(ix);
+		if (--ix->busy == 0)
+			cond_broadcast(&cache->settled);
+	}
+	mutex_unlock(&cache->lock);
+}
