@@ -77,14 +77,15 @@ struct mirror_io {
 	/*
 	 * Filled before done. After a read that failed over, `buf` may be another buffer than the one given in
 	 * (buf_offset is then 0): the mirror put the caller's reference to the old one and the caller owns one to the
-	 * new one. Either way the caller puts io->buf in the end.
+	 * new one. Either way the caller puts io->buf in the end. The buffer of a write that ended with -ETIMEDOUT may
+	 * still be with a leg: put it, do not write to it.
 	 */
-	int error; /* 0, -EIO, -ETIMEDOUT, -EROFS (read-only by error), -ENOSPC, -EINVAL (a request error) */
+	int error; /* 0, -EIO, -ETIMEDOUT, -EROFS (read-only), -ENOSPC, or a request error that every leg gave */
 };
 
 /*
- * 0: done will be called. -EINVAL: empty, beyond the end, or a count above the limit (refused, counted, I4);
- * done will not be called. Never waits. No lock of rank RANK_MIRROR or above may be held.
+ * 0: done will be called. -EINVAL: empty (counted, I4), beyond the end, or malformed; -ENOMEM: no memory for the
+ * request. Refused so, done will not be called. Never waits. No lock of rank RANK_MIRROR or above may be held.
  */
 int mirror_submit(struct mirror *mirror, struct mirror_io *io);
 /* Submits and waits; returns io->error or the refusal. Not from a completion. */
@@ -172,13 +173,19 @@ struct mirror_options {
  * starts the keeper thread. 0: the mirror owns the legs, and leg 0 of the mirror is the one whose label says 0.
  * -errno with `error` told, the legs stay the caller's: -ENODATA not a leg, -EXDEV legs of different volumes,
  * -EEXIST the same leg twice, -ENOLINK a leg is missing and `degraded` was not given (names which, and its last
- * path), -ESTALE split brain (I11), -EPROTONOSUPPORT. Writes nothing to the legs but, unless read_only, labels. May wait.
+ * path), -ESTALE split brain (I11) or a leg that is not mountable alone, -ENXIO shorter than the volume,
+ * -EPROTONOSUPPORT. A stale leg beside a whole one is no error: the volume starts without it. Writes nothing to the
+ * legs but, unless read_only, labels. May wait.
  */
 int mirror_open(struct leg *legs[MIRROR_LEGS], const struct mirror_options *options, struct mirror **mirror,
 		struct error *error);
 
-/* All requests answered. Waits for abandoned ones at most `leg_timeout`; writes clean labels; closes the legs. */
-void mirror_close(struct mirror *mirror);
+/*
+ * All requests must have been answered. Waits for repairs, for the survivor's label and, at most `leg_timeout`, for
+ * abandoned requests; closes the legs. False: a leg has still not given everything back. It is left open on purpose,
+ * with the memory of its requests, and the pool must not be destroyed either.
+ */
+bool mirror_close(struct mirror *mirror);
 
 /*
  * A checkpoint of this generation is durable on every in-sync leg: the mirror remembers it as the G of "lacks

@@ -1,0 +1,157 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Assembling: which legs make the volume, and in which state each of them starts. Decides from labels alone and
+ * writes nothing. Two histories are never mixed (I11).
+ */
+#include "mirror_private.h"
+
+#include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+static int check_alone(const struct format_label *label, struct leg *leg, const struct mirror_options *options,
+		       struct error *error)
+{
+	uint64_t space = le64_get(label->space_blocks);
+
+	if (space > (UINT64_MAX >> 1) / MIRROR_BLOCK ||
+	    MIRROR_SPACE_OFFSET + space * MIRROR_BLOCK > leg_geometry(leg)->size_bytes)
+		return error_set(error, -ENXIO,
+				 "%s: shorter than the volume needs (%llu of %llu bytes); was it truncated?",
+				 leg_path(leg), (unsigned long long)leg_geometry(leg)->size_bytes,
+				 (unsigned long long)(MIRROR_SPACE_OFFSET + space * MIRROR_BLOCK));
+	if (le64_get(label->ro_compat) && !options->read_only)
+		return error_set(
+			error, -EPROTONOSUPPORT,
+			"%s: label has unknown ro_compat feature bits 0x%llx; it can be mounted with -o ro only",
+			leg_path(leg), (unsigned long long)le64_get(label->ro_compat));
+	return 0;
+}
+
+static int read_labels(struct leg *legs[MIRROR_LEGS], const struct mirror_options *options, struct assembly *assembly,
+		       struct error *error)
+{
+	for (int i = 0; i < MIRROR_LEGS; i++) {
+		struct format_label label;
+		int result, index;
+
+		if (!legs[i])
+			continue;
+		result = label_read(legs[i], &label, error);
+		if (!result)
+			result = check_alone(&label, legs[i], options, error);
+		if (result)
+			return result;
+		index = (int)le32_get(label.index);
+		if (i == 1 && legs[0]) {
+			int first = assembly->leg[0] ? 0 : 1;
+
+			if (memcmp(assembly->label[first].volume, label.volume, sizeof(label.volume)))
+				return error_set(error, -EXDEV, "%s and %s are legs of different volumes",
+						 leg_path(legs[0]), leg_path(legs[1]));
+			if (first == index)
+				return error_set(error, -EEXIST, "%s and %s are the same leg (number %d) of the volume",
+						 leg_path(legs[0]), leg_path(legs[1]), index);
+			if (memcmp(assembly->label[first].leg, label.leg, sizeof(label.leg)) ||
+			    le64_get(assembly->label[first].space_blocks) != le64_get(label.space_blocks))
+				return error_set(error, -EXDEV, "%s and %s: their labels do not name each other",
+						 leg_path(legs[0]), leg_path(legs[1]));
+		}
+		assembly->leg[index] = legs[i];
+		assembly->label[index] = label;
+		assembly->leg_count = (int)le32_get(label.leg_count);
+	}
+	return 0;
+}
+
+__attribute__((format(printf, 3, 4))) static void stale(struct assembly *assembly, int leg, const char *format, ...)
+{
+	va_list args;
+
+	va_start(args, format);
+	vsnprintf(assembly->why[leg], sizeof(assembly->why[leg]), format, args);
+	va_end(args);
+	assembly->state[leg] = MIRROR_STALE;
+}
+
+static int compare(struct assembly *assembly, struct error *error)
+{
+	const struct format_label *a = &assembly->label[0], *b = &assembly->label[1];
+	const struct format_label *labels[MIRROR_LEGS] = {a, b};
+	bool a_knows_b = label_knows(a, b), b_knows_a = label_knows(b, a);
+
+	assembly->state[0] = assembly->state[1] = MIRROR_INSYNC;
+	if (!a_knows_b && !b_knows_a)
+		return error_set(
+			error, -ESTALE,
+			"split brain: %s and %s were each written without the other; decide which one to keep and "
+			"mount it alone with -o degraded",
+			leg_path(assembly->leg[0]), leg_path(assembly->leg[1]));
+	if (a_knows_b != b_knows_a) {
+		int old = a_knows_b ? 1 : 0;
+
+		stale(assembly, old, "the volume was written without it");
+	}
+	for (int leg = 0; leg < MIRROR_LEGS; leg++) {
+		bool claimed = label_has(labels[!leg], LABEL_LACKS_OTHER) && !label_has(labels[leg], LABEL_LACKS_OTHER);
+
+		if (assembly->state[leg] == MIRROR_STALE)
+			continue;
+		if (label_has(labels[leg], LABEL_RESYNCING))
+			stale(assembly, leg, "its resync has not ended");
+		else if (label_has(labels[leg], LABEL_SUPERSEDED))
+			stale(assembly, leg, "the other leg was newer");
+		else if (claimed && assembly->state[!leg] != MIRROR_STALE)
+			stale(assembly, leg, "the other leg's label says that it lacks what came after generation %llu",
+			      (unsigned long long)le64_get(labels[!leg]->lacks_after));
+	}
+	if (assembly->state[0] == MIRROR_STALE && assembly->state[1] == MIRROR_STALE)
+		return error_set(error, -ESTALE, "neither leg is whole: %s (%s), %s (%s)", leg_path(assembly->leg[0]),
+				 assembly->why[0], leg_path(assembly->leg[1]), assembly->why[1]);
+	return 0;
+}
+
+static int one_of_two(struct assembly *assembly, int leg, const struct mirror_options *options, struct error *error)
+{
+	const struct format_label *label = &assembly->label[leg];
+	const char *path = leg_path(assembly->leg[leg]);
+	const char *other = (const char *)label->path[!leg];
+
+	if (!*other)
+		other = "(path not known)";
+	if (label_has(label, LABEL_RESYNCING))
+		return error_set(
+			error, -ESTALE,
+			"%s cannot be mounted alone: its resync has not ended; leg %d, last seen at %s, is whole", path,
+			!leg, other);
+	if (label_has(label, LABEL_SUPERSEDED))
+		return error_set(error, -ESTALE, "%s cannot be mounted alone: leg %d is newer, last seen at %s", path,
+				 !leg, other);
+	if (!label_has(label, LABEL_LACKS_OTHER) && !label_has(label, LABEL_DEGRADED_AUTO) && !options->degraded)
+		return error_set(error, -ENOLINK,
+				 "leg %d is missing, last seen at %s; name it, or mount %s alone with -o degraded",
+				 !leg, other, path);
+	assembly->state[leg] = MIRROR_INSYNC;
+	snprintf(assembly->why[!leg], sizeof(assembly->why[!leg]), "not given at the mount; last seen at %.200s",
+		 other);
+	return 0;
+}
+
+int assemble(struct leg *legs[MIRROR_LEGS], const struct mirror_options *options, struct assembly *assembly,
+	     struct error *error)
+{
+	int result;
+
+	memset(assembly, 0, sizeof(*assembly));
+	result = read_labels(legs, options, assembly, error);
+	if (result)
+		return result;
+	if (assembly->leg[0] && assembly->leg[1])
+		return compare(assembly, error);
+	if (assembly->leg_count == 1) {
+		assembly->state[0] = MIRROR_INSYNC;
+		return 0;
+	}
+	return one_of_two(assembly, assembly->leg[0] ? 0 : 1, options, error);
+}

@@ -1,0 +1,233 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Labels: reading, checking, writing and making them. Layout and meaning: mirrorfs/format/label.h. */
+#include "mirror_private.h"
+
+#include "mirrorfs/base/crc32c.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+static_assert(LABEL_SLOT1 + LABEL_SIZE <= MIRROR_SPACE_OFFSET, "labels lie before the mirrored space");
+static_assert(LABEL_LEGS == MIRROR_LEGS, "disk format");
+
+uint64_t label_slot(uint64_t sequence)
+{
+	return sequence & 1 ? LABEL_SLOT1 : LABEL_SLOT0;
+}
+
+void label_seal(struct format_label *label)
+{
+	int64_t seconds;
+	uint32_t nanoseconds;
+
+	clock_wall(&seconds, &nanoseconds);
+	label->written_seconds = le64_of((uint64_t)seconds);
+	label->address = le64_of(label_slot(le64_get(label->sequence)));
+	label->crc = le32_of(crc32c_block(label, sizeof(*label), offsetof(struct format_label, crc)));
+}
+
+bool label_has(const struct format_label *label, uint32_t flag)
+{
+	return le32_get(label->flags) & flag;
+}
+
+void label_set(struct format_label *label, uint32_t flag, bool on)
+{
+	uint32_t flags = le32_get(label->flags);
+
+	label->flags = le32_of(on ? flags | flag : flags & ~flag);
+}
+
+void label_begin_epoch(struct format_label *label, bool alone)
+{
+	uint32_t count = le32_get(label->history_count);
+	struct format_epoch *epoch;
+	struct uuid uuid = uuid_random();
+	int64_t seconds;
+	uint32_t nanoseconds;
+
+	if (count == LABEL_HISTORY)
+		memmove(&label->history[0], &label->history[1], --count * sizeof(label->history[0]));
+	epoch = &label->history[count];
+	clock_wall(&seconds, &nanoseconds);
+	memcpy(epoch->uuid, uuid.bytes, sizeof(epoch->uuid));
+	epoch->begun_seconds = le64_of((uint64_t)seconds);
+	label->history_count = le32_of(count + 1);
+	label_set(label, LABEL_EPOCH_ALONE, alone);
+}
+
+bool label_knows(const struct format_label *label, const struct format_label *of)
+{
+	const struct format_epoch *newest = &of->history[le32_get(of->history_count) - 1];
+
+	for (uint32_t i = 0; i < le32_get(label->history_count); i++) {
+		if (!memcmp(label->history[i].uuid, newest->uuid, sizeof(newest->uuid)))
+			return true;
+	}
+	return false;
+}
+
+/* One slot. 0, -ENODATA: nothing of ours or damaged, -EPROTONOSUPPORT: ours, but from another time. */
+static int check(const struct format_label *label, uint64_t address, const char *path, struct error *error)
+{
+	uint32_t history = le32_get(label->history_count);
+	uint32_t legs = le32_get(label->leg_count);
+
+	if (le32_get(label->magic) != LABEL_MAGIC || le64_get(label->address) != address)
+		return -ENODATA;
+	if (le32_get(label->crc) != crc32c_block(label, sizeof(*label), offsetof(struct format_label, crc)))
+		return -ENODATA;
+	if (le32_get(label->version) != LABEL_VERSION)
+		return error_set(error, -EPROTONOSUPPORT,
+				 "%s: label version %u is not known to this program (it knows %u)", path,
+				 le32_get(label->version), LABEL_VERSION);
+	if (le64_get(label->incompat))
+		return error_set(error, -EPROTONOSUPPORT, "%s: label has unknown incompat feature bits 0x%llx", path,
+				 (unsigned long long)le64_get(label->incompat));
+	if (legs < 1 || legs > LABEL_LEGS || le32_get(label->index) >= legs || history < 1 || history > LABEL_HISTORY)
+		return -ENODATA;
+	if (memchr(label->name, 0, sizeof(label->name)) == NULL)
+		return -ENODATA;
+	for (int i = 0; i < LABEL_LEGS; i++) {
+		if (memchr(label->path[i], 0, LABEL_PATH_SIZE) == NULL)
+			return -ENODATA;
+	}
+	return 0;
+}
+
+/* A label is no part of the mirrored space and is read before there is a pool: so not an iobuf. */
+static int transfer(struct leg *leg, enum leg_op op, uint64_t offset, struct format_label *label)
+{
+	void *block = aligned_alloc(IOBUF_ALIGN, LABEL_SIZE);
+	struct leg_io io = {.op = op, .offset = offset, .length = LABEL_SIZE, .data = block};
+	int error;
+
+	if (!block)
+		return -ENOMEM;
+	if (op == LEG_WRITE) {
+		io.flags = LEG_DSYNC;
+		memcpy(block, label, LABEL_SIZE);
+	}
+	error = leg_submit_wait(leg, &io);
+	if (!error && op == LEG_READ)
+		memcpy(label, block, LABEL_SIZE);
+	free(block);
+	return error;
+}
+
+int label_read(struct leg *leg, struct format_label *label, struct error *error)
+{
+	static const uint64_t slots[LABEL_SLOTS] = {LABEL_SLOT0, LABEL_SLOT1};
+	struct error foreign = {""};
+	bool found = false;
+	int failed = 0;
+
+	if (leg_geometry(leg)->size_bytes < MIRROR_SPACE_OFFSET)
+		return error_set(error, -ENODATA, "%s: not a mirrorfs leg (only %llu bytes)", leg_path(leg),
+				 (unsigned long long)leg_geometry(leg)->size_bytes);
+	for (int i = 0; i < LABEL_SLOTS; i++) {
+		struct format_label slot;
+		int result = transfer(leg, LEG_READ, slots[i], &slot);
+
+		if (result) {
+			failed = result;
+			continue;
+		}
+		result = check(&slot, slots[i], leg_path(leg), &foreign);
+		if (result == -EPROTONOSUPPORT)
+			return error_set(error, result, "%s", foreign.text);
+		if (result || (found && le64_get(slot.sequence) <= le64_get(label->sequence)))
+			continue;
+		*label = slot;
+		found = true;
+	}
+	if (found)
+		return 0;
+	if (failed)
+		return error_set(error, failed, "%s: its label cannot be read: %s", leg_path(leg), strerror(-failed));
+	return error_set(error, -ENODATA, "%s: not a mirrorfs leg (no valid label)", leg_path(leg));
+}
+
+int label_write_wait(struct leg *leg, struct format_label *label)
+{
+	label->sequence = le64_of(le64_get(label->sequence) + 1);
+	label_seal(label);
+	return transfer(leg, LEG_WRITE, label_slot(le64_get(label->sequence)), label);
+}
+
+int mirror_label_read(struct leg *leg, struct mirror_label_info *info, struct error *error)
+{
+	struct format_label label;
+	int result = label_read(leg, &label, error);
+
+	if (result)
+		return result;
+	memset(info, 0, sizeof(*info));
+	memcpy(info->identity.volume.bytes, label.volume, sizeof(label.volume));
+	memcpy(info->identity.label, label.name, sizeof(info->identity.label));
+	info->identity.leg_count = (int)le32_get(label.leg_count);
+	for (int i = 0; i < MIRROR_LEGS; i++) {
+		memcpy(info->identity.leg[i].bytes, label.leg[i], sizeof(label.leg[i]));
+		memcpy(info->path[i], label.path[i], sizeof(info->path[i]));
+	}
+	info->index = (int)le32_get(label.index);
+	info->space_blocks = le64_get(label.space_blocks);
+	info->lacks_other = label_has(&label, LABEL_LACKS_OTHER);
+	info->lacks_after = le64_get(label.lacks_after);
+	info->resyncing = label_has(&label, LABEL_RESYNCING);
+	return 0;
+}
+
+uint64_t mirror_space_blocks(uint64_t leg_bytes)
+{
+	if (leg_bytes < 2 * MIRROR_SPACE_OFFSET)
+		return 0;
+	return (leg_bytes - MIRROR_SPACE_OFFSET) / MIRROR_BLOCK;
+}
+
+int mirror_format(struct leg *legs[MIRROR_LEGS], const char *name, struct mirror_identity *identity,
+		  uint64_t *space_blocks, struct error *error)
+{
+	struct format_label label = {.magic = le32_of(LABEL_MAGIC), .version = le32_of(LABEL_VERSION)};
+
+	memset(identity, 0, sizeof(*identity));
+	if (strlen(name) >= sizeof(label.name))
+		return error_set(error, -EINVAL, "the label \"%s\" is longer than %zu bytes", name,
+				 sizeof(label.name) - 1);
+	identity->volume = uuid_random();
+	identity->leg_count = legs[1] ? 2 : 1;
+	strcpy(identity->label, name);
+	*space_blocks = UINT64_MAX;
+	memcpy(label.volume, identity->volume.bytes, sizeof(label.volume));
+	memcpy(label.name, identity->label, sizeof(label.name));
+	label.leg_count = le32_of((uint32_t)identity->leg_count);
+	for (int i = 0; i < identity->leg_count; i++) {
+		uint64_t blocks = mirror_space_blocks(leg_geometry(legs[i])->size_bytes);
+
+		if (!blocks)
+			return error_set(error, -ENOSPC, "%s: too small to be a leg (%llu bytes)", leg_path(legs[i]),
+					 (unsigned long long)leg_geometry(legs[i])->size_bytes);
+		if (blocks < *space_blocks)
+			*space_blocks = blocks;
+		identity->leg[i] = uuid_random();
+		memcpy(label.leg[i], identity->leg[i].bytes, sizeof(label.leg[i]));
+		if (strlen(leg_path(legs[i])) < LABEL_PATH_SIZE)
+			strcpy((char *)label.path[i], leg_path(legs[i]));
+	}
+	label.space_blocks = le64_of(*space_blocks);
+	label_begin_epoch(&label, false);
+	/* Both slots, so that no older label of another volume stays behind. */
+	for (int i = 0; i < identity->leg_count; i++) {
+		label.index = le32_of((uint32_t)i);
+		label.sequence = le64_of(0);
+		for (int slot = 0; slot < LABEL_SLOTS; slot++) {
+			int result = label_write_wait(legs[i], &label);
+
+			if (result)
+				return error_set(error, result, "%s: its label cannot be written: %s",
+						 leg_path(legs[i]), strerror(-result));
+		}
+	}
+	return 0;
+}

@@ -1,0 +1,466 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The mirror as others see it: opening and closing a volume, the door that requests come in by, status.
+ *
+ * The door refuses what must never reach a leg (I4), and what cannot succeed: writes to a volume that is read-only,
+ * and new requests while a hanging leg that still counts has filled the reserve of abandoned buffers (I6).
+ */
+#include "mirror_private.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define PREALLOCATED 64
+
+/* ---- open ---- */
+
+static void set_path(struct format_label *label, int leg, const char *path)
+{
+	if (strlen(path) >= LABEL_PATH_SIZE)
+		path = "";
+	memset(label->path[leg], 0, LABEL_PATH_SIZE);
+	memcpy(label->path[leg], path, strlen(path));
+}
+
+/* Tells the leg that it is known to be old, so that it is not mounted alone by mistake. It may fail: it is not ours. */
+static void mark_superseded(struct mirror *mirror, int leg)
+{
+	struct mirror_leg *mine = &mirror->legs[leg];
+	int error;
+
+	if (label_has(&mine->label, LABEL_SUPERSEDED))
+		return;
+	label_set(&mine->label, LABEL_SUPERSEDED, true);
+	error = label_write_wait(mine->leg, &mine->label);
+	if (error)
+		log_warn("stale leg's label not written: leg=%d path=%s reason=\"%s\"", leg, leg_path(mine->leg),
+			 strerror(-error));
+}
+
+/*
+ * Brings the labels up to date: where the legs are now, and durably that the other one is lacking before anybody can
+ * write without it (I8). A leg of two whose label cannot be written starts offline.
+ */
+static int write_labels(struct mirror *mirror, struct error *error)
+{
+	int result;
+
+	for (int leg = 0; leg < MIRROR_LEGS; leg++) {
+		struct mirror_leg *mine = &mirror->legs[leg], *other = &mirror->legs[!leg];
+
+		if (mine->state != MIRROR_INSYNC)
+			continue;
+		for (int i = 0; i < MIRROR_LEGS; i++) {
+			if (mirror->legs[i].leg)
+				set_path(&mine->label, i, leg_path(mirror->legs[i].leg));
+		}
+		if (other->state == MIRROR_INSYNC || mirror->identity.leg_count == 1) {
+			label_set(&mine->label, LABEL_LACKS_OTHER | LABEL_EPOCH_ALONE, false);
+		} else if (!label_has(&mine->label, LABEL_LACKS_OTHER)) {
+			label_set(&mine->label, LABEL_LACKS_OTHER, true);
+			mine->label.lacks_after = le64_of(0);
+		}
+		result = label_write_wait(mine->leg, &mine->label);
+		if (result && !leg_out_locked(mirror, leg, "its label cannot be written: %s", strerror(-result)))
+			return error_set(error, result, "%s: its label cannot be written: %s", leg_path(mine->leg),
+					 strerror(-result));
+	}
+	for (int leg = 0; leg < MIRROR_LEGS; leg++) {
+		struct mirror_leg *mine = &mirror->legs[leg];
+
+		if (mine->state == MIRROR_STALE)
+			mark_superseded(mirror, leg);
+		/* The other one went out a moment ago, and this label may have been written before. */
+		if (mine->state != MIRROR_INSYNC || mirror->label.durable == mirror->label.wanted)
+			continue;
+		result = label_write_wait(mine->leg, &mine->label);
+		if (result)
+			return error_set(error, result, "%s: its label cannot be written: %s", leg_path(mine->leg),
+					 strerror(-result));
+		mirror->label.durable = mirror->label.wanted;
+	}
+	return 0;
+}
+
+static void take_identity(struct mirror *mirror, const struct assembly *assembly)
+{
+	const struct format_label *label = &assembly->label[assembly->leg[0] ? 0 : 1];
+	struct mirror_identity *identity = &mirror->identity;
+
+	memcpy(identity->volume.bytes, label->volume, sizeof(label->volume));
+	memcpy(identity->label, label->name, sizeof(identity->label));
+	identity->leg_count = (int)le32_get(label->leg_count);
+	for (int i = 0; i < MIRROR_LEGS; i++)
+		memcpy(identity->leg[i].bytes, label->leg[i], sizeof(label->leg[i]));
+	mirror->space_blocks = le64_get(label->space_blocks);
+}
+
+static void take_legs(struct mirror *mirror, const struct assembly *assembly)
+{
+	uint64_t first_tries_ns = 0;
+
+	for (int i = 0; i < MIRROR_LEGS; i++) {
+		struct mirror_leg *mine = &mirror->legs[i];
+
+		TAILQ_INIT(&mine->tries);
+		mine->label = assembly->label[i];
+		mine->leg = assembly->leg[i];
+		snprintf(mine->why, sizeof(mine->why), "%s", assembly->why[i]);
+		if (!mine->leg)
+			continue;
+		mine->timeout_ns = mirror->options.leg_timeout_ns;
+		if (!mine->timeout_ns)
+			mine->timeout_ns = (leg_geometry(mine->leg)->rotational ? 15 : 5) * NSEC_PER_SEC;
+		first_tries_ns += mine->timeout_ns + 2 * TICK_NS;
+		if (assembly->state[i] == MIRROR_STALE)
+			state_set_locked(mirror, i, MIRROR_STALE, "%s", assembly->why[i]);
+		else
+			mirror->legs[i].state = assembly->state[i];
+	}
+	mirror->deadline_ns = mirror->options.deadline_ns ? mirror->options.deadline_ns : 20 * NSEC_PER_SEC;
+	if (mirror->deadline_ns < first_tries_ns)
+		mirror->deadline_ns = first_tries_ns;
+}
+
+static void destroy(struct mirror *mirror)
+{
+	struct request *request;
+
+	while ((request = TAILQ_FIRST(&mirror->idle_requests))) {
+		TAILQ_REMOVE(&mirror->idle_requests, request, queue);
+		free(request);
+	}
+	while (!TAILQ_EMPTY(&mirror->events)) {
+		struct event *event = TAILQ_FIRST(&mirror->events);
+
+		TAILQ_REMOVE(&mirror->events, event, entry);
+		free(event);
+	}
+	pins_fini(mirror);
+	cond_fini(&mirror->idle);
+	cond_fini(&mirror->kick);
+	mutex_fini(&mirror->lock);
+	free(mirror->label.image);
+	free(mirror);
+}
+
+static struct mirror *create(const struct mirror_options *options)
+{
+	struct mirror *mirror = calloc(1, sizeof(*mirror));
+
+	if (!mirror)
+		return NULL;
+	mirror->options = *options;
+	mutex_init(&mirror->lock, RANK_MIRROR);
+	cond_init(&mirror->kick);
+	cond_init(&mirror->idle);
+	pins_init(mirror);
+	TAILQ_INIT(&mirror->requests);
+	TAILQ_INIT(&mirror->held);
+	TAILQ_INIT(&mirror->starved);
+	TAILQ_INIT(&mirror->ended);
+	TAILQ_INIT(&mirror->refused);
+	TAILQ_INIT(&mirror->idle_requests);
+	TAILQ_INIT(&mirror->events);
+	mirror->label.image = aligned_alloc(IOBUF_ALIGN, LABEL_SIZE);
+	for (int i = 0; i < PREALLOCATED; i++) {
+		struct request *request = malloc(sizeof(*request));
+
+		if (!request)
+			break;
+		TAILQ_INSERT_TAIL(&mirror->idle_requests, request, queue);
+		mirror->idle_count++;
+	}
+	if (!mirror->label.image || mirror->idle_count < PREALLOCATED) {
+		destroy(mirror);
+		return NULL;
+	}
+	return mirror;
+}
+
+int mirror_open(struct leg *legs[MIRROR_LEGS], const struct mirror_options *options, struct mirror **result,
+		struct error *error)
+{
+	struct assembly assembly;
+	struct mirror *mirror;
+	int code;
+
+	*result = NULL;
+	code = assemble(legs, options, &assembly, error);
+	if (code)
+		return code;
+	mirror = create(options);
+	if (!mirror)
+		return error_set(error, -ENOMEM, "no memory for the mirror");
+	take_identity(mirror, &assembly);
+	take_legs(mirror, &assembly);
+	/* No lock yet: nobody else knows the mirror, and none may be held while a leg is waited for. */
+	if (!options->read_only)
+		code = write_labels(mirror, error);
+	if (!code) {
+		code = thread_start(&mirror->keeper, "mirror", keeper_run, mirror);
+		if (code)
+			error_set(error, code, "the keeper thread cannot be started: %s", strerror(-code));
+	}
+	if (code) {
+		destroy(mirror);
+		return code;
+	}
+	*result = mirror;
+	return 0;
+}
+
+/* ---- close ---- */
+
+static bool legs_quiet_locked(const struct mirror *mirror)
+{
+	return !mirror->label.flying && TAILQ_EMPTY(&mirror->legs[0].tries) && TAILQ_EMPTY(&mirror->legs[1].tries);
+}
+
+static bool label_settled_locked(const struct mirror *mirror)
+{
+	return mirror->failed || mirror->label.durable == mirror->label.wanted;
+}
+
+bool mirror_close(struct mirror *mirror)
+{
+	uint64_t patience_ns = 0, until_ns;
+	bool quiet;
+
+	mutex_lock(&mirror->lock);
+	assert(TAILQ_EMPTY(&mirror->requests));
+	for (int leg = 0; leg < MIRROR_LEGS; leg++) {
+		if (mirror->legs[leg].timeout_ns > patience_ns)
+			patience_ns = mirror->legs[leg].timeout_ns;
+	}
+	/* Repairs end by themselves: the keeper judges them. */
+	while (mirror->working)
+		cond_wait(&mirror->idle, &mirror->lock);
+	until_ns = clock_now_ns() + patience_ns;
+	while (!legs_quiet_locked(mirror) || !label_settled_locked(mirror)) {
+		if (!cond_wait_until(&mirror->idle, &mirror->lock, until_ns))
+			break;
+	}
+	mirror->stopping = true;
+	cond_signal(&mirror->kick);
+	mutex_unlock(&mirror->lock);
+	thread_join(&mirror->keeper);
+
+	mutex_lock(&mirror->lock);
+	quiet = legs_quiet_locked(mirror);
+	for (int leg = 0; leg < MIRROR_LEGS; leg++) {
+		struct mirror_leg *mine = &mirror->legs[leg];
+		bool busy = !TAILQ_EMPTY(&mine->tries) || (mirror->label.flying && mirror->label.leg == leg);
+
+		if (!mine->leg)
+			continue;
+		if (busy) {
+			log_warn("leg left open, it has not given back %llu requests: leg=%d path=%s",
+				 (unsigned long long)mine->abandoned, leg, leg_path(mine->leg));
+			continue;
+		}
+		mutex_unlock(&mirror->lock);
+		leg_close(mine->leg);
+		mutex_lock(&mirror->lock);
+		mine->leg = NULL;
+	}
+	mutex_unlock(&mirror->lock);
+	if (quiet)
+		destroy(mirror);
+	return quiet;
+}
+
+/* ---- the door ---- */
+
+static bool well_formed(const struct mirror *mirror, const struct mirror_io *io)
+{
+	bool data = io->op == MIRROR_READ || io->op == MIRROR_WRITE;
+	unsigned int only = io->flags & (MIRROR_ONLY_LEG0 | MIRROR_ONLY_LEG1);
+
+	if ((only && !data) || only == (MIRROR_ONLY_LEG0 | MIRROR_ONLY_LEG1))
+		return false;
+	if (io->op == MIRROR_FLUSH)
+		return true;
+	if (io->block >= mirror->space_blocks || io->count > mirror->space_blocks - io->block)
+		return false;
+	if (!data)
+		return true;
+	if (io->count > MIRROR_IO_BLOCKS || !io->buf || io->buf_offset % MIRROR_BLOCK ||
+	    io->buf_offset > io->buf->size || (size_t)io->count * MIRROR_BLOCK > io->buf->size - io->buf_offset)
+		return false;
+	return io->op != MIRROR_READ || !io->verify || (io->verify_blocks && io->count % io->verify_blocks == 0);
+}
+
+/* A leg that still counts and gives nothing back would only pin more. */
+static bool pinned_full_locked(struct mirror *mirror)
+{
+	for (int leg = 0; leg < MIRROR_LEGS; leg++) {
+		if (leg_writable(mirror, leg) && mirror->legs[leg].abandoned)
+			return iobuf_reserve_full(mirror->options.pool);
+	}
+	return false;
+}
+
+int mirror_submit(struct mirror *mirror, struct mirror_io *io)
+{
+	struct request *request;
+	unsigned int mask = 0;
+	int error;
+
+	if (io->op != MIRROR_FLUSH && !io->count) {
+		mutex_lock(&mirror->lock);
+		mirror->empty_refused++;
+		mutex_unlock(&mirror->lock);
+		return -EINVAL;
+	}
+	if (!well_formed(mirror, io))
+		return -EINVAL;
+	request = request_create(mirror, io);
+	if (!request)
+		return -ENOMEM;
+	mutex_lock(&mirror->lock);
+	mirror->working++;
+	request->deadline_ns = mirror->running_ns + mirror->deadline_ns;
+	TAILQ_INSERT_TAIL(&mirror->requests, request, entry);
+	if (pinned_full_locked(mirror))
+		error = -EIO;
+	else if (io->op == MIRROR_READ)
+		error = read_first_locked(request, &mask);
+	else
+		error = write_first_locked(request, &mask);
+	if (!mask) {
+		request->error = error;
+		request_park_locked(request, ON_ENDED);
+	}
+	mutex_unlock(&mirror->lock);
+	if (mask)
+		request_launch(request, mask);
+	return 0;
+}
+
+struct waiter {
+	struct mutex lock;
+	struct cond cond;
+	bool done;
+};
+
+static void wake_waiter(struct mirror_io *io)
+{
+	struct waiter *waiter = io->context;
+
+	mutex_lock(&waiter->lock);
+	waiter->done = true;
+	cond_signal(&waiter->cond);
+	mutex_unlock(&waiter->lock);
+}
+
+int mirror_submit_wait(struct mirror *mirror, struct mirror_io *io)
+{
+	struct waiter waiter = {.done = false};
+	int error;
+
+	mutex_init(&waiter.lock, RANK_LEAF);
+	cond_init(&waiter.cond);
+	io->done = wake_waiter;
+	io->context = &waiter;
+	error = mirror_submit(mirror, io);
+	if (!error) {
+		mutex_lock(&waiter.lock);
+		while (!waiter.done)
+			cond_wait(&waiter.cond, &waiter.lock);
+		mutex_unlock(&waiter.lock);
+		error = io->error;
+	}
+	cond_fini(&waiter.cond);
+	mutex_fini(&waiter.lock);
+	return error;
+}
+
+/* ---- questions ---- */
+
+struct iobuf_pool *mirror_pool(struct mirror *mirror)
+{
+	return mirror->options.pool;
+}
+
+void mirror_generation_durable(struct mirror *mirror, uint64_t generation)
+{
+	mutex_lock(&mirror->lock);
+	/* What a leg that is out has flushed is no longer ours to say. */
+	if (survivor_locked(mirror) < 0)
+		mirror->generation = generation;
+	mutex_unlock(&mirror->lock);
+}
+
+const struct mirror_identity *mirror_identity(const struct mirror *mirror)
+{
+	return &mirror->identity;
+}
+
+uint64_t mirror_blocks(const struct mirror *mirror)
+{
+	return mirror->space_blocks;
+}
+
+bool mirror_leg_insync(struct mirror *mirror, int leg)
+{
+	bool insync;
+
+	mutex_lock(&mirror->lock);
+	insync = mirror->legs[leg].state == MIRROR_INSYNC;
+	mutex_unlock(&mirror->lock);
+	return insync;
+}
+
+bool mirror_failed(struct mirror *mirror)
+{
+	bool failed;
+
+	mutex_lock(&mirror->lock);
+	failed = mirror->failed;
+	mutex_unlock(&mirror->lock);
+	return failed;
+}
+
+void mirror_status(struct mirror *mirror, struct mirror_status *status)
+{
+	memset(status, 0, sizeof(*status));
+	mutex_lock(&mirror->lock);
+	status->identity = mirror->identity;
+	status->failed = mirror->failed;
+	status->read_only = mirror->options.read_only;
+	status->healthy = !mirror->failed && survivor_locked(mirror) < 0;
+	status->space_blocks = mirror->space_blocks;
+	status->empty_refused = mirror->empty_refused;
+	status->request_errors = mirror->request_errors;
+	status->retries = mirror->retries;
+	status->unrecoverable = mirror->unrecoverable;
+	status->deadline_missed = mirror->deadline_missed;
+	for (int leg = 0; leg < MIRROR_LEGS; leg++) {
+		const struct mirror_leg *mine = &mirror->legs[leg];
+
+		status->leg[leg].state = mine->state;
+		memcpy(status->leg[leg].why, mine->why, sizeof(mine->why));
+		status->leg[leg].latency_ns = mine->latency_ns;
+		status->leg[leg].read_errors = mine->read_errors;
+		status->leg[leg].checksum_errors = mine->checksum_errors;
+		status->leg[leg].repaired = mine->repaired;
+		status->leg[leg].timeouts = mine->timeouts;
+		status->leg[leg].abandoned = mine->abandoned;
+		status->leg[leg].charged = mine->charged;
+	}
+	mutex_unlock(&mirror->lock);
+	for (int leg = 0; leg < MIRROR_LEGS; leg++) {
+		struct leg *mine = mirror->legs[leg].leg;
+
+		if (!mine)
+			continue;
+		snprintf(status->leg[leg].address, sizeof(status->leg[leg].address), "%s", leg_address(mine));
+		snprintf(status->leg[leg].engine, sizeof(status->leg[leg].engine), "%s", leg_engine_name(mine));
+		status->leg[leg].geometry = *leg_geometry(mine);
+		leg_counters(mine, &status->leg[leg].counters);
+	}
+}

@@ -1,0 +1,276 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * What the files of src/mirror share.
+ *
+ * A request is the mirror's own memory: it copies what it needs of the caller's mirror_io, which it does not touch
+ * after `done`, because repairs and abandoned tries outlive the answer. It has one try for each leg. A try is with
+ * its leg while FLYING or ABANDONED and holds a reference to its buffer all that time.
+ *
+ *	mirror_submit -> launch -> (try_done | keeper: overdue) -> request_step -> launch ... -> request_end -> repair
+ *
+ * A request is in one hand only: whoever brings `waiting` to 0 under the lock (the completion of the last try, or
+ * the keeper that judges it overdue) carries on with it. One lock guards all; it is never held across a submit, a
+ * verify or a completion.
+ */
+#ifndef MIRROR_PRIVATE_H
+#define MIRROR_PRIVATE_H
+
+#include "mirrorfs/base/clock.h"
+#include "mirrorfs/base/log.h"
+#include "mirrorfs/base/sync.h"
+#include "mirrorfs/format/label.h"
+#include "mirrorfs/mirror.h"
+
+#include <bsd/sys/queue.h>
+
+#define TRIES_A_LEG 2u		     /* I5 */
+#define TICK_NS (50 * NSEC_PER_MSEC) /* the keeper's */
+
+/* ---- units of a read: a set of at most MIRROR_IO_BLOCKS ---- */
+
+struct unit_set {
+	uint64_t word[MIRROR_IO_BLOCKS / 64];
+};
+
+static inline bool unit_in(const struct unit_set *set, uint32_t unit)
+{
+	return set->word[unit / 64] >> (unit % 64) & 1;
+}
+
+static inline void unit_add(struct unit_set *set, uint32_t unit)
+{
+	set->word[unit / 64] |= UINT64_C(1) << (unit % 64);
+}
+
+static inline void unit_drop(struct unit_set *set, uint32_t unit)
+{
+	set->word[unit / 64] &= ~(UINT64_C(1) << (unit % 64));
+}
+
+/* ---- requests and tries ---- */
+
+enum try_state {
+	TRY_IDLE, /* not with the leg */
+	TRY_FLYING,
+	TRY_ABANDONED, /* given up; the leg still has the buffer */
+};
+
+struct
+try {
+	struct leg_io io;
+	struct request *request;
+	int leg;
+	enum try_state state;
+	bool overdue;		  /* flying, and its time is up; judged when the request waits for no other */
+	bool answered;		  /* by the leg, since it was last launched */
+	enum leg_verdict verdict; /* of the answer */
+	unsigned int count;	  /* tries so far (I5) */
+	uint64_t due_ns;	  /* running time */
+	struct iobuf *buf;	  /* while with the leg */
+	struct mirror_pin *pin;	  /* an abandoned write or discard may still land: its range is not to be reused */
+	TAILQ_ENTRY(try) entry;	  /* mirror_leg.tries */
+	TAILQ_ENTRY(try) refused; /* mirror.refused */
+};
+TAILQ_HEAD(try_list, try);
+
+enum request_list_name { ON_NONE, ON_HELD, ON_STARVED, ON_ENDED };
+
+struct request {
+	struct mirror *mirror;
+	struct mirror_io *io; /* the caller's; NULL once answered */
+	enum mirror_op op;
+	unsigned int flags;
+	uint64_t block;
+	uint32_t count;
+	uint64_t deadline_ns; /* running time */
+	bool expired;	      /* the deadline passed */
+	bool retired;	      /* answered, and any repair done: only abandoned tries keep it */
+	bool repairing;
+	unsigned int waiting; /* tries that fly and are not overdue */
+	unsigned int targets; /* mask of legs: of a write those it went to */
+	int only;	      /* MIRROR_ONLY_LEGn, else -1 */
+	int error;	      /* ON_ENDED */
+	uint64_t hold;	      /* ON_HELD: the label that must be durable */
+	struct try tries[MIRROR_LEGS];
+	enum request_list_name on;
+	TAILQ_ENTRY(request) entry; /* mirror.requests */
+	TAILQ_ENTRY(request) queue; /* the list that `on` names, or a thread's own work list */
+
+	struct iobuf *buf; /* the data; a read that abandoned its first buffer goes on in another, or NULL */
+	size_t offset;
+
+	/* reads */
+	uint32_t unit_blocks, units;
+	bool fresh;	     /* nothing was read into buf yet */
+	struct iobuf *spare; /* what later tries read into; the source of repairs */
+	int leg;	     /* of the try in flight */
+	bool single;	     /* it reads the one unit `unit` */
+	uint32_t unit;
+	struct unit_set have;		  /* verified and in buf */
+	struct unit_set copied;		  /* verified and in spare */
+	struct unit_set bad[MIRROR_LEGS]; /* the leg's copy is known bad */
+	struct mirror_pin *pin;
+
+	/* its repair */
+	uint32_t run;			/* units in the write in flight, from `unit` on */
+	uint32_t repaired[MIRROR_LEGS]; /* blocks */
+};
+TAILQ_HEAD(request_list, request);
+
+/* ---- the mirror ---- */
+
+struct mirror_leg {
+	struct leg *leg; /* NULL: not given */
+	enum mirror_leg_state state;
+	char why[256];
+	struct format_label label; /* as last written, or to be written; valid if leg */
+	uint64_t timeout_ns;
+	struct try_list tries; /* with the leg, oldest first */
+	unsigned int reading;  /* reads in flight */
+	uint64_t next_block;   /* behind the last read */
+	uint64_t latency_ns, read_errors, checksum_errors, repaired, timeouts, abandoned, charged;
+};
+
+/* The survivor's label, written by the keeper. Numbers count versions: wanted >= writing >= durable. */
+struct label_writer {
+	uint64_t wanted, writing, durable;
+	bool flying, answered;
+	int error;
+	unsigned int tries;
+	int leg;
+	struct leg_io io;
+	void *image;
+};
+
+struct event {
+	struct mirror_event event;
+	enum log_level level;
+	char text[512];
+	TAILQ_ENTRY(event) entry;
+};
+
+struct mirror_pin {
+	struct mirror *mirror;
+	uint64_t generation;
+	unsigned long refs;
+	TAILQ_ENTRY(mirror_pin) entry;
+};
+
+struct pins {
+	struct mutex lock; /* RANK_LEAF */
+	uint64_t generation;
+	TAILQ_HEAD(pin_list, mirror_pin) list; /* oldest first */
+	struct mirror_pin reserve;	       /* for when memory is out */
+};
+
+struct mirror {
+	struct mutex lock; /* RANK_MIRROR */
+	struct cond kick;  /* the keeper */
+	struct cond idle;  /* mirror_close */
+	struct thread keeper;
+	bool ticking, stopping, late;
+	uint64_t running_ns, tick_ns; /* running time; when it was last advanced */
+
+	struct mirror_options options;
+	struct mirror_identity identity;
+	uint64_t space_blocks;
+	uint64_t deadline_ns;
+	struct mirror_leg legs[MIRROR_LEGS];
+	bool failed;	     /* I12 */
+	uint64_t generation; /* durable on every leg while all are in sync */
+	struct label_writer label;
+	unsigned int turn; /* round robin */
+
+	struct request_list requests; /* not answered, oldest first */
+	struct request_list held, starved, ended;
+	struct try_list refused; /* by leg_submit() */
+	struct request_list idle_requests;
+	unsigned int idle_count;
+	unsigned int working; /* requests not retired */
+	TAILQ_HEAD(, event) events;
+	unsigned int event_count;
+	struct pins pins;
+
+	uint64_t empty_refused, request_errors, retries, unrecoverable, deadline_missed;
+};
+
+/* ---- label.c ---- */
+
+uint64_t label_slot(uint64_t sequence);
+/* Sets address, time and crc for the sequence that it carries. */
+void label_seal(struct format_label *label);
+/* The newest valid label of a leg; errors as mirror_label_read(). May wait. */
+int label_read(struct leg *leg, struct format_label *label, struct error *error);
+/* Writes the next sequence, durably. 0 or -errno. May wait. */
+int label_write_wait(struct leg *leg, struct format_label *label);
+void label_begin_epoch(struct format_label *label, bool alone);
+/* True if `label` knows the newest epoch of `of`. */
+bool label_knows(const struct format_label *label, const struct format_label *of);
+bool label_has(const struct format_label *label, uint32_t flag);
+void label_set(struct format_label *label, uint32_t flag, bool on);
+
+/* ---- state.c ---- */
+
+bool state_legal(enum mirror_leg_state from, enum mirror_leg_state to);
+/* Aborts if the transition is illegal. One event. */
+void state_set_locked(struct mirror *mirror, int leg, enum mirror_leg_state state, const char *format, ...)
+	__attribute__((format(printf, 4, 5)));
+/*
+ * The leg goes out: OFFLINE, the survivor's label is to say so. The other leg must be in sync; else nothing
+ * happens and false is returned (I12).
+ */
+bool leg_out_locked(struct mirror *mirror, int leg, const char *format, ...) __attribute__((format(printf, 3, 4)));
+void volume_fail_locked(struct mirror *mirror, const char *format, ...) __attribute__((format(printf, 2, 3)));
+bool leg_writable(const struct mirror *mirror, int leg); /* new writes go to it */
+int survivor_locked(const struct mirror *mirror);	 /* the one leg in sync; -1: all legs of the volume are */
+void event_post_locked(struct mirror *mirror, enum mirror_event_kind kind, enum log_level level, int leg,
+		       uint64_t block, uint32_t count, const char *format, ...) __attribute__((format(printf, 7, 8)));
+
+/* ---- assemble.c ---- */
+
+struct assembly {
+	struct leg *leg[MIRROR_LEGS]; /* by index */
+	struct format_label label[MIRROR_LEGS];
+	enum mirror_leg_state state[MIRROR_LEGS];
+	char why[MIRROR_LEGS][256];
+	int leg_count;
+};
+int assemble(struct leg *legs[MIRROR_LEGS], const struct mirror_options *options, struct assembly *assembly,
+	     struct error *error);
+
+/* ---- request.c ---- */
+
+struct request *request_create(struct mirror *mirror, struct mirror_io *io);
+void request_arm_locked(struct request *request, int leg, enum leg_op op, unsigned int flags, uint64_t block,
+			uint32_t count, struct iobuf *buf, size_t offset);
+void request_launch(struct request *request, unsigned int mask);
+void request_overdue_locked(struct try *try, struct request_list *work);
+void request_park_locked(struct request *request, enum request_list_name on);
+void request_unpark_locked(struct request *request);
+void request_step(struct request *request);
+void request_end(struct request *request, int error);
+void request_retire(struct request *request);
+void request_try_done(struct leg_io *io);
+bool try_timed_out(const struct try *try);
+
+/* ---- read.c, write.c, repair.c ---- */
+
+int read_first_locked(struct request *request, unsigned int *mask);
+void read_step(struct request *request);
+void read_resume(struct request *request);
+void read_deliver(struct request *request);
+int write_first_locked(struct request *request, unsigned int *mask);
+void write_step(struct request *request);
+void discard_step(struct request *request);
+bool repair_prepare(struct request *request);
+void repair_start(struct request *request);
+void repair_step(struct request *request);
+
+/* ---- keeper.c, pin.c ---- */
+
+void keeper_run(void *arg);
+void keeper_wake_locked(struct mirror *mirror); /* requests are in flight: the clock must run */
+void pins_init(struct mirror *mirror);
+void pins_fini(struct mirror *mirror);
+
+#endif

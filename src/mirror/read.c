@@ -1,0 +1,332 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Reads: verified, failed over, merged unit by unit (I3).
+ *
+ * Order of tries: the caller's whole original range on one leg, the whole range on the other, then the units that
+ * are still missing one by one on each leg. So a leg sees each byte at most twice, and what is left to try
+ * shrinks with every try (I5). The first try reads into the caller's buffer, later ones into a spare one from which
+ * good units are copied; a buffer that a leg would not give back is replaced (the caller then gets another).
+ *
+ * A leg that did not answer in time is charged only when the other one has answered (I6), a request error is charged
+ * to nobody (I7), and the last in-sync leg is never failed by a read (I12).
+ */
+#include "mirror_private.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <string.h>
+
+#define STRIPE_BLOCKS 512u /* 2 MiB: where legs are equally good, they share the range by stripes */
+
+static bool readable(const struct mirror *mirror, int leg)
+{
+	return mirror->legs[leg].state == MIRROR_INSYNC;
+}
+
+/* Both legs are in sync: which one would answer first? */
+static int pick_auto_locked(struct mirror *mirror, uint64_t block)
+{
+	struct mirror_leg *legs = mirror->legs;
+	uint64_t cost[MIRROR_LEGS];
+	int best;
+
+	for (int leg = 0; leg < MIRROR_LEGS; leg++)
+		cost[leg] = (legs[leg].reading + 1) * legs[leg].latency_ns;
+	best = cost[0] == cost[1] ? (int)(block / STRIPE_BLOCKS & 1) : cost[1] < cost[0];
+	/* A sequential reader stays where its readahead is, unless the other leg is twice as good. */
+	if (legs[!best].next_block == block && legs[best].next_block != block && cost[!best] <= 2 * cost[best])
+		best = !best;
+	else if (cost[!best] - cost[best] < cost[best] / 8 && legs[best].next_block != block)
+		best = (int)(block / STRIPE_BLOCKS & 1);
+	/* What was learned of the other one ages, so that it is asked again some day. */
+	legs[!best].latency_ns -= legs[!best].latency_ns / 256;
+	return best;
+}
+
+static int pick_locked(struct mirror *mirror, uint64_t block)
+{
+	int survivor = readable(mirror, 0) && readable(mirror, 1) ? -1 : readable(mirror, 1);
+
+	if (survivor >= 0)
+		return survivor;
+	switch (mirror->options.policy) {
+	case MIRROR_POLICY_ROUND_ROBIN:
+		return (int)(mirror->turn++ & 1);
+	case MIRROR_POLICY_LEG0:
+		return 0;
+	case MIRROR_POLICY_LEG1:
+		return 1;
+	case MIRROR_POLICY_AUTO:
+		break;
+	}
+	return pick_auto_locked(mirror, block);
+}
+
+static void arm_locked(struct request *request, int leg, bool single, uint32_t unit)
+{
+	uint32_t first = single ? unit * request->unit_blocks : 0;
+	uint32_t count = single ? request->unit_blocks : request->count;
+	struct iobuf *buf = request->fresh ? request->buf : request->spare;
+	size_t offset = (request->fresh ? request->offset : 0) + (size_t)first * MIRROR_BLOCK;
+
+	request->leg = leg;
+	request->single = single;
+	request->unit = unit;
+	request_arm_locked(request, leg, LEG_READ, 0, request->block + first, count, buf, offset);
+	request->mirror->legs[leg].next_block = request->block + first + count;
+}
+
+int read_first_locked(struct request *request, unsigned int *mask)
+{
+	struct mirror *mirror = request->mirror;
+	int leg = request->only;
+
+	if (leg < 0)
+		leg = pick_locked(mirror, request->block);
+	else if (!leg_writable(mirror, leg))
+		return -EIO;
+	request->tries[leg].count = 1;
+	arm_locked(request, leg, false, 0);
+	*mask = 1u << leg;
+	return 0;
+}
+
+static uint32_t missing_from(const struct request *request, uint32_t unit)
+{
+	while (unit < request->units && unit_in(&request->have, unit))
+		unit++;
+	return unit;
+}
+
+/* Judges each unit of the answer. Returns how many were bad. No lock: the request is in our hand. */
+static uint32_t judge(struct request *request)
+{
+	struct try *try = &request->tries[request->leg];
+	size_t unit_bytes = (size_t)request->unit_blocks * MIRROR_BLOCK;
+	uint32_t first = request->single ? request->unit : 0;
+	uint32_t end = request->single ? first + 1 : request->units;
+	uint32_t bad = 0;
+
+	if (try->verdict == LEG_REQUEST || try->verdict == LEG_GONE)
+		return 0;
+	for (uint32_t unit = first; unit < end; unit++) {
+		const unsigned char *data = (unsigned char *)try->io.data + (unit - first) * unit_bytes;
+		struct mirror_io *io = request->io;
+
+		if (try->verdict != LEG_OK || (io->verify && !io->verify(io, unit, data))) {
+			unit_add(&request->bad[request->leg], unit);
+			bad++;
+			continue;
+		}
+		unit_drop(&request->bad[request->leg], unit);
+		if (!request->fresh) {
+			unit_add(&request->copied, unit);
+			if (!unit_in(&request->have, unit))
+				memcpy(request->buf->data + request->offset + unit * unit_bytes, data, unit_bytes);
+		}
+		unit_add(&request->have, unit);
+	}
+	request->fresh = false;
+	return bad;
+}
+
+static void account_locked(struct request *request, uint32_t bad)
+{
+	struct mirror *mirror = request->mirror;
+	int leg = request->leg;
+	struct mirror_leg *mine = &mirror->legs[leg];
+	struct try *try = &request->tries[leg];
+	struct try *other = &request->tries[!leg];
+
+	switch (try->verdict) {
+	case LEG_OK:
+		mine->checksum_errors += bad;
+		mine->read_errors += bad;
+		mine->charged += bad;
+		break;
+	case LEG_REQUEST:
+		mirror->request_errors++;
+		break;
+	case LEG_GONE:
+		mine->charged++;
+		if (request->only < 0)
+			leg_out_locked(mirror, leg, "a read at block %" PRIu64 " failed: %s", request->block,
+				       strerror(-try->io.error));
+		break;
+	default:
+		mine->read_errors++;
+		mine->charged++;
+	}
+	/* This leg has answered, so the silence of the other one is its own. */
+	if (try->verdict != LEG_GONE && other->state == TRY_ABANDONED) {
+		if (leg_out_locked(mirror, !leg, "no answer to a read within %" PRIu64 " ms",
+				   mirror->legs[!leg].timeout_ns / NSEC_PER_MSEC))
+			mirror->legs[!leg].charged++;
+	}
+}
+
+/* The leg keeps the buffer of an abandoned try; with it goes what was read into it. */
+static void lose_buffer(struct request *request)
+{
+	if (request->fresh) {
+		iobuf_put(request->buf);
+		request->buf = NULL;
+	} else {
+		iobuf_put(request->spare);
+		request->spare = NULL;
+		memset(&request->copied, 0, sizeof(request->copied));
+	}
+}
+
+static bool all_refused(const struct request *request)
+{
+	bool any = false;
+
+	for (int leg = 0; leg < MIRROR_LEGS; leg++) {
+		const struct try *try = &request->tries[leg];
+
+		if (!try->count)
+			continue;
+		if (!try->answered || try->verdict != LEG_REQUEST)
+			return false;
+		any = true;
+	}
+	return any;
+}
+
+/* What to try next: a leg and perhaps one unit. False: nothing is left to try. */
+static bool choose_locked(struct request *request, int *leg, bool *single, uint32_t *unit)
+{
+	struct mirror *mirror = request->mirror;
+	struct try *last = &request->tries[request->leg];
+
+	*unit = missing_from(request, 0);
+	if (*unit == request->units || request->expired || request->only >= 0)
+		return false;
+	if (request->single && last->answered && last->verdict != LEG_GONE && readable(mirror, request->leg)) {
+		*unit = missing_from(request, request->unit + 1);
+		*leg = request->leg;
+		*single = true;
+		if (*unit < request->units)
+			return true;
+		*unit = missing_from(request, 0);
+	}
+	*single = false;
+	for (*leg = 0; *leg < MIRROR_LEGS; ++*leg) {
+		if (readable(mirror, *leg) && !request->tries[*leg].count)
+			return true;
+	}
+	if (all_refused(request))
+		return false;
+	*single = true;
+	for (*leg = 0; *leg < MIRROR_LEGS; ++*leg) {
+		struct try *try = &request->tries[*leg];
+
+		if (readable(mirror, *leg) && try->count < TRIES_A_LEG && try->answered && try->verdict != LEG_GONE)
+			return true;
+	}
+	return false;
+}
+
+/* The buffer that the next try reads into. False: the pool has none now. */
+static bool provide_buffer(struct request *request)
+{
+	struct iobuf_pool *pool = request->mirror->options.pool;
+	size_t size = (size_t)request->count * MIRROR_BLOCK;
+
+	if (!request->buf) {
+		request->buf = iobuf_try_get(pool, size);
+		request->offset = 0;
+		return request->buf;
+	}
+	if (!request->fresh && !request->spare)
+		request->spare = iobuf_try_get(pool, size);
+	return request->fresh || request->spare;
+}
+
+static int verdict_of_all_locked(struct request *request)
+{
+	struct mirror *mirror = request->mirror;
+	uint32_t missing = 0, first = missing_from(request, 0);
+	bool bad = false, answered = false;
+
+	for (uint32_t unit = first; unit < request->units; unit++) {
+		if (unit_in(&request->have, unit))
+			continue;
+		missing++;
+		bad |= unit_in(&request->bad[0], unit) || unit_in(&request->bad[1], unit);
+	}
+	for (int leg = 0; leg < MIRROR_LEGS; leg++)
+		answered |= request->tries[leg].answered;
+	if (!missing)
+		return 0;
+	if (request->expired || !answered)
+		return -ETIMEDOUT;
+	if (all_refused(request))
+		return request->tries[request->leg].io.error;
+	if (bad && request->only < 0) {
+		mirror->unrecoverable += missing * request->unit_blocks;
+		event_post_locked(mirror, MIRROR_EVENT_UNRECOVERABLE, LOG_LEVEL_ERROR, -1,
+				  request->block + first * request->unit_blocks, missing * request->unit_blocks,
+				  "no leg has a good copy: block=%" PRIu64 " bad_blocks=%u",
+				  request->block + first * request->unit_blocks, missing * request->unit_blocks);
+	}
+	return -EIO;
+}
+
+void read_resume(struct request *request)
+{
+	struct mirror *mirror = request->mirror;
+	bool single, launch = false;
+	uint32_t unit;
+	int leg, error = 0;
+
+	mutex_lock(&mirror->lock);
+	if (!choose_locked(request, &leg, &single, &unit)) {
+		error = verdict_of_all_locked(request);
+		mutex_unlock(&mirror->lock);
+		request_end(request, error);
+		return;
+	}
+	if (provide_buffer(request)) {
+		/* A pass over single units is one try of the leg. */
+		if (!single || !request->single || request->leg != leg)
+			request->tries[leg].count++;
+		mirror->retries++;
+		arm_locked(request, leg, single, unit);
+		launch = true;
+	} else {
+		request_park_locked(request, ON_STARVED);
+	}
+	mutex_unlock(&mirror->lock);
+	if (launch)
+		request_launch(request, 1u << leg);
+}
+
+void read_step(struct request *request)
+{
+	struct mirror *mirror = request->mirror;
+
+	if (request->tries[request->leg].answered) {
+		uint32_t bad = judge(request);
+
+		mutex_lock(&mirror->lock);
+		account_locked(request, bad);
+		mutex_unlock(&mirror->lock);
+	} else {
+		lose_buffer(request);
+	}
+	read_resume(request);
+}
+
+void read_deliver(struct request *request)
+{
+	struct mirror_io *io = request->io;
+
+	if (!request->buf || request->buf == io->buf)
+		return;
+	iobuf_put(io->buf);
+	io->buf = request->buf;
+	io->buf_offset = request->offset;
+	request->buf = NULL;
+}
