@@ -220,6 +220,12 @@ int main(void)
 	int failed;
 
 	page_tests(suite);
+	pool_tests(suite);
+	reclaim_tests(suite);
+	pressure_tests(suite);
+	policy_tests(suite);
+	writeback_tests(suite);
+	hammer_tests(suite);
 	runner = srunner_create(suite);
 	srunner_run_all(runner, CK_ENV);
 	failed = srunner_ntests_failed(runner);
