@@ -1,0 +1,243 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The leg's door. Every request passes here, whatever engine or wrapper stands behind: it is refused if it is
+ * empty (I4) or misaligned, counted, and handed on; on the way back it is counted by what its error means.
+ * leg_classify() is the only place in the project that gives an errno a meaning (I7).
+ */
+#include "leg_private.h"
+
+#include "mirrorfs/base/clock.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum leg_verdict leg_classify(enum leg_op op, int error)
+{
+	switch (-error) {
+	case 0:
+		return LEG_OK;
+	case EINVAL:
+	case EOPNOTSUPP:
+	case EAGAIN:
+	case ENOMEM:
+	case EINTR:
+		return LEG_REQUEST;
+	case ENODEV:
+	case ENXIO:
+	case ENOLINK:
+	case ENOTCONN:
+	case ETIMEDOUT:
+		return LEG_GONE;
+	case ENOSPC:
+	case EDQUOT:
+	case EROFS:
+		/* A flush that finds no space has lost data that was called written: that is worse than being full. */
+		return op == LEG_WRITE || op == LEG_DISCARD ? LEG_SPACE : LEG_MEDIA;
+	default:
+		/* EIO, ENODATA, EILSEQ, and what nobody has heard of: distrust this range, not the whole leg. */
+		return LEG_MEDIA;
+	}
+}
+
+const char *leg_verdict_name(enum leg_verdict verdict)
+{
+	static const char *const names[LEG_VERDICTS] = {
+		[LEG_OK] = "ok", [LEG_REQUEST] = "request", [LEG_MEDIA] = "media", [LEG_GONE] = "gone", [LEG_SPACE] = "space",
+	};
+
+	return (unsigned int)verdict < LEG_VERDICTS ? names[verdict] : "unknown";
+}
+
+int leg_init(struct leg *leg, const struct leg_ops *ops, const char *address, const char *path)
+{
+	leg->ops = ops;
+	leg->fd = -1;
+	leg->path = strdup(path);
+	leg->address = strdup(address ? address : path);
+	if (!leg->path || !leg->address) {
+		free(leg->path);
+		free(leg->address);
+		return -ENOMEM;
+	}
+	mutex_init(&leg->lock, RANK_LEG);
+	return 0;
+}
+
+void leg_fini(struct leg *leg)
+{
+	mutex_fini(&leg->lock);
+	free(leg->path);
+	free(leg->address);
+}
+
+void leg_thread_abandon(struct thread *thread)
+{
+	if (world->thread_join == world_real.thread_join)
+		thread_join(thread);
+}
+
+void leg_close(struct leg *leg)
+{
+	if (leg)
+		leg->ops->close(leg);
+}
+
+static int leg_check(const struct leg *leg, const struct leg_io *io)
+{
+	const struct leg_geometry *geometry = &leg->geometry;
+
+	if (leg->read_only && (io->op == LEG_WRITE || io->op == LEG_DISCARD))
+		return -EROFS;
+	if (io->op == LEG_DISCARD && !geometry->discard)
+		return -EOPNOTSUPP;
+	if (io->offset > INT64_MAX || io->length > INT64_MAX - io->offset)
+		return -ERANGE;
+	return 0;
+}
+
+static bool leg_is_aligned(const struct leg *leg, const struct leg_io *io)
+{
+	const struct leg_geometry *geometry = &leg->geometry;
+
+	if (io->offset % geometry->block_size || io->length % geometry->block_size)
+		return false;
+	if (io->op == LEG_DISCARD)
+		return true;
+	return io->length <= geometry->max_io && (uintptr_t)io->data % geometry->mem_align == 0;
+}
+
+/* Counts the request in, or says why not. */
+static int leg_admit(struct leg *leg, const struct leg_io *io)
+{
+	if ((unsigned int)io->op >= LEG_OPS)
+		return -EINVAL;
+	if (io->op != LEG_FLUSH) {
+		int error;
+
+		if (!io->length) { /* I4 */
+			leg->counters.empty_refused++;
+			return -EINVAL;
+		}
+		error = leg_check(leg, io);
+		if (error)
+			return error;
+		if (!leg_is_aligned(leg, io)) {
+			leg->counters.unaligned_refused++;
+			return -EINVAL;
+		}
+	}
+	leg->counters.in_flight++;
+	return 0;
+}
+
+int leg_submit(struct leg *leg, struct leg_io *io)
+{
+	int error;
+
+	mutex_lock(&leg->lock);
+	error = leg_admit(leg, io);
+	mutex_unlock(&leg->lock);
+	if (error)
+		return error;
+	io->leg = leg;
+	io->next = NULL;
+	io->engine = NULL;
+	io->error = 0;
+	io->bytes = 0;
+	io->submitted_ns = clock_now_ns();
+	error = leg->ops->submit(leg, io);
+	if (error) {
+		mutex_lock(&leg->lock);
+		leg->counters.in_flight--;
+		mutex_unlock(&leg->lock);
+	}
+	return error;
+}
+
+void leg_complete(struct leg_io *io, int error, size_t bytes)
+{
+	struct leg *leg = io->leg;
+
+	io->error = error;
+	io->bytes = bytes;
+	mutex_lock(&leg->lock);
+	leg->counters.in_flight--;
+	leg->counters.ops[io->op]++;
+	leg->counters.bytes[io->op] += bytes;
+	leg->counters.errors[leg_classify(io->op, error)]++;
+	mutex_unlock(&leg->lock);
+	io->done(io);
+}
+
+struct leg_waiter {
+	struct mutex lock;
+	struct cond cond;
+	bool done;
+};
+
+static void leg_waiter_done(struct leg_io *io)
+{
+	struct leg_waiter *waiter = io->context;
+
+	mutex_lock(&waiter->lock);
+	waiter->done = true;
+	cond_signal(&waiter->cond);
+	mutex_unlock(&waiter->lock);
+}
+
+int leg_submit_wait(struct leg *leg, struct leg_io *io)
+{
+	struct leg_waiter waiter = { .done = false };
+	int error;
+
+	mutex_init(&waiter.lock, RANK_LEAF);
+	cond_init(&waiter.cond);
+	io->done = leg_waiter_done;
+	io->context = &waiter;
+	error = leg_submit(leg, io);
+	if (!error) {
+		mutex_lock(&waiter.lock);
+		while (!waiter.done)
+			cond_wait(&waiter.cond, &waiter.lock);
+		mutex_unlock(&waiter.lock);
+		error = io->error;
+	}
+	cond_fini(&waiter.cond);
+	mutex_fini(&waiter.lock);
+	return error;
+}
+
+const struct leg_geometry *leg_geometry(const struct leg *leg)
+{
+	return &leg->geometry;
+}
+
+int leg_refresh(struct leg *leg)
+{
+	return leg->ops->refresh(leg);
+}
+
+const char *leg_address(const struct leg *leg)
+{
+	return leg->address;
+}
+
+const char *leg_path(const struct leg *leg)
+{
+	return leg->path;
+}
+
+const char *leg_engine_name(const struct leg *leg)
+{
+	while (!leg->ops->name)
+		leg = leg->below;
+	return leg->ops->name;
+}
+
+void leg_counters(struct leg *leg, struct leg_counters *counters)
+{
+	mutex_lock(&leg->lock);
+	*counters = leg->counters;
+	mutex_unlock(&leg->lock);
+}
