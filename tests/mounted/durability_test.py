@@ -1,0 +1,180 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What was acknowledged is there: after a kill, and after every orderly way to end a mount."""
+import os
+import signal
+import threading
+
+import trees
+from cases import FULL, QUICK, case
+from workspace import mounted, wait_for
+
+MIB = 1 << 20
+
+
+def put(path, data, sync):
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
+    assert os.write(fd, data) == len(data)
+    if sync:
+        os.fsync(fd)
+    os.close(fd)
+
+
+@case(QUICK)
+def what_was_synced_survives_a_kill(ws):
+    volume = ws.volume()
+    volume.mount("commit=600")
+    os.mkdir(volume.path("d"))
+    for i, length in enumerate([0, 1, 5000, 65536, 3 * MIB]):
+        put(volume.path("d", f"synced {i}"), trees.pattern(length, i), True)
+        put(volume.path("d", f"not synced {i}"), trees.pattern(length, i), False)
+    os.rename(volume.path("d", "synced 1"), volume.path("d", "renamed"))
+    fd = os.open(volume.path("d"), os.O_RDONLY)
+    os.fsync(fd)
+    os.close(fd)
+    volume.kill()
+    volume.mount()
+    for i, length in enumerate([0, 1, 5000, 65536, 3 * MIB]):
+        name = "renamed" if i == 1 else f"synced {i}"
+        assert trees.read(volume.path("d", name)) == trees.pattern(length, i), name
+    assert not os.path.exists(volume.path("d", "synced 1"))
+    told, status = volume.status()
+    assert status == 0, told
+    volume.umount()
+
+
+@case(FULL, timeout=200)
+def so_it_does_when_a_leg_is_lost_with_it(ws):
+    for lost in (0, 1):
+        volume = ws.volume(f"lost{lost}")
+        volume.mount("commit=600")
+        for i in range(40):
+            put(volume.path(f"f{i}"), trees.pattern(i * 5000, i), True)
+        volume.kill()
+        os.unlink(volume.legs[lost])
+        volume.mount("degraded", legs=[volume.legs[1 - lost]])
+        for i in range(40):
+            assert trees.read(volume.path(f"f{i}")) == trees.pattern(i * 5000, i), i
+        volume.umount()
+
+
+@case(FULL, timeout=300)
+def a_kill_at_any_moment_leaves_a_sound_volume(ws):
+    volume = ws.volume()
+    synced = {}
+    for number in range(6):
+        volume.mount("commit=0.2", "cache=16M")
+        for name, data in synced.items():
+            assert trees.read(volume.path(name)) == data, name
+        assert volume.scrub().returncode == 0
+        stop = threading.Event()
+
+        def work(which, number=number, stop=stop):
+            try:
+                count = 0
+                while not stop.is_set():
+                    name = f"{which}-{count % 25}"
+                    data = trees.pattern((count * 7919) % 200000, (number, which, count))
+                    synced.pop(name, None)
+                    put(volume.path(name + ".new"), data, True)
+                    os.rename(volume.path(name + ".new"), volume.path(name))
+                    fd = os.open(volume.mnt, os.O_RDONLY)
+                    os.fsync(fd)
+                    os.close(fd)
+                    synced[name] = data
+                    count += 1
+            except OSError:
+                assert stop.is_set(), "an error before the kill"
+
+        threads = [threading.Thread(target=work, args=(i,)) for i in range(3)]
+        for thread in threads:
+            thread.start()
+        stop.wait(1 + number * 0.3)
+        stop.set()
+        volume.kill()
+        for thread in threads:
+            thread.join()
+        # What was under way when the kill came may be there or not: names are dropped before they change.
+    assert synced
+    volume.mount()
+    for name, data in synced.items():
+        assert trees.read(volume.path(name)) == data, name
+    volume.umount()
+
+
+def leaves_everything(ws, end):
+    """A mount that ends with data not yet written out, in a file that is still open if `end` allows that."""
+    volume = ws.volume()
+    volume.mount("commit=600")
+    trees.copy(["/usr/include/linux"], volume.mnt)
+    put(volume.path("closed"), trees.pattern(5 * MIB), False)
+    expected = trees.manifest(volume.mnt)
+    end(volume)
+    volume.mount()
+    trees.compare(expected, trees.manifest(volume.mnt))
+    volume.umount()
+
+
+@case(QUICK)
+def sigterm_leaves_everything_on_disk(ws):
+    def end(volume):
+        os.kill(volume.pid, signal.SIGTERM)
+        volume.wait_end()
+        assert not mounted(volume.mnt)
+
+    leaves_everything(ws, end)
+
+
+@case(QUICK)
+def sigint_leaves_everything_on_disk(ws):
+    def end(volume):
+        os.kill(volume.pid, signal.SIGINT)
+        volume.wait_end()
+        assert not mounted(volume.mnt)
+
+    leaves_everything(ws, end)
+
+
+@case(FULL)
+def fusermount3_leaves_everything_on_disk(ws):
+    def end(volume):
+        ws.run("fusermount3", "-u", volume.mnt)
+        volume.wait_end()
+
+    leaves_everything(ws, end)
+
+
+@case(FULL, needs=["root"])
+def umount_leaves_everything_on_disk(ws):
+    def end(volume):
+        ws.run("umount", volume.mnt)
+        volume.wait_end()
+
+    leaves_everything(ws, end)
+
+
+@case(FULL)
+def sigterm_waits_for_an_open_file_and_loses_none_of_it(ws):
+    volume = ws.volume()
+    volume.mount("commit=600")
+    fd = os.open(volume.path("open"), os.O_RDWR | os.O_CREAT)
+    os.write(fd, trees.pattern(3 * MIB))
+    os.kill(volume.pid, signal.SIGTERM)
+    wait_for("the mount point to be free", lambda: not mounted(volume.mnt))
+    os.pwrite(fd, b"after", 3 * MIB)
+    os.fsync(fd)
+    os.close(fd)
+    volume.wait_end()
+    volume.mount()
+    assert trees.read(volume.path("open")) == trees.pattern(3 * MIB) + b"after"
+    volume.umount()
+
+
+@case(FULL)
+def a_mount_waits_for_the_daemon_before_it(ws):
+    volume = ws.volume()
+    volume.mount()
+    put(volume.path("f"), trees.pattern(20 * MIB), False)
+    ws.run("fusermount3", "-u", volume.mnt)
+    volume.mount()
+    assert trees.read(volume.path("f")) == trees.pattern(20 * MIB)
+    volume.umount()
