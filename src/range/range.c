@@ -1,0 +1,574 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The interface, the zones and their cached positions. The tree of gaps, the magazines and the flush queue have
+ * their own files; what is here decides where a request is placed and keeps the three in step.
+ *
+ * Cached positions. Low: nothing above `low.position` has room for `low.size` at `low.shift`, so a request that asks
+ * no less starts there, and any free above it moves it up again. High: where the last search without a goal ended.
+ *
+ * Counting. Moving a range between the tree and a magazine changes nothing that is counted as free: what users
+ * took from or gave to the tree is in `free`, what they took from or gave to magazines is in their balance.
+ *
+ * Locks: the tree's, then those of magazines and queue. The callback of range_release() runs under none.
+ */
+#include "mirrorfs/range.h"
+
+#include "deferred_private.h"
+#include "magazine_private.h"
+#include "tree_private.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+struct range {
+	struct range_config config;
+	uint64_t end;
+	unsigned int magazine_shift;
+	struct magazines *magazines; /* NULL: none */
+	struct deferred deferred;
+
+	struct mutex lock; /* RANK_RANGE: what follows */
+	struct tree tree;
+	struct tree_path low_path, high_path, free_path;
+	struct {
+		uint64_t position, size;
+		unsigned int shift;
+	} low;
+	uint64_t high_position;
+	unsigned int hopeless_shift;
+	_Atomic uint64_t hopeless_size; /* from this size on nothing fits at hopeless_shift; UINT64_MAX: not known */
+	_Atomic uint64_t free; /* written under the lock */
+	uint64_t allocations, frees;
+};
+
+/* A request, seen by the search. */
+struct want {
+	const struct range_request *request;
+	unsigned int shift, class;
+};
+
+static unsigned int shift_of(uint64_t align)
+{
+	assert(!(align & (align - 1)));
+	return align ? (unsigned int)__builtin_ctzll(align) : 0;
+}
+
+struct range *range_create(const struct range_config *config)
+{
+	struct range *range = calloc(1, sizeof(*range));
+
+	if (!range)
+		return NULL;
+	range->config = *config;
+	range->end = config->start + config->length;
+	assert(range->end >= config->start);
+	assert(config->boundary >= config->start && config->boundary <= range->end);
+	if (tree_init(&range->tree))
+		goto no_tree;
+	if (tree_prepare(&range->tree))
+		goto no_magazines;
+	if (config->magazine_length) {
+		range->magazine_shift = shift_of(config->magazine_align);
+		range->magazines = aligned_alloc(_Alignof(struct magazines), sizeof(*range->magazines));
+		if (!range->magazines || tree_class(&range->tree, range->magazine_shift) < 0 ||
+		    tree_prepare(&range->tree))
+			goto no_magazines;
+		magazines_init(range->magazines);
+	}
+	mutex_init(&range->lock, RANK_RANGE);
+	deferred_init(&range->deferred);
+	if (config->length)
+		tree_add(&range->tree, &range->free_path, config->start, config->length);
+	range->low.position = config->boundary;
+	range->high_position = config->boundary;
+	atomic_init(&range->hopeless_size, UINT64_MAX);
+	atomic_init(&range->free, config->length);
+	return range;
+
+no_magazines:
+	free(range->magazines);
+	tree_fini(&range->tree);
+no_tree:
+	free(range);
+	return NULL;
+}
+
+void range_destroy(struct range *range)
+{
+	if (!range)
+		return;
+	if (range->magazines)
+		magazines_fini(range->magazines);
+	free(range->magazines);
+	deferred_fini(&range->deferred);
+	mutex_fini(&range->lock);
+	tree_fini(&range->tree);
+	free(range);
+}
+
+static void forget_hopeless(struct range *range)
+{
+	if (atomic_load_explicit(&range->hopeless_size, memory_order_relaxed) != UINT64_MAX)
+		atomic_store_explicit(&range->hopeless_size, UINT64_MAX, memory_order_relaxed);
+}
+
+static void add_free(struct range *range, uint64_t more)
+{
+	uint64_t was = atomic_load_explicit(&range->free, memory_order_relaxed);
+
+	atomic_store_explicit(&range->free, was + more, memory_order_relaxed);
+}
+
+/* Makes a range free in the tree and lets the summaries know. Prepared; lock held. */
+static void give(struct range *range, uint64_t start, uint64_t length)
+{
+	uint64_t end = tree_add(&range->tree, &range->free_path, start, length);
+
+	if (end > range->config.boundary)
+		end = range->config.boundary;
+	if (end > range->low.position && start < range->config.boundary)
+		range->low.position = end;
+	forget_hopeless(range);
+}
+
+static int give_magazine(void *context, uint64_t start)
+{
+	struct range *range = context;
+	int error = tree_prepare(&range->tree);
+
+	if (!error)
+		give(range, start, range->config.magazine_length);
+	return error;
+}
+
+static int drain(struct range *range)
+{
+	return range->magazines ? magazines_drain(range->magazines, give_magazine, range) : 0;
+}
+
+static bool find_low(struct range *range, const struct want *want, uint64_t size, uint64_t *position)
+{
+	uint64_t top = range->config.boundary;
+	bool found;
+
+	if (size >= range->low.size && want->shift >= range->low.shift)
+		top = range->low.position;
+	found = tree_find_down(&range->tree, &range->low_path, range->config.start, top, size, want->class, position);
+	range->low.position = found ? *position : range->config.start;
+	range->low.size = size;
+	range->low.shift = want->shift;
+	return found;
+}
+
+static bool find_high(struct range *range, const struct want *want, uint64_t size, uint64_t *position)
+{
+	uint64_t goal = want->request->zone == RANGE_HIGH ? want->request->goal : 0;
+	uint64_t from = goal ? goal : range->high_position;
+
+	if (from < range->config.boundary)
+		from = range->config.boundary;
+	if (!tree_find_up(&range->tree, &range->high_path, from, range->end, size, want->class, position) &&
+	    (from == range->config.boundary || !tree_find_up(&range->tree, &range->high_path, range->config.boundary,
+							     range->end, size, want->class, position)))
+		return false;
+	if (!goal)
+		range->high_position = *position + size;
+	return true;
+}
+
+/* In one zone: all that is asked for, else the longest piece. */
+static bool find_in_zone(struct range *range, const struct want *want, enum range_zone zone, struct range_extent *got)
+{
+	bool (*find)(struct range *, const struct want *, uint64_t, uint64_t *) = zone == RANGE_LOW ? find_low : find_high;
+	uint64_t from = zone == RANGE_LOW ? range->config.start : range->config.boundary;
+	uint64_t to = zone == RANGE_LOW ? range->config.boundary : range->end;
+
+	got->length = want->request->at_most;
+	if (find(range, want, got->length, &got->start))
+		return true;
+	if (want->request->at_least == want->request->at_most)
+		return false;
+	got->length = tree_largest(&range->tree, from, to, want->class);
+	return got->length >= want->request->at_least && find(range, want, got->length, &got->start);
+}
+
+/* At the goal itself, so that a file grows in place. */
+static bool find_goal(struct range *range, const struct want *want, struct range_extent *got)
+{
+	uint64_t goal = want->request->goal;
+	struct range_extent gap;
+
+	if (want->request->zone != RANGE_HIGH || !goal || goal & ((UINT64_C(1) << want->shift) - 1))
+		return false;
+	gap = tree_gap_before(&range->tree, &range->high_path, goal);
+	if (gap.length <= goal - gap.start || gap.length - (goal - gap.start) < want->request->at_least)
+		return false;
+	got->start = goal;
+	got->length = gap.length - (goal - gap.start);
+	if (got->length > want->request->at_most)
+		got->length = want->request->at_most;
+	return true;
+}
+
+static bool find(struct range *range, const struct want *want, struct range_extent *got)
+{
+	enum range_zone zone = want->request->zone;
+
+	if (range->tree.fit[want->class] < want->request->at_least)
+		return false;
+	if (find_goal(range, want, got) || find_in_zone(range, want, zone, got) ||
+	    find_in_zone(range, want, zone == RANGE_LOW ? RANGE_HIGH : RANGE_LOW, got))
+		return true;
+	/* It lies across the boundary. */
+	got->length = range->tree.fit[want->class];
+	if (got->length > want->request->at_most)
+		got->length = want->request->at_most;
+	return tree_find_up(&range->tree, &range->high_path, range->config.start, range->end, got->length, want->class,
+			    &got->start);
+}
+
+/* find(), with the magazines drained before it gives up. 0, -ENOSPC or -ENOMEM. */
+static int find_or_drain(struct range *range, const struct want *want, struct range_extent *got)
+{
+	uint64_t at_least = want->request->at_least;
+	int error;
+
+	if (at_least >= atomic_load_explicit(&range->hopeless_size, memory_order_relaxed) &&
+	    want->shift >= range->hopeless_shift)
+		return -ENOSPC;
+	if (find(range, want, got))
+		return 0;
+	/*
+	 * Noted first: a range that is put into a magazine after that magazine was drained then takes the note back
+	 * (its owner looks at it behind the slot's lock, which the drain has held).
+	 */
+	range->hopeless_shift = want->shift;
+	atomic_store_explicit(&range->hopeless_size, at_least, memory_order_relaxed);
+	error = drain(range);
+	if (error) {
+		forget_hopeless(range);
+		return error;
+	}
+	return find(range, want, got) ? 0 : -ENOSPC;
+}
+
+/* Fills the calling thread's magazine, so that the next requests need not come here. What fails is left out. */
+static void stock(struct range *range, const struct want *want)
+{
+	uint64_t length = range->config.magazine_length, position;
+
+	for (unsigned int i = 0; i < MAGAZINE_SIZE / 2; i++) {
+		if (tree_prepare(&range->tree) || !find_low(range, want, length, &position) ||
+		    !magazines_stock(range->magazines, position))
+			break;
+		/* Already to be had from the magazine; but nobody can give it back here before we let go of the lock. */
+		tree_take(&range->tree, &range->low_path, position, length);
+	}
+}
+
+static bool for_magazine(const struct range *range, const struct range_request *request)
+{
+	return range->magazines && request->zone == RANGE_LOW && request->at_most == range->config.magazine_length &&
+	       request->at_least == request->at_most && shift_of(request->align) == range->magazine_shift;
+}
+
+int range_alloc(struct range *range, const struct range_request *request, struct range_extent *got)
+{
+	bool magazine = for_magazine(range, request);
+	struct want want = { .request = request, .shift = shift_of(request->align) };
+	int class, error;
+
+	assert(request->at_least && request->at_most >= request->at_least);
+	if (magazine && magazines_get(range->magazines, &got->start)) {
+		got->length = range->config.magazine_length;
+		return 0;
+	}
+	mutex_lock(&range->lock);
+	class = tree_class(&range->tree, want.shift);
+	error = class < 0 ? class : tree_prepare(&range->tree);
+	want.class = (unsigned int)class;
+	if (!error)
+		error = find_or_drain(range, &want, got);
+	if (!error) {
+		tree_take(&range->tree, got->start < range->config.boundary ? &range->low_path : &range->high_path,
+			  got->start, got->length);
+		add_free(range, -got->length);
+		range->allocations++;
+		if (magazine && got->start < range->config.boundary)
+			stock(range, &want);
+	}
+	mutex_unlock(&range->lock);
+	return error;
+}
+
+static void assert_inside(const struct range *range, uint64_t start, uint64_t length)
+{
+	assert(length && start >= range->config.start && start < range->end && length <= range->end - start);
+}
+
+int range_free(struct range *range, uint64_t start, uint64_t length)
+{
+	bool magazine = range->magazines && length == range->config.magazine_length &&
+			start < range->config.boundary && length <= range->config.boundary - start &&
+			!(start & ((UINT64_C(1) << range->magazine_shift) - 1));
+	int error;
+
+	assert_inside(range, start, length);
+	if (magazine && magazines_put(range->magazines, start)) {
+		forget_hopeless(range);
+		return 0;
+	}
+	mutex_lock(&range->lock);
+	error = tree_prepare(&range->tree);
+	if (!error) {
+		give(range, start, length);
+		add_free(range, length);
+		range->frees++;
+		/* Without memory it stays full, and the next one comes here again. */
+		if (magazine)
+			(void)magazines_relieve(range->magazines, give_magazine, range);
+	}
+	mutex_unlock(&range->lock);
+	return error;
+}
+
+static bool all_free(struct range *range, uint64_t start, uint64_t length)
+{
+	struct range_extent gap = tree_gap_before(&range->tree, &range->free_path, start);
+
+	return gap.length > start - gap.start && gap.length - (start - gap.start) >= length;
+}
+
+int range_reserve(struct range *range, uint64_t start, uint64_t length)
+{
+	int error;
+
+	if (!length || start < range->config.start || start >= range->end || length > range->end - start)
+		return -ERANGE;
+	mutex_lock(&range->lock);
+	error = 0;
+	if (!all_free(range, start, length)) {
+		error = drain(range);
+		if (!error && !all_free(range, start, length))
+			error = -EEXIST;
+	}
+	if (!error)
+		error = tree_prepare(&range->tree);
+	if (!error) {
+		tree_take(&range->tree, &range->free_path, start, length);
+		add_free(range, -length);
+	}
+	mutex_unlock(&range->lock);
+	return error;
+}
+
+int range_defer(struct range *range, uint64_t start, uint64_t length, uint64_t ticket)
+{
+	assert_inside(range, start, length);
+	return deferred_push(&range->deferred, start, length, ticket);
+}
+
+/* Frees a batch, or puts back what there is no memory for. */
+static bool free_batch(struct range *range, struct deferred_batch *batch)
+{
+	uint32_t done;
+	uint64_t freed = 0;
+
+	mutex_lock(&range->lock);
+	for (done = 0; done < batch->count && !tree_prepare(&range->tree); done++) {
+		give(range, batch->ranges[done].start, batch->ranges[done].length);
+		freed += batch->ranges[done].length;
+	}
+	add_free(range, freed);
+	range->frees += done;
+	mutex_unlock(&range->lock);
+	deferred_freed(&range->deferred, freed);
+	if (done == batch->count) {
+		free(batch);
+		return true;
+	}
+	for (uint32_t i = done; i < batch->count; i++)
+		batch->ranges[i - done] = batch->ranges[i];
+	batch->count -= done;
+	deferred_put_back(&range->deferred, batch);
+	return false;
+}
+
+void range_release(struct range *range, uint64_t ticket, void (*freed)(void *context, uint64_t start, uint64_t length),
+		   void *context)
+{
+	struct deferred_batch *batch;
+
+	while ((batch = deferred_pop_stuck(&range->deferred)))
+		if (!free_batch(range, batch))
+			return;
+	while ((batch = deferred_pop(&range->deferred, ticket))) {
+		for (uint32_t i = 0; freed && i < batch->count; i++)
+			freed(context, batch->ranges[i].start, batch->ranges[i].length);
+		if (!free_batch(range, batch))
+			return;
+	}
+	if (!range->magazines)
+		return;
+	/* Nothing else comes by so regularly. What there is no memory for stays where it is. */
+	mutex_lock(&range->lock);
+	(void)magazines_trim(range->magazines, give_magazine, range);
+	mutex_unlock(&range->lock);
+}
+
+/* Lock held, magazines drained. False: stopped. */
+static bool each_gap(struct range *range, bool (*visit)(void *context, uint64_t start, uint64_t length), void *context)
+{
+	tree_seek(&range->tree, &range->free_path, 0);
+	for (const struct tree_leaf *leaf = range->free_path.leaf; leaf; leaf = leaf->next)
+		for (unsigned int i = 0; i < leaf->count; i++)
+			if (!visit(context, leaf->gaps[i].start, leaf->gaps[i].length))
+				return false;
+	return true;
+}
+
+void range_each_free(struct range *range, bool (*visit)(void *context, uint64_t start, uint64_t length), void *context)
+{
+	mutex_lock(&range->lock);
+	(void)drain(range);
+	(void)each_gap(range, visit, context);
+	mutex_unlock(&range->lock);
+}
+
+/* Between the gaps. */
+struct inverse {
+	bool (*visit)(void *context, uint64_t start, uint64_t length);
+	void *context;
+	uint64_t end; /* of the last gap */
+};
+
+static bool visit_before(void *context, uint64_t start, uint64_t length)
+{
+	struct inverse *inverse = context;
+	uint64_t from = inverse->end;
+
+	inverse->end = start + length;
+	return start == from || inverse->visit(inverse->context, from, start - from);
+}
+
+void range_each_taken(struct range *range, bool (*visit)(void *context, uint64_t start, uint64_t length), void *context)
+{
+	struct inverse inverse = { .visit = visit, .context = context, .end = range->config.start };
+
+	mutex_lock(&range->lock);
+	(void)drain(range);
+	if (each_gap(range, visit_before, &inverse))
+		(void)visit_before(&inverse, range->end, 0);
+	mutex_unlock(&range->lock);
+}
+
+bool range_is_taken(struct range *range, uint64_t start, uint64_t length)
+{
+	struct range_extent gap;
+
+	assert_inside(range, start, length);
+	mutex_lock(&range->lock);
+	if (start < range->config.boundary)
+		(void)drain(range);
+	gap = tree_gap_before(&range->tree, &range->free_path, start + length - 1);
+	mutex_unlock(&range->lock);
+	return gap.start + gap.length <= start;
+}
+
+uint64_t range_free_count(struct range *range)
+{
+	uint64_t count = atomic_load_explicit(&range->free, memory_order_relaxed);
+
+	if (range->magazines)
+		count += magazines_balance(range->magazines) * range->config.magazine_length;
+	return count;
+}
+
+void range_stats(struct range *range, struct range_stats *stats)
+{
+	uint64_t held = 0, gets = 0, puts = 0;
+
+	mutex_lock(&range->lock);
+	if (range->magazines)
+		magazines_count(range->magazines, &held, &gets, &puts);
+	*stats = (struct range_stats){
+		.total = range->config.length,
+		.free = range_free_count(range),
+		.deferred = atomic_load_explicit(&range->deferred.blocks, memory_order_relaxed),
+		.magazines = held * range->config.magazine_length,
+		.ranges = range->tree.gaps,
+		.largest_free = range->tree.fit[0],
+		.visited = range->tree.visited,
+		.allocations = range->allocations + gets,
+		.frees = range->frees + puts,
+		.memory_bytes = sizeof(*range) + (range->magazines ? sizeof(*range->magazines) : 0) +
+				tree_bytes(&range->tree) + deferred_bytes(&range->deferred),
+	};
+	for (unsigned int i = 0; i < RANGE_HISTOGRAM; i++)
+		stats->free_extents[i] = range->tree.histogram[i];
+	mutex_unlock(&range->lock);
+}
+
+/* The ranges in magazines: held back from the tree, aligned, no two of them the same. */
+struct holding {
+	struct range *range;
+	uint64_t count;
+	uint64_t starts[(2 * MAGAZINE_SLOTS + MAGAZINE_DEPOT) * MAGAZINE_SIZE];
+};
+
+static int hold(void *context, uint64_t start)
+{
+	struct holding *holding = context;
+	struct range *range = holding->range;
+	struct range_extent gap = tree_gap_before(&range->tree, &range->free_path,
+						  start + range->config.magazine_length - 1);
+
+	holding->starts[holding->count++] = start;
+	if (gap.start + gap.length > start || start & ((UINT64_C(1) << range->magazine_shift) - 1))
+		return -EINVAL;
+	return 0;
+}
+
+static int by_value(const void *a, const void *b)
+{
+	const uint64_t *left = a, *right = b;
+
+	return *left < *right ? -1 : *left > *right;
+}
+
+static bool check_magazines(struct range *range)
+{
+	struct holding *holding = malloc(sizeof(*holding));
+	bool good;
+
+	if (!holding)
+		return true;
+	holding->range = range;
+	holding->count = 0;
+	good = !magazines_each(range->magazines, hold, holding);
+	qsort(holding->starts, holding->count, sizeof(holding->starts[0]), by_value);
+	for (uint64_t i = 1; good && i < holding->count; i++)
+		good = holding->starts[i] - holding->starts[i - 1] >= range->config.magazine_length;
+	/* What the users hold, what is free and what lies in magazines must add up in the tree. */
+	good = good && range_free_count(range) == range->tree.free + holding->count * range->config.magazine_length;
+	free(holding);
+	if (!good)
+		fputs("range: broken: magazines\n", stderr);
+	return good;
+}
+
+bool range_check(struct range *range)
+{
+	bool good;
+
+	mutex_lock(&range->lock);
+	good = tree_check(&range->tree) && (!range->magazines || check_magazines(range));
+	if (good && !range->magazines && range_free_count(range) != range->tree.free) {
+		fputs("range: broken: the count of free blocks\n", stderr);
+		good = false;
+	}
+	mutex_unlock(&range->lock);
+	return good;
+}
