@@ -1,0 +1,192 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Reading and writing a file by way of its pages. A write is accepted when room for its pages is promised, so that
+ * -ENOSPC is known at once and not when they are written out.
+ */
+#include "fs_private.h"
+
+#include <errno.h>
+#include <string.h>
+
+#define PIECE_BYTES (UINT64_C(1) << 20) /* written under one hold of the content lock */
+
+uint32_t file_kill_suidgid(uint32_t mode)
+{
+	mode &= ~(uint32_t)S_ISUID;
+	if (mode & S_IXGRP)
+		mode &= ~(uint32_t)S_ISGID;
+	return mode;
+}
+
+static bool time_before_or_at(const struct timespec *a, const struct timespec *b)
+{
+	return a->tv_sec < b->tv_sec || (a->tv_sec == b->tv_sec && a->tv_nsec <= b->tv_nsec);
+}
+
+/* As relatime: the first read behind a change is noted, in memory; the item follows when there is a reason. */
+static void file_read_touch(struct inode *inode)
+{
+	struct timespec now = inode_now();
+
+	if (inode->fs->read_only)
+		return;
+	mutex_lock(&inode->state);
+	if (time_before_or_at(&inode->attr.atime, &inode->attr.mtime) ||
+	    time_before_or_at(&inode->attr.atime, &inode->attr.ctime)) {
+		inode->attr.atime = now;
+		inode->attr_dirty = true;
+	}
+	mutex_unlock(&inode->state);
+}
+
+/* Content lock held shared, `length` within the file. */
+static ssize_t file_read_pages(struct inode *inode, unsigned char *data, size_t length, uint64_t offset)
+{
+	uint64_t last = (offset + length - 1) / FS_BLOCK;
+	size_t done = 0;
+
+	while (done < length) {
+		uint64_t at = offset + done;
+		size_t skip = at % FS_BLOCK, piece = FS_BLOCK - skip;
+		struct cache_page *page;
+		int error = page_get_ahead(inode, at / FS_BLOCK, last, &page);
+
+		if (error)
+			return error; /* a short read would be taken for the end of the file */
+		if (piece > length - done)
+			piece = length - done;
+		memcpy(data + done, page->data + skip, piece);
+		cache_put(page);
+		done += piece;
+	}
+	return (ssize_t)done;
+}
+
+ssize_t fs_read(struct fs *fs, uint64_t number, void *data, size_t length, uint64_t offset)
+{
+	struct inode *inode;
+	uint64_t size;
+	ssize_t result = inode_get_file(fs, number, &inode);
+
+	if (result)
+		return result;
+	rwlock_read(&inode->content);
+	mutex_lock(&inode->state);
+	size = inode->attr.size;
+	mutex_unlock(&inode->state);
+	if (offset >= size)
+		length = 0;
+	else if (length > size - offset)
+		length = size - offset;
+	if (length)
+		result = file_read_pages(inode, data, length, offset);
+	rwlock_unlock(&inode->content);
+	if (result > 0)
+		file_read_touch(inode);
+	inode_put(inode);
+	return result;
+}
+
+/*
+ * A page of which `length` bytes are going to be overwritten. If that is all of it, a new one need not be filled: nobody
+ * sees it before, under the content lock.
+ */
+static int file_page_for_write(struct inode *inode, uint64_t index, size_t length, struct cache_page **page)
+{
+	int error;
+
+	if (length < FS_BLOCK)
+		return page_get(inode, index, page);
+	error = cache_get(&inode->space, index, true, true, page);
+	if (error > 0) {
+		cache_filled(*page, 0);
+		error = 0;
+	}
+	return error;
+}
+
+static int file_write_pages(struct inode *inode, const unsigned char *data, size_t length, uint64_t offset,
+			    uint64_t *promises)
+{
+	for (size_t done = 0, piece; done < length; done += piece) {
+		uint64_t at = offset + done;
+		size_t skip = at % FS_BLOCK;
+		struct cache_page *page;
+		int error;
+
+		piece = FS_BLOCK - skip < length - done ? FS_BLOCK - skip : length - done;
+		error = file_page_for_write(inode, at / FS_BLOCK, piece, &page);
+		if (error)
+			return error;
+		page_store(inode, page, skip, data + done, piece, true, promises);
+		cache_put(page);
+	}
+	return 0;
+}
+
+static int file_write_locked(struct inode *inode, const void *data, size_t length, uint64_t offset, unsigned int flags)
+{
+	struct meta *meta = inode->fs->meta;
+	uint64_t promises = (offset + length - 1) / FS_BLOCK - offset / FS_BLOCK + 1;
+	int error = truncate_finish(inode);
+
+	if (!error)
+		error = meta_promise(meta, promises);
+	if (error)
+		return error;
+	error = file_write_pages(inode, data, length, offset, &promises);
+	meta_unpromise(meta, promises);
+	change_touch(inode, true);
+	if (flags & FS_WRITE_KILL_SUIDGID) {
+		mutex_lock(&inode->state);
+		inode->attr.mode = file_kill_suidgid(inode->attr.mode);
+		mutex_unlock(&inode->state);
+	}
+	return error;
+}
+
+static int file_write(struct inode *inode, const unsigned char *data, size_t length, uint64_t offset,
+		      unsigned int flags)
+{
+	for (size_t done = 0, piece; done < length; done += piece) {
+		int error;
+
+		piece = length - done < PIECE_BYTES ? length - done : PIECE_BYTES;
+		cache_throttle(inode->fs->cache);
+		rwlock_write(&inode->content);
+		error = file_write_locked(inode, data + done, piece, offset + done, flags);
+		rwlock_unlock(&inode->content);
+		if (error)
+			return error;
+	}
+	return 0;
+}
+
+/* The durability that `flags` ask for. */
+static int file_write_out(struct inode *inode, size_t length, uint64_t offset, unsigned int flags)
+{
+	int error = 0;
+
+	if (flags & (FS_WRITE_THROUGH | FS_WRITE_SYNC))
+		error = cache_write_range(&inode->space, offset / FS_BLOCK, (offset + length - 1) / FS_BLOCK);
+	if (!error && flags & FS_WRITE_SYNC)
+		error = writeback_sync(inode);
+	return error;
+}
+
+ssize_t fs_write(struct fs *fs, uint64_t number, const void *data, size_t length, uint64_t offset, unsigned int flags)
+{
+	struct inode *inode;
+	int error = fs->read_only ? -EROFS : inode_get_file(fs, number, &inode);
+
+	if (error)
+		return error;
+	if (offset > FS_SIZE_MAX || length > FS_SIZE_MAX - offset)
+		error = -EFBIG;
+	else if (length)
+		error = file_write(inode, data, length, offset, flags);
+	if (!error && length)
+		error = file_write_out(inode, length, offset, flags);
+	inode_put(inode);
+	return error ? error : (ssize_t)length;
+}

@@ -1,0 +1,118 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* The filesystem as a whole: opened over a tree and a cache, synced, asked how full it is, closed. */
+#include "fs_private.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+void fs_format_root(struct format_inode *root, uid_t uid, gid_t gid)
+{
+	struct timespec now = inode_now();
+	struct inode_attr attr = {
+		.mode = S_IFDIR | 0755,
+		.uid = uid,
+		.gid = gid,
+		.nlink = 2,
+		.atime = now,
+		.mtime = now,
+		.ctime = now,
+		.btime = now,
+		.generation = 1,
+		.parent = OBJECT_ROOT,
+	};
+
+	inode_encode(&attr, root);
+}
+
+static int fs_check_root(struct fs *fs, struct error *error)
+{
+	struct inode *root;
+	int result = inode_get_directory(fs, OBJECT_ROOT, &root);
+
+	if (result)
+		return error_set(error, result == -ESTALE || result == -ENOTDIR ? -EIO : result,
+				 "the root directory cannot be read: %s", strerror(-result));
+	inode_put(root);
+	return 0;
+}
+
+int fs_open(struct meta *meta, struct cache *cache, const struct fs_options *options, struct fs **result,
+	    struct error *error)
+{
+	struct fs *fs = calloc(1, sizeof(*fs));
+	struct meta_super_info info;
+	int failed;
+
+	*result = NULL;
+	if (!fs)
+		return error_set(error, -ENOMEM, "no memory for the filesystem");
+	fs->meta = meta;
+	fs->cache = cache;
+	fs->mirror = meta_mirror(meta);
+	fs->read_only = options->read_only;
+	fs->hash = siphash;
+	meta_super_info(meta, &info);
+	memcpy(fs->hash_key, info.hash_key, sizeof(fs->hash_key));
+	mutex_init(&fs->rename, RANK_FS_RENAME);
+	mutex_init(&fs->table_lock, RANK_FS_TABLE);
+	cond_init(&fs->loaded);
+	RB_INIT(&fs->table);
+	failed = fs_check_root(fs, error);
+	if (failed) {
+		fs_close(fs);
+		return failed;
+	}
+	if (!fs->read_only)
+		orphan_recover(fs);
+	*result = fs;
+	return 0;
+}
+
+int fs_sync(struct fs *fs)
+{
+	struct inode *inode;
+	uint64_t number = 0;
+	int first_error = 0, error;
+
+	if (fs->read_only)
+		return 0;
+	while ((inode = inode_next(fs, number))) {
+		number = inode->number;
+		error = writeback_inode(inode, true);
+		if (!first_error)
+			first_error = error;
+		inode_put(inode);
+	}
+	error = meta_sync(fs->meta, meta_sequence(fs->meta));
+	return first_error ? first_error : error;
+}
+
+int fs_close(struct fs *fs)
+{
+	int error = fs_sync(fs);
+
+	inode_forget_all(fs);
+	inode_table_fini(fs);
+	cond_fini(&fs->loaded);
+	mutex_fini(&fs->table_lock);
+	mutex_fini(&fs->rename);
+	free(fs);
+	return error;
+}
+
+int fs_statfs(struct fs *fs, struct statvfs *st)
+{
+	struct meta_statfs space;
+
+	meta_statfs(fs->meta, &space);
+	*st = (struct statvfs){
+		.f_bsize = FS_BLOCK,
+		.f_frsize = FS_BLOCK,
+		.f_blocks = space.blocks,
+		.f_bfree = space.free,
+		.f_bavail = space.available,
+		.f_namemax = INODE_NAME_MAX,
+	};
+	return 0;
+}

@@ -1,0 +1,317 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * fs, inside. What each file is for:
+ *
+ *   fs.c         open, close, sync, statfs: the whole
+ *   inode.c      inodes in memory: the table, references, loading, leaving
+ *   change.c     a transaction over the items of a few inodes
+ *   attr.c       getattr, setattr
+ *   dir.c        entries of directories: hash, find, add; lookup, readdir
+ *   name.c       mknod, mkdir, symlink, link, unlink, rmdir
+ *   rename.c     rename
+ *   page.c       pages of a file: fill from the legs, promises
+ *   file.c       read, write
+ *   truncate.c   sizes, fallocate, lseek
+ *   writeback.c  dirty pages to the legs; fsync
+ *   orphan.c     what has no name: deleted when nobody knows it, or by the next mount
+ *
+ * Locks, outer first (the ranks of sync.h):
+ *   fs->rename      a rename between two directories: who is whose ancestor stays
+ *   inode->content  a directory's entries; a file's pages and size against truncation. Directories: parent before child
+ *   inode->log      from the encoding of an inode's item to its commit, and while its mappings change: items and
+ *                   mappings of one inode enter the tree in order. Several: by ascending address. Whoever holds it may
+ *                   wait for I/O, but never for memory of the cache: the cache's writer needs it to free some
+ *   fs->table_lock  the table, `lookups`, `references`, `phase`
+ *   inode->state    the other fields, and the bytes of pages against the write-out that copies them
+ */
+#ifndef MIRRORFS_FS_PRIVATE_H
+#define MIRRORFS_FS_PRIVATE_H
+
+#include "mirrorfs/base/sync.h"
+#include "mirrorfs/fs.h"
+
+#include <bsd/sys/tree.h>
+
+#define FS_BLOCK FORMAT_BLOCK
+#define FS_BLOCKS_END (FS_SIZE_MAX / FS_BLOCK + 1) /* beyond every file's last block */
+#define FS_NLINK_MAX 0x7fffffffu
+
+/* The fields of an inode's item, in the machine's own order. */
+struct inode_attr {
+	uint32_t mode, uid, gid, nlink;
+	uint64_t size; /* bytes; of a directory: entries */
+	uint64_t blocks;
+	struct timespec atime, mtime, ctime, btime;
+	uint32_t rdev;
+	uint64_t generation;
+	uint64_t parent;
+};
+
+enum inode_phase {
+	INODE_LOADING,
+	INODE_LIVE,
+	INODE_DEAD, /* being deleted; its number leads nowhere any more */
+};
+
+struct inode {
+	RB_ENTRY(inode) link;
+	struct fs *fs;
+	uint64_t number;
+
+	/* under fs->table_lock */
+	enum inode_phase phase;
+	uint64_t lookups; /* the callers' */
+	unsigned int references; /* calls that run */
+
+	struct rwlock content;
+	struct mutex log;
+	struct mutex state;
+
+	/* under state; what is in the tree too also under log: blocks, nlink, parent, a directory's size */
+	struct inode_attr attr;
+	/*
+	 * A file's size as its item has it: never ahead of what was written out, unless it was set (truncate,
+	 * fallocate). What is mapped holds zeros beyond it, or `truncating` is set.
+	 */
+	uint64_t logged_size;
+	bool attr_dirty; /* the item in the tree is older */
+	bool truncating; /* blocks beyond the end may be mapped: a note in the tree says so; changed under log too */
+	uint64_t sequence; /* of the latest commit that this inode was part of */
+	uint64_t errors; /* write-outs that failed */
+	int error; /* of the last one */
+
+	/* under log */
+	uint64_t goal_block, goal_address; /* where the block after the latest write-out should go */
+
+	/* a regular file's pages; see page.c */
+	struct cache_space space;
+	uint64_t evicted_promises; /* of dropped pages, to be given back by the dropper */
+	uint64_t promised; /* pages that hold one; under state */
+};
+
+RB_HEAD(inode_table, inode);
+
+struct fs {
+	struct meta *meta;
+	struct cache *cache;
+	struct mirror *mirror;
+	bool read_only;
+	uint8_t hash_key[16];
+	uint64_t (*hash)(const uint8_t key[16], const void *data, size_t length); /* of names; siphash */
+
+	struct mutex rename;
+	struct mutex table_lock;
+	struct cond loaded;
+	struct inode_table table;
+	uint64_t inodes;
+};
+
+/* ---- inode.c ---- */
+
+struct timespec inode_now(void);
+void inode_decode(const struct format_inode *item, struct inode_attr *attr);
+void inode_encode(const struct inode_attr *attr, struct format_inode *item);
+uint32_t inode_encode_rdev(dev_t rdev);
+void inode_fill_attr(struct inode *inode, struct fs_attr *attr);
+
+/* The inode, referenced; loaded if need be. -ESTALE: there is none. May wait for I/O. */
+int inode_get(struct fs *fs, uint64_t number, struct inode **inode);
+/* inode_get() of a directory, else -ENOTDIR. */
+int inode_get_directory(struct fs *fs, uint64_t number, struct inode **inode);
+/* inode_get() of a regular file, else -EISDIR or -EINVAL. */
+int inode_get_file(struct fs *fs, uint64_t number, struct inode **inode);
+/*
+ * The reference back. The last one, if nobody has it looked up either: writes out and leaves memory, or deletes. So no
+ * content or log lock may be held; NULL is allowed. May wait for I/O.
+ */
+void inode_put(struct inode *inode);
+/* A reference becomes one lookup of the caller's. Never waits. */
+void inode_put_looked_up(struct inode *inode);
+/* A new inode with `attr`; nobody finds it before inode_publish(). -ENOMEM. */
+int inode_new(struct fs *fs, const struct inode_attr *attr, struct inode **inode);
+/* error 0: live, referenced once. Else it never was. Returns `error`. */
+int inode_publish(struct inode *inode, int error);
+/* The inode with the lowest number above `number`, referenced; NULL: none. */
+struct inode *inode_next(struct fs *fs, uint64_t number);
+/* Forgets every lookup. */
+void inode_forget_all(struct fs *fs);
+/* Frees what is left of the table, dirty or not. */
+void inode_table_fini(struct fs *fs);
+
+static inline struct meta_key inode_key(uint64_t number)
+{
+	return (struct meta_key){ .object = number, .type = TYPE_INODE };
+}
+
+static inline bool inode_is_directory(const struct inode *inode)
+{
+	return S_ISDIR(inode->attr.mode); /* a file's type never changes, so no lock */
+}
+
+static inline bool inode_is_file(const struct inode *inode)
+{
+	return S_ISREG(inode->attr.mode);
+}
+
+/* ---- change.c ---- */
+
+#define CHANGE_INODES 4u
+
+/*
+ * A transaction that changes the items of up to four inodes. Their log locks are held from begin to end; fields are
+ * changed in place (change_lock_state() for each), and nlink, parent, owner, mode and a directory's size are put
+ * back if the commit fails.
+ */
+struct change {
+	struct fs *fs;
+	struct meta_txn *txn;
+	unsigned int count;
+	struct inode *inodes[CHANGE_INODES];
+	struct inode_attr before[CHANGE_INODES];
+};
+
+/* NULLs and repetitions among `inodes` are skipped. -EROFS, -ENOMEM: nothing is held. */
+int change_begin(struct change *change, struct fs *fs, struct inode *const *inodes, unsigned int count);
+/* Puts the items, commits, puts the locks back. 0 or -errno: as before. */
+int change_commit(struct change *change);
+void change_abort(struct change *change); /* before anything was changed in place */
+/* In a transaction: the item as it is now, under the log lock. Marks the fields as logged. */
+void change_put_item(struct meta_txn *txn, struct inode *inode);
+/* After its commit: with 0 the sequence is remembered, else the fields are dirty again. */
+void change_done(struct inode *inode, int error, uint64_t sequence);
+/* Logs the fields if they are newer than the item. */
+int change_log(struct inode *inode);
+/* Now is when the inode was changed (and its content modified). State lock taken inside. */
+void change_touch(struct inode *inode, bool modified);
+/* change_touch(), and that many links and (of a directory) entries more. */
+void change_add(struct inode *inode, bool modified, int links, int entries);
+
+/* ---- dir.c ---- */
+
+struct dir_entry {
+	struct meta_key key;
+	uint64_t object;
+	uint8_t type;
+};
+
+int dir_check_name(const char *name); /* 0, -EINVAL, -ENAMETOOLONG; "." and "..": -EEXIST */
+/* Content lock held. -ENOENT: entry->key is where the name would go, or -ENOSPC: its bucket is full. */
+int dir_find(struct inode *dir, const char *name, struct dir_entry *entry);
+/* dir_find() and the inode that the entry names. */
+int dir_get(struct inode *dir, const char *name, struct dir_entry *entry, struct inode **inode);
+void dir_put(struct meta_txn *txn, const struct meta_key *key, const char *name, uint64_t object, uint8_t type);
+static inline uint8_t dir_type(uint32_t mode)
+{
+	return (uint8_t)((mode & S_IFMT) >> 12); /* DT_* */
+}
+
+/* ---- siphash.c ---- */
+
+uint64_t siphash(const uint8_t key[16], const void *data, size_t length);
+
+/* ---- name.c ---- */
+
+/* One name less for a file, all for a directory; with a note if none is left. Log lock held by `change`. */
+void name_drop_link(struct change *change, struct inode *inode);
+
+/* ---- page.c ---- */
+
+/*
+ * What page->owner says of a dirty page. Every page whose bytes are newer than what the last write-out copied holds
+ * one promised block, so what was accepted can be written. A dirty page without a mark has nothing new to write.
+ */
+enum page_mark {
+	PAGE_WRITTEN, /* NULL */
+	PAGE_PROMISED,
+	PAGE_UNPROMISED, /* its write-out failed, which took the promise: the next one asks for another */
+};
+
+static inline enum page_mark page_mark(const struct cache_page *page)
+{
+	return (enum page_mark)(uintptr_t)page->owner;
+}
+
+extern const struct cache_space_ops page_space_ops;
+
+void page_set_mark(struct inode *inode, struct cache_page *page, enum page_mark mark); /* state lock held */
+/* The page, referenced and valid: read from the legs, or zeros where nothing is mapped. May wait. */
+int page_get(struct inode *inode, uint64_t index, struct cache_page **page);
+/* The same, and pages behind it up to `last` that are missing too are filled with the same reads. */
+int page_get_ahead(struct inode *inode, uint64_t index, uint64_t last, struct cache_page **page);
+/*
+ * Copies `length` bytes (NULL: zeros) into the page, which becomes dirty; *promises is what the caller holds.
+ * `extend`: the file ends behind them at least. One step to a write-out, which takes no byte beyond the end.
+ */
+void page_store(struct inode *inode, struct cache_page *page, size_t offset, const void *data, size_t length,
+		bool extend, uint64_t *promises);
+/* Drops pages first .. last with their promises. No log lock may be held. May wait. */
+void page_drop(struct inode *inode, uint64_t first, uint64_t last);
+
+/* ---- file.c ---- */
+
+/* What a write by an unprivileged caller takes from a mode. */
+uint32_t file_kill_suidgid(uint32_t mode);
+
+/* ---- truncate.c ---- */
+
+/* Content lock held exclusively. */
+int truncate_to(struct inode *inode, uint64_t size, bool kill);
+/* Unmaps what an interrupted truncation left beyond the end. Content lock held exclusively (or nobody else knows it). */
+int truncate_finish(struct inode *inode);
+
+/* ---- writeback.c ---- */
+
+#define WRITEBACK_BLOCKS 1024u /* 4 MiB in flight for one inode */
+#define WRITEBACK_PIECES 16u
+
+/* Dirty pages of one inode on their way to the legs and into the tree, with one transaction. Log lock held. */
+struct writeback {
+	struct inode *inode;
+	struct meta_txn *txn;
+	bool cut; /* the file ends at `size` from this transaction on */
+	uint64_t size; /* bytes beyond it are written as zeros */
+	uint64_t end; /* of the bytes written */
+	uint64_t freed; /* blocks that the file lost */
+	uint64_t taken; /* and got */
+	struct mutex lock;
+	struct cond done;
+	unsigned int in_flight; /* under lock */
+	int error; /* under lock */
+	unsigned int count;
+	struct writeback_piece {
+		struct meta_write write;
+		struct range_extent extent;
+		struct cache_page **pages; /* extent.length of them */
+		uint32_t crc; /* where its checksums start */
+	} pieces[WRITEBACK_PIECES];
+	uint32_t crc[WRITEBACK_BLOCKS];
+};
+
+/* `cut_size`: NULL, or where the file is cut. -ENOMEM: nothing to end. */
+int writeback_begin(struct writeback *writeback, struct inode *inode, const uint64_t *cut_size);
+/* Takes some of these pages (ascending, each PAGE_PROMISED) and sends them: how many, 0 if it is full, or -errno. */
+ssize_t writeback_add(struct writeback *writeback, struct cache_page **pages, size_t count);
+/* Waits for the legs; on success maps, puts the item and commits. Ends the writeback. 0 or -errno: as before. */
+int writeback_commit(struct writeback *writeback);
+void writeback_cancel(struct writeback *writeback); /* waits, and nothing has happened */
+
+void writeback_pages(struct cache_space *space, struct cache_page **pages, size_t count);
+/* What was committed of this inode becomes durable. */
+int writeback_sync(struct inode *inode);
+/* Everything dirty of this inode into the tree, not yet durable. */
+int writeback_inode(struct inode *inode, bool attributes);
+
+/* ---- orphan.c ---- */
+
+/*
+ * The note that content is to be cut: all of the inode if it has no name, else what lies beyond its end. It is put with
+ * the change that makes the cut necessary and removed with the last piece of it.
+ */
+void orphan_put(struct meta_txn *txn, uint64_t number);
+void orphan_remove(struct meta_txn *txn, uint64_t number);
+/* Deletes an inode that nobody can reach any more. */
+int orphan_delete(struct inode *inode);
+/* What a crash left: finishes deletions and truncations. */
+void orphan_recover(struct fs *fs);
+
+#endif

@@ -1,0 +1,430 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Inodes in memory: one struct for each number that somebody has looked up, uses, or has left dirty.
+ *
+ * An inode leaves when nobody knows it: then it is written out, or, without a name, deleted. One that cannot be
+ * written stays, so that its data is not lost to a passing error.
+ */
+#include "fs_private.h"
+
+#include "mirrorfs/base/clock.h"
+#include "mirrorfs/base/log.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/sysmacros.h>
+
+#define BLKSIZE_BEST (128u << 10)
+
+static int inode_compare(const struct inode *a, const struct inode *b)
+{
+	return a->number < b->number ? -1 : a->number > b->number;
+}
+
+RB_GENERATE_INTERNAL(inode_table, inode, link, inode_compare, __attribute__((unused)) static)
+
+/* ---- the item and its fields ---- */
+
+struct timespec inode_now(void)
+{
+	struct timespec now;
+	int64_t seconds;
+	uint32_t nanoseconds;
+
+	clock_wall(&seconds, &nanoseconds);
+	now.tv_sec = seconds;
+	now.tv_nsec = nanoseconds;
+	return now;
+}
+
+static struct timespec time_decode(le64 seconds, le32 nanoseconds)
+{
+	return (struct timespec){ .tv_sec = (time_t)le64_get(seconds), .tv_nsec = le32_get(nanoseconds) };
+}
+
+void inode_decode(const struct format_inode *item, struct inode_attr *attr)
+{
+	attr->mode = le32_get(item->mode);
+	attr->uid = le32_get(item->uid);
+	attr->gid = le32_get(item->gid);
+	attr->nlink = le32_get(item->nlink);
+	attr->size = le64_get(item->size);
+	attr->blocks = le64_get(item->blocks);
+	attr->atime = time_decode(item->atime, item->atime_nsec);
+	attr->mtime = time_decode(item->mtime, item->mtime_nsec);
+	attr->ctime = time_decode(item->ctime, item->ctime_nsec);
+	attr->btime = time_decode(item->btime, item->btime_nsec);
+	attr->rdev = le32_get(item->rdev);
+	attr->generation = le64_get(item->generation);
+	attr->parent = le64_get(item->parent);
+}
+
+void inode_encode(const struct inode_attr *attr, struct format_inode *item)
+{
+	*item = (struct format_inode){
+		.mode = le32_of(attr->mode),
+		.uid = le32_of(attr->uid),
+		.gid = le32_of(attr->gid),
+		.nlink = le32_of(attr->nlink),
+		.size = le64_of(attr->size),
+		.blocks = le64_of(attr->blocks),
+		.atime = le64_of((uint64_t)attr->atime.tv_sec),
+		.mtime = le64_of((uint64_t)attr->mtime.tv_sec),
+		.ctime = le64_of((uint64_t)attr->ctime.tv_sec),
+		.btime = le64_of((uint64_t)attr->btime.tv_sec),
+		.atime_nsec = le32_of((uint32_t)attr->atime.tv_nsec),
+		.mtime_nsec = le32_of((uint32_t)attr->mtime.tv_nsec),
+		.ctime_nsec = le32_of((uint32_t)attr->ctime.tv_nsec),
+		.btime_nsec = le32_of((uint32_t)attr->btime.tv_nsec),
+		.rdev = le32_of(attr->rdev),
+		.generation = le64_of(attr->generation),
+		.parent = le64_of(attr->parent),
+	};
+}
+
+/* Device numbers lie on disk as the kernel packs them into 32 bits. */
+static dev_t rdev_decode(uint32_t rdev)
+{
+	return makedev((rdev >> 8) & 0xfff, (rdev & 0xff) | ((rdev >> 12) & 0xfff00));
+}
+
+uint32_t inode_encode_rdev(dev_t rdev)
+{
+	return (minor(rdev) & 0xff) | ((major(rdev) & 0xfff) << 8) | ((minor(rdev) & 0xfff00) << 12);
+}
+
+void inode_fill_attr(struct inode *inode, struct fs_attr *attr)
+{
+	const struct inode_attr *from = &inode->attr;
+
+	*attr = (struct fs_attr){ .generation = from->generation, .btime = from->btime };
+	mutex_lock(&inode->state);
+	attr->st.st_ino = inode->number;
+	attr->st.st_mode = from->mode;
+	attr->st.st_uid = from->uid;
+	attr->st.st_gid = from->gid;
+	attr->st.st_nlink = from->nlink;
+	attr->st.st_rdev = rdev_decode(from->rdev);
+	attr->st.st_blksize = BLKSIZE_BEST;
+	attr->st.st_atim = from->atime;
+	attr->st.st_mtim = from->mtime;
+	attr->st.st_ctim = from->ctime;
+	attr->st.st_size = (off_t)(inode_is_directory(inode) ? (from->size + 2) * 32 : from->size);
+	/* What waits to be written counts: tools take a file without blocks for one hole. */
+	attr->st.st_blocks = (blkcnt_t)((from->blocks + inode->promised) * (FS_BLOCK / 512));
+	mutex_unlock(&inode->state);
+}
+
+/* ---- the table ---- */
+
+static struct inode *table_find(struct fs *fs, uint64_t number)
+{
+	struct inode wanted = { .number = number };
+
+	return RB_FIND(inode_table, &fs->table, &wanted);
+}
+
+/* A new struct in the table, LOADING. Table lock held. */
+static struct inode *table_insert(struct fs *fs, uint64_t number)
+{
+	struct inode *inode = calloc(1, sizeof(*inode));
+
+	if (!inode)
+		return NULL;
+	inode->fs = fs;
+	inode->number = number;
+	rwlock_init(&inode->content, RANK_FS_INODE);
+	mutex_init(&inode->log, RANK_FS_WRITEBACK);
+	mutex_init(&inode->state, RANK_FS_STATE);
+	RB_INSERT(inode_table, &fs->table, inode);
+	fs->inodes++;
+	return inode;
+}
+
+/* Table lock held. The struct is then to be freed with inode_free(), without it. */
+static void table_remove(struct inode *inode)
+{
+	RB_REMOVE(inode_table, &inode->fs->table, inode);
+	inode->fs->inodes--;
+	cond_broadcast(&inode->fs->loaded);
+}
+
+static void inode_free(struct inode *inode)
+{
+	if (inode->space.cache) {
+		cache_space_fini(&inode->space);
+		meta_unpromise(inode->fs->meta, inode->evicted_promises);
+	}
+	mutex_fini(&inode->state);
+	mutex_fini(&inode->log);
+	rwlock_fini(&inode->content);
+	free(inode);
+}
+
+/* Behind the reading of its fields: what an inode of this type needs. */
+static int inode_prepare(struct inode *inode)
+{
+	int error;
+
+	if (!inode_is_file(inode))
+		return 0;
+	error = cache_space_init(inode->fs->cache, &inode->space, CACHE_DATA, FS_BLOCK, &page_space_ops, inode);
+	if (error)
+		inode->space.cache = NULL;
+	return error;
+}
+
+int inode_publish(struct inode *inode, int error)
+{
+	struct fs *fs = inode->fs;
+
+	mutex_lock(&fs->table_lock);
+	if (!error) {
+		inode->phase = INODE_LIVE;
+		inode->references = 1;
+		cond_broadcast(&fs->loaded);
+	} else {
+		table_remove(inode);
+	}
+	mutex_unlock(&fs->table_lock);
+	if (error)
+		inode_free(inode);
+	return error;
+}
+
+static int inode_read(struct inode *inode)
+{
+	struct fs *fs = inode->fs;
+	struct meta_key key = inode_key(inode->number);
+	struct format_inode item;
+	ssize_t length = meta_get(fs->meta, &key, &item, sizeof(item));
+
+	if (length == -ENOENT)
+		return -ESTALE;
+	if (length < 0)
+		return (int)length;
+	if (length != sizeof(item)) {
+		log_error("inode item has a wrong length inode=%llu length=%zd", (unsigned long long)inode->number,
+			  length);
+		return -EIO;
+	}
+	inode_decode(&item, &inode->attr);
+	inode->logged_size = inode->attr.size;
+	/* What made it as it is may have been committed by a struct that left memory, and not be durable yet. */
+	inode->sequence = meta_sequence(fs->meta);
+	return inode_prepare(inode);
+}
+
+int inode_get(struct fs *fs, uint64_t number, struct inode **result)
+{
+	struct inode *inode;
+	int error;
+
+	*result = NULL;
+	mutex_lock(&fs->table_lock);
+	while ((inode = table_find(fs, number)) && inode->phase == INODE_LOADING)
+		cond_wait(&fs->loaded, &fs->table_lock);
+	if (inode) {
+		error = inode->phase == INODE_DEAD ? -ESTALE : 0;
+		if (!error)
+			inode->references++;
+		mutex_unlock(&fs->table_lock);
+	} else {
+		inode = table_insert(fs, number);
+		mutex_unlock(&fs->table_lock);
+		error = inode ? inode_publish(inode, inode_read(inode)) : -ENOMEM;
+	}
+	if (!error)
+		*result = inode;
+	return error;
+}
+
+int inode_get_directory(struct fs *fs, uint64_t number, struct inode **inode)
+{
+	int error = inode_get(fs, number, inode);
+
+	if (!error && !inode_is_directory(*inode)) {
+		inode_put(*inode);
+		*inode = NULL;
+		error = -ENOTDIR;
+	}
+	return error;
+}
+
+int inode_get_file(struct fs *fs, uint64_t number, struct inode **inode)
+{
+	int error = inode_get(fs, number, inode);
+
+	if (!error && !inode_is_file(*inode)) {
+		error = inode_is_directory(*inode) ? -EISDIR : -EINVAL;
+		inode_put(*inode);
+		*inode = NULL;
+	}
+	return error;
+}
+
+int inode_new(struct fs *fs, const struct inode_attr *attr, struct inode **result)
+{
+	struct inode *inode;
+	int error;
+
+	mutex_lock(&fs->table_lock);
+	inode = table_insert(fs, meta_new_object(fs->meta));
+	mutex_unlock(&fs->table_lock);
+	if (!inode)
+		return -ENOMEM;
+	inode->attr = *attr;
+	inode->attr.generation = random_u64();
+	inode->logged_size = attr->size;
+	*result = inode;
+	error = inode_prepare(inode);
+	return error ? inode_publish(inode, error) : 0;
+}
+
+/* ---- leaving ---- */
+
+static bool inode_dirty(struct inode *inode)
+{
+	bool dirty;
+
+	mutex_lock(&inode->state);
+	dirty = inode->attr_dirty || inode->truncating;
+	mutex_unlock(&inode->state);
+	return dirty || (inode_is_file(inode) && cache_range_dirty(&inode->space, 0, UINT64_MAX));
+}
+
+static bool inode_nameless(struct inode *inode)
+{
+	bool nameless;
+
+	mutex_lock(&inode->state);
+	nameless = !inode->attr.nlink;
+	mutex_unlock(&inode->state);
+	return nameless;
+}
+
+/* What has to be done before the inode may leave. Table lock held, released meanwhile. */
+static void inode_settle(struct inode *inode)
+{
+	struct fs *fs = inode->fs;
+	bool tried = false;
+
+	while (inode->references == 1 && !inode->lookups && !fs->read_only) {
+		if (inode_nameless(inode)) {
+			inode->phase = INODE_DEAD;
+			mutex_unlock(&fs->table_lock);
+			orphan_delete(inode);
+			mutex_lock(&fs->table_lock);
+			return;
+		}
+		if (tried || !inode_dirty(inode))
+			return;
+		mutex_unlock(&fs->table_lock);
+		writeback_inode(inode, true); /* an error is latched, and what stays dirty stays in memory */
+		tried = true;
+		mutex_lock(&fs->table_lock);
+	}
+}
+
+void inode_put(struct inode *inode)
+{
+	struct fs *fs;
+	bool leaves;
+
+	if (!inode)
+		return;
+	fs = inode->fs;
+	mutex_lock(&fs->table_lock);
+	inode_settle(inode);
+	assert(inode->references > 0);
+	inode->references--;
+	leaves = !inode->references && !inode->lookups && (inode->phase == INODE_DEAD || !inode_dirty(inode));
+	if (leaves)
+		table_remove(inode);
+	mutex_unlock(&fs->table_lock);
+	if (leaves)
+		inode_free(inode);
+}
+
+void inode_put_looked_up(struct inode *inode)
+{
+	mutex_lock(&inode->fs->table_lock);
+	assert(inode->references > 0);
+	inode->references--;
+	inode->lookups++;
+	mutex_unlock(&inode->fs->table_lock);
+}
+
+int fs_forget(struct fs *fs, uint64_t number, uint64_t lookups)
+{
+	struct inode *inode;
+
+	mutex_lock(&fs->table_lock);
+	inode = table_find(fs, number);
+	if (inode && inode->phase == INODE_LIVE) {
+		assert(lookups <= inode->lookups);
+		inode->lookups -= lookups;
+		inode->references++;
+	} else {
+		inode = NULL;
+	}
+	mutex_unlock(&fs->table_lock);
+	inode_put(inode);
+	return 0;
+}
+
+struct inode *inode_next(struct fs *fs, uint64_t number)
+{
+	struct inode wanted = { .number = number + 1 }, *inode;
+
+	mutex_lock(&fs->table_lock);
+	inode = RB_NFIND(inode_table, &fs->table, &wanted);
+	while (inode && inode->phase != INODE_LIVE)
+		inode = RB_NEXT(inode_table, &fs->table, inode);
+	if (inode)
+		inode->references++;
+	mutex_unlock(&fs->table_lock);
+	return inode;
+}
+
+void inode_forget_all(struct fs *fs)
+{
+	uint64_t number = 0;
+	struct inode *inode;
+
+	while ((inode = inode_next(fs, number))) {
+		number = inode->number;
+		mutex_lock(&fs->table_lock);
+		inode->lookups = 0;
+		mutex_unlock(&fs->table_lock);
+		inode_put(inode);
+	}
+}
+
+void inode_table_fini(struct fs *fs)
+{
+	struct inode *inode;
+
+	while ((inode = RB_MIN(inode_table, &fs->table))) {
+		RB_REMOVE(inode_table, &fs->table, inode);
+		inode_free(inode);
+	}
+}
+
+void fs_stats(struct fs *fs, struct fs_stats *stats)
+{
+	struct inode *inode;
+
+	*stats = (struct fs_stats){ 0 };
+	mutex_lock(&fs->table_lock);
+	stats->inodes = fs->inodes;
+	RB_FOREACH(inode, inode_table, &fs->table) {
+		if (inode->phase == INODE_LOADING)
+			continue;
+		stats->dirty_inodes += inode_dirty(inode);
+		stats->orphans += inode_nameless(inode);
+	}
+	mutex_unlock(&fs->table_lock);
+}

@@ -1,0 +1,179 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Pages of a file: filled from the legs, and made dirty against a promise of room.
+ *
+ * A fill verifies each 4096 bytes against the checksum in the mapping (I3) and holds a pin from before the mapping is
+ * looked up until the bytes are copied (I9). A page that is not in the cache has been written out: the cache keeps a
+ * page until its write-out was answered, which is after its mapping is in the tree.
+ */
+#include "fs_private.h"
+
+#include "mirrorfs/base/crc32c.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <string.h>
+
+#define FILL_PAGES EXTENT_BLOCKS_MAX
+
+/* Called one at a time for a space; only pages that are dropped hold promises, and their dropper gives those back. */
+static void page_evict(struct cache_space *space, struct cache_page *page)
+{
+	struct inode *inode = space->context;
+
+	if (page_mark(page) == PAGE_PROMISED)
+		inode->evicted_promises++;
+	page->owner = NULL;
+}
+
+const struct cache_space_ops page_space_ops = {
+	.write = writeback_pages,
+	.evict = page_evict,
+};
+
+void page_set_mark(struct inode *inode, struct cache_page *page, enum page_mark mark)
+{
+	if (page_mark(page) != PAGE_PROMISED && mark == PAGE_PROMISED)
+		inode->promised++;
+	if (page_mark(page) == PAGE_PROMISED && mark != PAGE_PROMISED)
+		inode->promised--;
+	page->owner = (void *)(uintptr_t)mark;
+}
+
+/* ---- filling ---- */
+
+struct page_read {
+	struct mirror_io io;
+	struct meta_mapping mapping;
+};
+
+static bool page_verify(const struct mirror_io *io, uint32_t unit, const void *data)
+{
+	const struct page_read *read = (const struct page_read *)io;
+
+	return crc32c(data, FS_BLOCK) == read->mapping.crc[unit];
+}
+
+/* What the mapping says, into the pages. */
+static int page_read(struct inode *inode, struct page_read *read, struct mirror_pin *pin, struct cache_page **pages)
+{
+	uint32_t count = read->mapping.count;
+	int error;
+
+	if (!read->mapping.address) {
+		for (uint32_t i = 0; i < count; i++)
+			memset(pages[i]->data, 0, FS_BLOCK);
+		return 0;
+	}
+	read->io = (struct mirror_io){
+		.op = MIRROR_READ,
+		.block = read->mapping.address,
+		.count = count,
+		.buf = iobuf_get(mirror_pool(inode->fs->mirror), count * FS_BLOCK),
+		.verify = page_verify,
+		.verify_blocks = 1,
+		.pin = pin,
+	};
+	error = mirror_submit_wait(inode->fs->mirror, &read->io);
+	for (uint32_t i = 0; !error && i < count; i++)
+		memcpy(pages[i]->data, read->io.buf->data + read->io.buf_offset + (size_t)i * FS_BLOCK, FS_BLOCK);
+	iobuf_put(read->io.buf);
+	return error;
+}
+
+/* Fills neighbouring pages. Their first error; pages are answered each for itself. */
+static int page_fill(struct inode *inode, struct cache_page **pages, uint32_t count)
+{
+	struct page_read read;
+	int first_error = 0;
+
+	for (uint32_t done = 0; done < count; done += read.mapping.count) {
+		struct mirror_pin *pin = mirror_pin(inode->fs->mirror);
+		int error = meta_map(inode->fs->meta, inode->number, pages[done]->index, count - done, &read.mapping);
+
+		if (error)
+			read.mapping.count = count - done;
+		else
+			error = page_read(inode, &read, pin, pages + done);
+		mirror_pin_put(pin);
+		for (uint32_t i = 0; i < read.mapping.count; i++)
+			cache_filled(pages[done + i], error);
+		if (!done)
+			first_error = error;
+	}
+	return first_error;
+}
+
+int page_get_ahead(struct inode *inode, uint64_t index, uint64_t last, struct cache_page **page)
+{
+	struct cache_page *pages[FILL_PAGES], *there = NULL;
+	uint32_t count = 1;
+	int error = cache_get(&inode->space, index, true, true, &pages[0]);
+
+	*page = NULL;
+	if (error < 0)
+		return error;
+	if (error) {
+		/* Only the first may be waited for: the others might be filled by someone who waits for it. */
+		while (count < FILL_PAGES && index + count <= last) {
+			error = cache_get(&inode->space, index + count, true, false, &pages[count]);
+			if (error != 1)
+				break;
+			count++;
+		}
+		if (!error && count < FILL_PAGES && index + count <= last)
+			there = pages[count];
+		error = page_fill(inode, pages, count);
+	}
+	cache_put(there);
+	while (--count > 0)
+		cache_put(pages[count]);
+	if (error)
+		cache_put(pages[0]);
+	else
+		*page = pages[0];
+	return error;
+}
+
+int page_get(struct inode *inode, uint64_t index, struct cache_page **page)
+{
+	return page_get_ahead(inode, index, index, page);
+}
+
+/* ---- changing ---- */
+
+void page_store(struct inode *inode, struct cache_page *page, size_t offset, const void *data, size_t length,
+		bool extend, uint64_t *promises)
+{
+	uint64_t end = page->index * FS_BLOCK + offset + length;
+
+	mutex_lock(&inode->state);
+	if (data)
+		memcpy(page->data + offset, data, length);
+	else
+		memset(page->data + offset, 0, length);
+	if (page_mark(page) != PAGE_PROMISED) {
+		assert(*promises > 0);
+		--*promises;
+		page_set_mark(inode, page, PAGE_PROMISED);
+	}
+	if (extend && end > inode->attr.size)
+		inode->attr.size = end;
+	cache_dirty(page);
+	mutex_unlock(&inode->state);
+}
+
+void page_drop(struct inode *inode, uint64_t first, uint64_t last)
+{
+	uint64_t promises;
+
+	if (first > last)
+		return;
+	cache_drop_range(&inode->space, first, last);
+	mutex_lock(&inode->state);
+	promises = inode->evicted_promises;
+	inode->evicted_promises = 0;
+	inode->promised -= promises;
+	mutex_unlock(&inode->state);
+	meta_unpromise(inode->fs->meta, promises);
+}

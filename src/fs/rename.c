@@ -1,0 +1,255 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Rename: one transaction over both directories, what moves, and what it replaces or is exchanged with.
+ *
+ * A directory must not end below itself. fs->rename keeps who is whose ancestor while a rename between two directories
+ * runs, so one walk up from each tells the two cases: `trap` is the child of the upper directory that the lower one lies
+ * under (or is), and that child may neither move down nor be replaced. The same walk gives the order of the two content
+ * locks: the upper directory first; unrelated ones by address, of which only one pair is held at a time.
+ */
+#include "fs_private.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+#ifndef RENAME_NOREPLACE
+#define RENAME_NOREPLACE (1u << 0)
+#define RENAME_EXCHANGE (1u << 1)
+#endif
+
+struct rename {
+	struct fs *fs;
+	unsigned int flags;
+	const char *from_name, *to_name;
+	struct inode *from_dir, *to_dir;
+	uint64_t from_trap; /* the child of from_dir that to_dir lies under; 0: none */
+	uint64_t to_trap; /* the child of to_dir that from_dir lies under; 0: none */
+	struct dir_entry from, to;
+	struct inode *source, *target; /* target NULL: `to` is free */
+};
+
+/* The child of `upper` on the way down to `lower`; 0: `upper` is not above it. fs->rename held. */
+static int rename_child_above(struct fs *fs, uint64_t upper, uint64_t lower, uint64_t *child)
+{
+	struct inode *inode;
+
+	*child = 0;
+	while (lower != OBJECT_ROOT) {
+		uint64_t parent;
+		int error = inode_get_directory(fs, lower, &inode);
+
+		if (error)
+			return error;
+		mutex_lock(&inode->state);
+		parent = inode->attr.parent;
+		mutex_unlock(&inode->state);
+		inode_put(inode);
+		if (parent == upper) {
+			*child = lower;
+			return 0;
+		}
+		lower = parent;
+	}
+	return 0;
+}
+
+static void rename_lock(struct rename *r)
+{
+	struct inode *first = r->from_dir, *second = r->to_dir;
+
+	if (first == second) {
+		rwlock_write(&first->content);
+		return;
+	}
+	if (r->to_trap || (!r->from_trap && r->to_dir < r->from_dir)) {
+		first = r->to_dir;
+		second = r->from_dir;
+	}
+	rwlock_write(&first->content);
+	rwlock_write_second(&second->content);
+}
+
+static void rename_unlock(struct rename *r)
+{
+	rwlock_unlock(&r->from_dir->content);
+	if (r->to_dir != r->from_dir)
+		rwlock_unlock(&r->to_dir->content);
+}
+
+/* Finds both ends. Content locks held. */
+static int rename_find(struct rename *r)
+{
+	int error = dir_get(r->from_dir, r->from_name, &r->from, &r->source);
+
+	if (error)
+		return error;
+	error = dir_get(r->to_dir, r->to_name, &r->to, &r->target);
+	if (!error)
+		return r->flags & RENAME_NOREPLACE ? -EEXIST : 0;
+	if (error == -ENOENT && !(r->flags & RENAME_EXCHANGE))
+		error = r->to_dir->attr.nlink ? 0 : -ENOENT;
+	return error;
+}
+
+/* No directory below itself; and what contains from_dir is not empty (its lock would come before those held). */
+static int rename_check_loops(struct rename *r)
+{
+	if (r->source->number == r->from_trap)
+		return -EINVAL;
+	if (r->target && r->target->number == r->to_trap)
+		return r->flags & RENAME_EXCHANGE ? -EINVAL : -ENOTEMPTY;
+	return 0;
+}
+
+static int rename_check_links(struct rename *r)
+{
+	if (r->from_dir == r->to_dir)
+		return 0;
+	if (inode_is_directory(r->source) && r->to_dir->attr.nlink >= FS_NLINK_MAX)
+		return -EMLINK;
+	if (r->flags & RENAME_EXCHANGE && inode_is_directory(r->target) && r->from_dir->attr.nlink >= FS_NLINK_MAX)
+		return -EMLINK;
+	return 0;
+}
+
+/* `inode` now hangs in `to` instead of `from`. */
+static void rename_move(struct inode *inode, struct inode *from, struct inode *to)
+{
+	change_touch(inode, false);
+	if (!inode_is_directory(inode) || from == to)
+		return;
+	change_add(from, true, -1, 0);
+	change_add(to, true, 1, 0);
+	mutex_lock(&inode->state);
+	inode->attr.parent = to->number;
+	mutex_unlock(&inode->state);
+}
+
+static int rename_commit(struct rename *r)
+{
+	struct inode *inodes[] = { r->from_dir, r->to_dir, r->source, r->target };
+	struct change change;
+	int error = change_begin(&change, r->fs, inodes, 4);
+
+	if (error)
+		return error;
+	dir_put(change.txn, &r->to.key, r->to_name, r->source->number, dir_type(r->source->attr.mode));
+	if (r->flags & RENAME_EXCHANGE) {
+		dir_put(change.txn, &r->from.key, r->from_name, r->target->number, dir_type(r->target->attr.mode));
+		rename_move(r->target, r->to_dir, r->from_dir);
+	} else {
+		meta_txn_delete(change.txn, &r->from.key);
+		change_add(r->from_dir, true, 0, -1);
+		change_add(r->to_dir, true, 0, 1);
+		if (r->target) {
+			change_add(r->to_dir, true, inode_is_directory(r->target) ? -1 : 0, -1);
+			name_drop_link(&change, r->target);
+		}
+	}
+	rename_move(r->source, r->from_dir, r->to_dir);
+	change_touch(r->from_dir, true);
+	change_touch(r->to_dir, true);
+	return change_commit(&change);
+}
+
+/* The target is to give way: content lock of a directory held. */
+static int rename_replace(struct rename *r)
+{
+	if (inode_is_directory(r->target) && r->target->attr.size)
+		return -ENOTEMPTY;
+	return rename_commit(r);
+}
+
+static int rename_locked(struct rename *r)
+{
+	int error = rename_find(r);
+
+	if (error)
+		return error;
+	if (r->source == r->target) /* two names of one file: POSIX leaves both */
+		return 0;
+	error = rename_check_loops(r);
+	if (!error)
+		error = rename_check_links(r);
+	if (error)
+		return error;
+	if (!r->target || r->flags & RENAME_EXCHANGE)
+		return rename_commit(r);
+	if (inode_is_directory(r->source) != inode_is_directory(r->target))
+		return inode_is_directory(r->target) ? -EISDIR : -ENOTDIR;
+	if (!inode_is_directory(r->target))
+		return rename_replace(r);
+	rwlock_write_second(&r->target->content);
+	error = rename_replace(r);
+	rwlock_unlock(&r->target->content);
+	return error;
+}
+
+/*
+ * The new content goes to the legs and into the tree before the name does: commits are ordered, so after a crash the name
+ * leads to the old file or to the new one, never to an empty one.
+ */
+static int rename_write_source(struct rename *r)
+{
+	struct dir_entry entry;
+	struct inode *inode;
+	int error;
+
+	rwlock_read(&r->from_dir->content);
+	error = dir_get(r->from_dir, r->from_name, &entry, &inode);
+	rwlock_unlock(&r->from_dir->content);
+	if (!error)
+		error = writeback_inode(inode, false);
+	inode_put(inode);
+	return error;
+}
+
+static int rename_between(struct rename *r)
+{
+	bool apart = r->from_dir != r->to_dir;
+	int error = rename_write_source(r);
+
+	if (error)
+		return error;
+	if (apart) {
+		mutex_lock(&r->fs->rename);
+		error = rename_child_above(r->fs, r->from_dir->number, r->to_dir->number, &r->from_trap);
+		if (!error)
+			error = rename_child_above(r->fs, r->to_dir->number, r->from_dir->number, &r->to_trap);
+	}
+	if (!error) {
+		rename_lock(r);
+		error = rename_locked(r);
+		rename_unlock(r);
+	}
+	if (apart)
+		mutex_unlock(&r->fs->rename);
+	inode_put(r->source);
+	inode_put(r->target);
+	return error;
+}
+
+int fs_rename(struct fs *fs, uint64_t from_dir, const char *from, uint64_t to_dir, const char *to, unsigned int flags)
+{
+	struct rename r = { .fs = fs, .flags = flags, .from_name = from, .to_name = to };
+	int error = fs->read_only ? -EROFS : 0;
+
+	if (flags & ~(RENAME_NOREPLACE | RENAME_EXCHANGE) || flags == (RENAME_NOREPLACE | RENAME_EXCHANGE))
+		return -EINVAL;
+	if (!error)
+		error = dir_check_name(from);
+	if (!error)
+		error = dir_check_name(to);
+	if (error)
+		return error == -EEXIST ? -EINVAL : error;
+	error = inode_get_directory(fs, from_dir, &r.from_dir);
+	if (!error) {
+		error = inode_get_directory(fs, to_dir, &r.to_dir);
+		if (!error)
+			error = rename_between(&r);
+		inode_put(r.to_dir);
+		inode_put(r.from_dir);
+	}
+	return error;
+}
