@@ -8,6 +8,8 @@ int main(void)
 	int failed;
 
 	suite_add_tcase(suite, read_tests());
+	suite_add_tcase(suite, write_tests());
+	suite_add_tcase(suite, assemble_tests());
 	suite_add_tcase(suite, state_tests());
 	runner = srunner_create(suite);
 	srunner_run_all(runner, CK_ENV);
