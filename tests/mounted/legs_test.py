@@ -202,6 +202,7 @@ def leg_0_may_die_under_reads_and_writes(ws):
     assert status in (0, DEGRADED), told
     assert told["legs"][1]["charged"] == 0, told["legs"][1]
     volume.umount()
+    os.unlink(volume.images[0])
     volume.mount("degraded", legs=[volume.legs[1]])
     traffic.check()
     trees.compare(expected, {p: w for p, w in trees.manifest(volume.mnt).items() if not p.startswith(b"new")})

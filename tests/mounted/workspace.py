@@ -188,9 +188,7 @@ class Volume:
     def status(self):
         """What mirrorctl tells, and its exit status."""
         done = self.ws.run("mirrorctl", "--json", "status", self.mnt, ok=False, user=self.user)
-        told = json.loads(done.stdout)
-        told = told.get("status", told)
-        return told, done.returncode
+        return json.loads(done.stdout)["result"], done.returncode
 
     def scrub(self, ok=True):
         return self.ws.run("mirrorctl", "scrub", self.mnt, ok=ok, user=self.user)

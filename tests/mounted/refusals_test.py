@@ -1,0 +1,287 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Bad input gives one clear line and changes nothing."""
+import hashlib
+import os
+import struct
+
+import trees
+from cases import FULL, QUICK, case
+from workspace import BLOCK, SPACE_OFFSET, mounted
+
+MIB = 1 << 20
+LABEL_SLOTS = (4096, 528384)
+REFUSED, USAGE = 1, 2  # of mkfs.mirrorfs
+MOUNT_USAGE, MOUNT_FAILED = 1, 32
+
+
+def crc32c(data):
+    table = []
+    for i in range(256):
+        for _ in range(8):
+            i = i >> 1 ^ (0x82f63b78 if i & 1 else 0)
+        table.append(i)
+    crc = 0xffffffff
+    for byte in data:
+        crc = crc >> 8 ^ table[(crc ^ byte) & 0xff]
+    return crc ^ 0xffffffff
+
+
+def digest(path):
+    if os.path.isdir(path):
+        return sorted(os.listdir(path))
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest() if os.path.isfile(path) else None
+
+
+def refused(ws, command, says, status, keeps=()):
+    """The command ends with this status and one line that holds all these words; the files stay as they are."""
+    before = [digest(path) for path in keeps]
+    done = ws.run(*command, ok=False)
+    assert done.returncode == status, f"status {done.returncode}, not {status}"
+    lines = [line for line in done.stderr.splitlines() if "warning:" not in line]
+    assert len(lines) == 1, f"{len(lines)} lines where one was expected"
+    for word in says:
+        assert word in lines[0], f"{word!r} is not in: {lines[0]}"
+    assert [digest(path) for path in keeps] == before, "it changed something"
+
+
+def edit_block(path, offset, change):
+    """Rewrites a disk block with a changed field and a right checksum."""
+    with open(path, "r+b") as file:
+        file.seek(offset)
+        block = bytearray(file.read(BLOCK))
+        change(block)
+        block[4:8] = bytes(4)
+        block[4:8] = struct.pack("<I", crc32c(block))
+        file.seek(offset)
+        file.write(block)
+
+
+def filesystem(ws, name):
+    path = ws.join(name)
+    ws.run("truncate", "-s", "128M", path)
+    ws.run("mkfs.ext4", "-q", "-L", "precious", path)
+    return path
+
+
+# ---- mkfs.mirrorfs ----
+
+
+@case(QUICK, needs=["mkfs.ext4", "mkfs.xfs"])
+def mkfs_names_what_a_leg_holds_and_leaves_it(ws):
+    path = filesystem(ws, "ext4")
+    uuid = ws.run("blkid", "-o", "value", "-s", "UUID", path).stdout.strip()
+    refused(ws, ["mkfs.mirrorfs", "-s", "128M", path, ws.join("new")], [path, "ext4", "precious", uuid], REFUSED, [path])
+    assert not os.path.exists(ws.join("new")), "a file that it made was left behind"
+    refused(ws, ["mkfs.mirrorfs", "-s", "128M", ws.join("new"), path], ["ext4"], REFUSED, [path])
+    assert not os.path.exists(ws.join("new")), "a file that it made was left behind"
+    ws.run("mkfs.mirrorfs", "-f", "-s", "128M", path, ws.join("new"))
+    assert "ext4" not in ws.run("blkid", "-p", path, ok=False).stdout
+    # Now it holds a leg, and that counts as much.
+    refused(ws, ["mkfs.mirrorfs", path], ["mirrorfs volume"], REFUSED, [path])
+
+
+@case(FULL, needs=["loop", "mkfs.ext4"])
+def mkfs_never_takes_a_mounted_device(ws):
+    device = ws.loop(filesystem(ws, "ext4"))
+    ws.run("mount", device, ws.folder("there"))
+    trees.write(ws.join("there", "file"), b"precious")
+    for words in ([], ["-f"]):
+        refused(ws, ["mkfs.mirrorfs", *words, device], [device, "use"], REFUSED)
+        refused(ws, ["mkfs.mirrorfs", *words, ws.join("ext4")], ["use"], REFUSED)
+    ws.run("umount", ws.join("there"))
+    ws.run("e2fsck", "-fn", device)
+
+
+@case(QUICK)
+def mkfs_never_takes_a_leg_of_a_mounted_volume(ws):
+    volume = ws.volume()
+    volume.mount()
+    trees.write(volume.path("file"), b"precious")
+    for words in ([], ["-f"]):
+        refused(ws, ["mkfs.mirrorfs", *words, volume.legs[0]], [volume.legs[0]], REFUSED)
+    volume.remount()
+    assert trees.read(volume.path("file")) == b"precious"
+    volume.umount()
+
+
+@case(QUICK)
+def mkfs_never_takes_one_leg_for_two(ws):
+    path, link, hard = ws.join("leg"), ws.join("symlink"), ws.join("hardlink")
+    ws.run("truncate", "-s", "128M", path)
+    os.symlink(path, link)
+    os.link(path, hard)
+    for other in (path, link, hard, ws.join("./leg")):
+        refused(ws, ["mkfs.mirrorfs", "-f", path, other], ["same"], REFUSED, [path])
+
+
+@case(QUICK)
+def mkfs_refuses_what_is_too_small_or_missing_or_wrong(ws):
+    small, good = ws.join("small"), ws.join("good")
+    ws.run("truncate", "-s", "63M", small)
+    ws.run("truncate", "-s", "64M", good)
+    refused(ws, ["mkfs.mirrorfs", good, small], [small, "64 MiB"], REFUSED, [small, good])
+    refused(ws, ["mkfs.mirrorfs", good, ws.join("missing")], ["missing", "-s"], REFUSED, [good])
+    refused(ws, ["mkfs.mirrorfs", "-s", "1M", good, ws.join("missing")], ["64 MiB"], REFUSED, [good])
+    assert not os.path.exists(ws.join("missing")), "a file that it made was left behind"
+    refused(ws, ["mkfs.mirrorfs", good, ws.folder("folder")], ["folder"], REFUSED, [good])
+    refused(ws, ["mkfs.mirrorfs", "-s", "12X", good], ["12X"], USAGE, [good])
+    refused(ws, ["mkfs.mirrorfs", "-L", "x" * 64, good], ["63"], USAGE, [good])
+    for words in ([], ["-z", good], [good, good, good]):
+        assert ws.run("mkfs.mirrorfs", *words, ok=False).returncode == USAGE
+    ws.run("mkfs.mirrorfs", good)
+
+
+@case(FULL)
+def mkfs_reserves_what_must_never_run_out_of_room(ws):
+    volume = ws.volume(size="1G")
+    for image in volume.images:
+        allocated = os.stat(image).st_blocks * 512
+        assert MIB < allocated < 512 * MIB, f"{allocated} bytes allocated: neither sparse nor reserved"
+
+
+# ---- mirrorfs ----
+
+
+@case(QUICK, needs=["mkfs.ext4"])
+def a_mount_refuses_what_is_no_leg(ws):
+    volume = ws.volume()
+    ext4 = filesystem(ws, "ext4")
+    ws.run("truncate", "-s", "128M", ws.join("zeros"))
+    keeps = [*volume.legs, ext4]
+    refused(ws, ["mirrorfs", ext4, volume.legs[1], volume.mnt], [ext4, "ext4"], MOUNT_FAILED, keeps)
+    refused(ws, ["mirrorfs", volume.legs[0], ws.join("zeros"), volume.mnt], ["zeros"], MOUNT_FAILED, keeps)
+    refused(ws, ["mirrorfs", volume.legs[0], ws.join("nowhere"), volume.mnt], ["nowhere"], MOUNT_FAILED, keeps)
+    refused(ws, ["mirrorfs", ws.join("nowhere"), volume.mnt], ["nowhere"], MOUNT_FAILED, keeps)
+
+
+@case(QUICK)
+def a_mount_refuses_a_leg_of_another_volume(ws):
+    volume, other = ws.volume("a"), ws.volume("b")
+    refused(ws, ["mirrorfs", volume.legs[0], other.legs[1], volume.mnt], ["volume"], MOUNT_FAILED,
+            volume.legs + other.legs)
+    refused(ws, ["mirrorfs", "-o", "degraded", volume.legs[0], other.legs[1], volume.mnt], ["volume"], MOUNT_FAILED,
+            volume.legs + other.legs)
+
+
+@case(QUICK)
+def a_mount_refuses_a_truncated_leg(ws):
+    volume = ws.volume()
+    volume.mount()
+    trees.write(volume.path("file"), trees.pattern(8 * MIB))
+    volume.umount()
+    os.truncate(volume.legs[0], 100 * MIB)
+    refused(ws, ["mirrorfs", *volume.legs, volume.mnt], [volume.legs[0]], MOUNT_FAILED, volume.legs)
+    # Without it all is there.
+    os.unlink(volume.legs[0])
+    volume.mount("degraded", legs=[volume.legs[1]])
+    assert trees.read(volume.path("file")) == trees.pattern(8 * MIB)
+    volume.umount()
+
+
+@case(QUICK)
+def a_mount_refuses_one_leg_twice(ws):
+    volume = ws.volume()
+    copy = ws.join("copy")
+    ws.run("cp", "--sparse=always", volume.legs[0], copy)
+    refused(ws, ["mirrorfs", volume.legs[0], volume.legs[0], volume.mnt], ["same leg"], MOUNT_FAILED, volume.legs)
+    refused(ws, ["mirrorfs", volume.legs[0], copy, volume.mnt], ["same leg"], MOUNT_FAILED, [*volume.legs, copy])
+
+
+@case(QUICK)
+def a_mount_refuses_a_volume_that_is_mounted(ws):
+    volume = ws.volume()
+    volume.mount()
+    refused(ws, ["mirrorfs", "-o", "wait=1", *volume.legs, ws.folder("second")], ["already mounted", volume.mnt],
+            MOUNT_FAILED)
+    trees.write(volume.path("file"), b"still works")
+    volume.umount()
+
+
+@case(QUICK)
+def a_mount_refuses_a_bad_mount_point(ws):
+    volume = ws.volume()
+    trees.write(ws.join("file"), b"")
+    refused(ws, ["mirrorfs", *volume.legs, ws.join("file")], ["file", "not a directory"], MOUNT_FAILED, volume.legs)
+    refused(ws, ["mirrorfs", *volume.legs, ws.join("missing")], ["missing"], MOUNT_FAILED, volume.legs)
+    # The legs would disappear under what is mounted on them.
+    refused(ws, ["mirrorfs", *volume.legs, ws.path], [volume.legs[0], "inside"], MOUNT_FAILED, volume.legs)
+    assert not mounted(ws.path)
+
+
+@case(QUICK)
+def a_mount_refuses_an_option_it_does_not_know(ws):
+    volume = ws.volume()
+    for words, says in ((["nonsense"], ["nonsense"]), (["ro=1"], ["ro"]), (["cache=12Q"], ["12Q"]), (["wait"], ["wait"]),
+                        (["read-policy=leg2"], ["leg2"]), (["errors=continue"], ["continue"])):
+        refused(ws, ["mirrorfs", "-o", *words, *volume.legs, volume.mnt], says, MOUNT_USAGE, volume.legs)
+    for words in ([], [volume.legs[0]], [*volume.legs, volume.mnt, "more"], ["-z", *volume.legs, volume.mnt]):
+        assert ws.run("mirrorfs", *words, ok=False).returncode == MOUNT_USAGE
+    assert not mounted(volume.mnt)
+
+
+@case(QUICK)
+def a_mount_refuses_a_format_it_does_not_know(ws):
+    def version(block):
+        block[40:44] = struct.pack("<I", 77)
+
+    def incompatible(block):
+        block[64:72] = struct.pack("<Q", 1 << 40)
+
+    for name, change, says in (("v", version, "77"), ("i", incompatible, "40")):
+        volume = ws.volume(f"label-{name}")
+        for leg in volume.legs:
+            for slot in LABEL_SLOTS:
+                if any(trees.read(leg)[slot:slot + 4]):
+                    edit_block(leg, slot, change)
+        refused(ws, ["mirrorfs", *volume.legs, volume.mnt], [says], MOUNT_FAILED, volume.legs)
+        volume = ws.volume(f"super-{name}")
+        for leg in volume.legs:
+            for slot in (0, 16):
+                if any(trees.read(leg)[SPACE_OFFSET + slot * BLOCK:][:4]):
+                    edit_block(leg, SPACE_OFFSET + slot * BLOCK, change)
+        refused(ws, ["mirrorfs", *volume.legs, volume.mnt], [says], MOUNT_FAILED)
+
+
+@case(FULL)
+def two_histories_are_never_mixed(ws):
+    volume = ws.volume()
+    for leg in (0, 1):
+        away = ws.join("away")
+        os.rename(volume.legs[1 - leg], away)
+        volume.mount("degraded", legs=[volume.legs[leg]])
+        trees.write(volume.path(f"written on {leg}"), b"alone")
+        volume.umount()
+        os.rename(away, volume.legs[1 - leg])
+    refused(ws, ["mirrorfs", *volume.legs, volume.mnt], [volume.legs[0]], MOUNT_FAILED, volume.legs)
+
+
+@case(QUICK)
+def a_read_only_mount_writes_nothing(ws):
+    volume = ws.volume()
+    volume.mount()
+    trees.write(volume.path("file"), b"content")
+    volume.umount()
+    before = [digest(leg) for leg in volume.legs]
+    volume.mount("ro")
+    assert trees.read(volume.path("file")) == b"content"
+    try:
+        trees.write(volume.path("new"), b"")
+        raise AssertionError("a read-only mount took a write")
+    except OSError as error:
+        assert error.errno == 30, error
+    volume.umount()
+    assert [digest(leg) for leg in volume.legs] == before, "a read-only mount wrote"
+
+
+@case(QUICK)
+def mirrorctl_tells_by_its_exit_status(ws):
+    volume = ws.volume()
+    assert ws.run("mirrorctl", "status", volume.mnt, ok=False).returncode == 5
+    assert ws.run("mirrorctl", "scrub", volume.mnt, ok=False).returncode == 5
+    for words in ([], ["nonsense", volume.mnt], ["scrub"], ["status", volume.mnt, "more"]):
+        assert ws.run("mirrorctl", *words, ok=False).returncode == USAGE
+    volume.mount()
+    assert ws.run("mirrorctl", "status", volume.mnt).returncode == 0
+    assert volume.mnt in ws.run("mirrorctl", "status", ok=False).stdout
+    volume.umount()
