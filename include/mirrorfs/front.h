@@ -20,7 +20,6 @@ struct front_options {
 	const char *mountpoint; /* absolute */
 	const char *source; /* fsname in mountinfo: the first leg, absolute */
 	bool read_only;
-	bool debug; /* one log line a request */
 	unsigned int threads; /* 0: chosen */
 	const char *mount_options; /* further words for the kernel ("nosuid,nodev"), comma separated; may be NULL */
 };
@@ -32,8 +31,8 @@ struct front_options {
 int front_mount(struct fs *fs, const struct front_options *options, struct front **front, struct error *error);
 
 /*
- * Serves until the filesystem is unmounted from outside or front_stop() is called. 0: unmounted in order. Called once, on the
- * main thread.
+ * Serves until the filesystem is unmounted from outside or front_stop() is called. 0: unmounted in order; -ECONNABORTED: the
+ * kernel's connection was cut off (fusectl). Called once, on the main thread.
  */
 int front_serve(struct front *front);
 
@@ -51,6 +50,7 @@ struct front_stats {
 	unsigned int threads;
 	uint64_t requests;
 	uint64_t in_flight;
+	dev_t device; /* of the mount, as stat(2) and mountinfo show it */
 };
 void front_stats(struct front *front, struct front_stats *stats);
 

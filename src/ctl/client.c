@@ -1,0 +1,235 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The client's side. Mounts are found in /proc/self/mountinfo and never touched themselves: a mount may hang, and that is just when
+ * somebody asks for its status.
+ */
+#include "ctl_private.h"
+
+#include <ctype.h>
+#include <errno.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+/* ---- mounts ---- */
+
+/* mountinfo writes blanks and backslashes as \ooo. */
+static void unescape(char *text)
+{
+	char *to = text;
+
+	for (const char *from = text; *from; to++) {
+		if (from[0] == '\\' && isdigit(from[1]) && isdigit(from[2]) && isdigit(from[3])) {
+			*to = (char)((from[1] - '0') * 64 + (from[2] - '0') * 8 + (from[3] - '0'));
+			from += 4;
+		} else {
+			*to = *from++;
+		}
+	}
+	*to = '\0';
+}
+
+/*
+ * `path` made absolute without looking at what is mounted there: only its parent is resolved.
+ */
+static int absolute(const char *path, char out[PATH_MAX])
+{
+	char copy[PATH_MAX], parent[PATH_MAX], *name;
+	size_t length = strlen(path);
+
+	while (length > 1 && path[length - 1] == '/')
+		length--;
+	if (!length || length >= sizeof(copy))
+		return -ENAMETOOLONG;
+	memcpy(copy, path, length);
+	copy[length] = '\0';
+	if (!strcmp(copy, "."))
+		return getcwd(out, PATH_MAX) ? 0 : -errno;
+	name = strrchr(copy, '/');
+	if (name == copy || (name && !strcmp(name, "/..")) || !strcmp(copy, "..")) {
+		/* Directly below the root, or a name that only the system can resolve. */
+		if (name == copy && strcmp(copy, "/..") != 0) {
+			strcpy(out, copy);
+			return 0;
+		}
+		return realpath(copy, out) ? 0 : -errno;
+	}
+	if (name)
+		*name++ = '\0';
+	else
+		name = copy;
+	if (!realpath(name == copy ? "." : copy, parent))
+		return -errno;
+	if (snprintf(out, PATH_MAX, "%s/%s", strcmp(parent, "/") ? parent : "", name) >= PATH_MAX)
+		return -ENAMETOOLONG;
+	return 0;
+}
+
+struct mount_line {
+	char device[32]; /* major:minor */
+	char *mountpoint, *source;
+	uid_t owner;
+};
+
+/* False: not a line of ours. Cuts `line` up. */
+static bool mount_parse(char *line, struct mount_line *mount)
+{
+	char *rest = strstr(line, " - "), *root, *type, *options, *save = NULL, *owner;
+
+	if (!rest)
+		return false;
+	*rest = '\0';
+	strtok_r(line, " ", &save);
+	strtok_r(NULL, " ", &save);
+	snprintf(mount->device, sizeof(mount->device), "%s", strtok_r(NULL, " ", &save) ?: "");
+	root = strtok_r(NULL, " ", &save);
+	mount->mountpoint = strtok_r(NULL, " ", &save);
+	type = strtok_r(rest + 3, " ", &save);
+	mount->source = strtok_r(NULL, " ", &save);
+	options = strtok_r(NULL, " \n", &save);
+	if (!root || !mount->mountpoint || !type || !mount->source || !options || strcmp(root, "/") != 0 ||
+	    strcmp(type, "fuse.mirrorfs") != 0)
+		return false;
+	unescape(mount->mountpoint);
+	unescape(mount->source);
+	owner = strstr(options, "user_id=");
+	mount->owner = owner ? (uid_t)strtoul(owner + strlen("user_id="), NULL, 10) : 0;
+	return true;
+}
+
+/* Fills `socket` with the path behind the link that the daemon has made for its mount; "" if there is none. */
+static void socket_find(const struct mount_line *mount, char *socket, size_t size)
+{
+	char directory[CTL_PATH_SIZE], link[CTL_PATH_SIZE + 40], name[UUID_TEXT_SIZE + 8];
+	ssize_t length;
+
+	socket[0] = '\0';
+	for (int n = 0; path_directory(mount->owner, n, directory, sizeof(directory)); n++) {
+		if (!path_trusted(directory, mount->owner))
+			continue;
+		snprintf(link, sizeof(link), "%s/%s", directory, mount->device);
+		length = readlink(link, name, sizeof(name) - 1);
+		if (length <= 0)
+			continue;
+		name[length] = '\0';
+		if (snprintf(socket, size, "%s/%s", directory, name) < (int)size)
+			return;
+		socket[0] = '\0';
+	}
+}
+
+int ctl_mounts(const char *mountpoint, struct ctl_mount *mounts, int max, struct error *error)
+{
+	char wanted[PATH_MAX], *line = NULL;
+	struct mount_line mount;
+	size_t size = 0;
+	int found = 0;
+	FILE *file;
+
+	if (mountpoint) {
+		int code = absolute(mountpoint, wanted);
+
+		if (code)
+			return error_set(error, code, "%s: %s", mountpoint, strerror(-code));
+	}
+	file = fopen("/proc/self/mountinfo", "re");
+	if (!file)
+		return error_set(error, -errno, "/proc/self/mountinfo: %s", strerror(errno));
+	while (getline(&line, &size, file) > 0) {
+		if (!mount_parse(line, &mount) || (mountpoint && strcmp(mount.mountpoint, wanted) != 0))
+			continue;
+		/* Of several at one place the last one is on top. */
+		if (mountpoint)
+			found = 0;
+		if (found == max)
+			break;
+		snprintf(mounts[found].mountpoint, sizeof(mounts[found].mountpoint), "%s", mount.mountpoint);
+		snprintf(mounts[found].source, sizeof(mounts[found].source), "%s", mount.source);
+		socket_find(&mount, mounts[found].socket, sizeof(mounts[found].socket));
+		found++;
+	}
+	free(line);
+	fclose(file);
+	return found;
+}
+
+/* ---- requests ---- */
+
+static int request_send(int fd, json_t *request)
+{
+	char *text = json_dumps(request, JSON_COMPACT);
+	size_t length, sent = 0;
+	ssize_t got = 0;
+
+	if (!text)
+		return -ENOMEM;
+	length = strlen(text);
+	text[length++] = '\n';
+	while (sent < length && got >= 0) {
+		got = send(fd, text + sent, length - sent, MSG_NOSIGNAL);
+		sent += got > 0 ? (size_t)got : 0;
+	}
+	free(text);
+	return sent == length ? 0 : -errno;
+}
+
+/* Reads answers until the one that carries "result" or "error". */
+static int answers_read(FILE *stream, void (*answer)(void *context, const json_t *line), void *context, json_t **last,
+			struct error *error)
+{
+	char *line = NULL;
+	size_t size = 0;
+	int code = 0;
+
+	while (!*last && !code) {
+		json_t *json;
+
+		errno = 0;
+		if (getline(&line, &size, stream) < 0) {
+			code = errno == EAGAIN ? error_set(error, -ETIMEDOUT, "the daemon does not answer") :
+						 error_set(error, -ECONNREFUSED, "the daemon has gone");
+			break;
+		}
+		json = json_loads(line, 0, NULL);
+		if (json_integer_value(json_object_get(json, "version")) != CTL_VERSION) {
+			code = error_set(error, -EPROTO, "the daemon speaks another version of the control protocol");
+			json_decref(json);
+		} else if (json_object_get(json, "result") || json_object_get(json, "error")) {
+			*last = json;
+		} else {
+			if (answer)
+				answer(context, json);
+			json_decref(json);
+		}
+	}
+	free(line);
+	return code;
+}
+
+int ctl_request(const struct ctl_mount *mount, json_t *request, void (*answer)(void *context, const json_t *line),
+		void *context, json_t **last, struct error *error)
+{
+	int fd = mount->socket[0] ? path_connect(mount->socket) : -ENOENT;
+	FILE *stream;
+	int code;
+
+	*last = NULL;
+	if (fd < 0) {
+		json_decref(request);
+		return error_set(error, fd, "%s: no daemon answers for this mount: %s", mount->mountpoint, strerror(-fd));
+	}
+	code = request_send(fd, request);
+	json_decref(request);
+	stream = code ? NULL : fdopen(fd, "r");
+	if (!stream) {
+		close(fd);
+		code = code ? code : -ENOMEM;
+		return error_set(error, code, "%s: cannot send: %s", mount->mountpoint, strerror(-code));
+	}
+	code = answers_read(stream, answer, context, last, error);
+	fclose(stream);
+	return code;
+}

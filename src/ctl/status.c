@@ -1,0 +1,154 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* What "status" answers: everything that the storeys count. Nothing here waits for a leg. */
+#include "ctl_private.h"
+
+#include <unistd.h>
+
+#define INT(value) ((json_int_t)(value))
+
+static const char *health(const struct mirror_status *status)
+{
+	if (status->failed)
+		return "failed";
+	return status->healthy ? "healthy" : "degraded";
+}
+
+static json_t *volume_json(const struct ctl_subjects *subjects, const struct mirror_status *status)
+{
+	char uuid[UUID_TEXT_SIZE];
+
+	return json_pack("{s:s, s:s, s:s*, s:s*, s:i, s:b, s:I}", "uuid", uuid_format(&status->identity.volume, uuid),
+			 "label", status->identity.label, "mountpoint", subjects->mountpoint, "source",
+			 subjects->source, "pid", (int)getpid(), "read_only", status->read_only || status->failed,
+			 "size_bytes", INT(status->space_blocks * MIRROR_BLOCK));
+}
+
+static json_t *counters_json(const struct leg_counters *counters)
+{
+	static const char *const names[LEG_OPS] = { "read", "write", "flush", "discard" };
+	json_t *json = json_pack("{s:I, s:I, s:I}", "empty_refused", INT(counters->empty_refused), "unaligned_refused",
+				 INT(counters->unaligned_refused), "in_flight", INT(counters->in_flight));
+	json_t *errors = json_object();
+
+	for (int op = 0; op < LEG_OPS; op++)
+		json_object_set_new(json, names[op],
+				    json_pack("{s:I, s:I}", "ops", INT(counters->ops[op]), "bytes",
+					      INT(counters->bytes[op])));
+	for (int verdict = LEG_REQUEST; verdict < LEG_VERDICTS; verdict++)
+		json_object_set_new(errors, leg_verdict_name(verdict), json_integer(INT(counters->errors[verdict])));
+	json_object_set_new(json, "errors", errors);
+	return json;
+}
+
+static json_t *leg_json(const struct mirror_status *status, int i)
+{
+	const struct leg_geometry *geometry = &status->leg[i].geometry;
+	char uuid[UUID_TEXT_SIZE];
+
+	return json_pack("{s:i, s:s, s:s, s:s, s:s, s:s, s:I, s:b, s:b, s:b, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:o}",
+			 "index", i, "uuid", uuid_format(&status->identity.leg[i], uuid), "state",
+			 mirror_leg_state_name(status->leg[i].state), "address", status->leg[i].address, "engine",
+			 status->leg[i].engine, "why", status->leg[i].why, "size_bytes", INT(geometry->size_bytes),
+			 "device", geometry->device, "direct", geometry->direct, "rotational", geometry->rotational,
+			 "latency_ns", INT(status->leg[i].latency_ns), "read_errors", INT(status->leg[i].read_errors),
+			 "checksum_errors", INT(status->leg[i].checksum_errors), "repaired",
+			 INT(status->leg[i].repaired), "timeouts", INT(status->leg[i].timeouts), "abandoned",
+			 INT(status->leg[i].abandoned), "charged", INT(status->leg[i].charged), "io",
+			 counters_json(&status->leg[i].counters));
+}
+
+static json_t *mirror_json(const struct mirror_status *status)
+{
+	return json_pack("{s:I, s:I, s:I, s:I, s:I}", "empty_refused", INT(status->empty_refused), "request_errors",
+			 INT(status->request_errors), "retries", INT(status->retries), "unrecoverable",
+			 INT(status->unrecoverable), "deadline_missed", INT(status->deadline_missed));
+}
+
+static json_t *space_json(struct meta *meta)
+{
+	struct meta_statfs statfs;
+
+	meta_statfs(meta, &statfs);
+	return json_pack("{s:I, s:I, s:I}", "size_bytes", INT(statfs.blocks * MIRROR_BLOCK), "free_bytes",
+			 INT(statfs.free * MIRROR_BLOCK), "available_bytes", INT(statfs.available * MIRROR_BLOCK));
+}
+
+static json_t *meta_json(struct meta *meta)
+{
+	struct meta_super_info info;
+	struct meta_stats stats;
+
+	meta_super_info(meta, &info);
+	meta_stats(meta, &stats);
+	return json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "generation", INT(info.generation),
+			 "sequence", INT(info.sequence), "epoch", INT(info.epoch), "commits", INT(stats.commits),
+			 "records", INT(stats.records), "checkpoints", INT(stats.checkpoints), "replayed",
+			 INT(stats.replayed), "ring_used_blocks", INT(stats.ring_used_blocks), "ring_blocks",
+			 INT(stats.ring_blocks), "dirty_nodes", INT(stats.dirty_nodes), "tree_height",
+			 INT(stats.tree_height));
+}
+
+static json_t *cache_class_json(const struct cache_stats *stats, enum cache_class class)
+{
+	return json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "pages", INT(stats->class[class].pages),
+			 "bytes", INT(stats->class[class].bytes), "dirty", INT(stats->class[class].dirty), "writing",
+			 INT(stats->class[class].writing), "hits", INT(stats->class[class].hits), "misses",
+			 INT(stats->class[class].misses), "refaults", INT(stats->class[class].refaults), "scanned",
+			 INT(stats->class[class].scanned), "stolen", INT(stats->class[class].stolen));
+}
+
+static json_t *cache_json(struct cache *cache)
+{
+	struct cache_stats stats;
+
+	cache_stats(cache, &stats);
+	return json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:o, s:o}", "budget_bytes", INT(stats.budget_bytes),
+			 "used_bytes", INT(stats.used_bytes), "wakeups", INT(stats.wakeups), "stalls",
+			 INT(stats.stalls), "direct", INT(stats.direct), "throttled", INT(stats.throttled), "data",
+			 cache_class_json(&stats, CACHE_DATA), "nodes", cache_class_json(&stats, CACHE_NODES));
+}
+
+static json_t *fs_json(struct fs *fs)
+{
+	struct fs_stats stats;
+
+	fs_stats(fs, &stats);
+	return json_pack("{s:I, s:I, s:I}", "inodes", INT(stats.inodes), "dirty_inodes", INT(stats.dirty_inodes),
+			 "orphans", INT(stats.orphans));
+}
+
+static json_t *front_json(struct front *front)
+{
+	struct front_stats stats;
+
+	front_stats(front, &stats);
+	return json_pack("{s:s, s:i, s:I, s:I}", "transport", stats.transport, "threads", (int)stats.threads,
+			 "requests", INT(stats.requests), "in_flight", INT(stats.in_flight));
+}
+
+json_t *status_make(const struct ctl_subjects *subjects)
+{
+	struct mirror_status *status = calloc(1, sizeof(*status));
+	json_t *json, *legs;
+
+	if (!status)
+		return NULL;
+	mirror_status(subjects->mirror, status);
+	legs = json_array();
+	for (int i = 0; i < status->identity.leg_count; i++)
+		json_array_append_new(legs, leg_json(status, i));
+	json = json_pack("{s:s, s:o, s:o, s:o}", "health", health(status), "volume", volume_json(subjects, status),
+			 "legs", legs, "mirror", mirror_json(status));
+	if (subjects->meta) {
+		json_object_set_new(json, "space", space_json(subjects->meta));
+		json_object_set_new(json, "meta", meta_json(subjects->meta));
+	}
+	if (subjects->cache)
+		json_object_set_new(json, "cache", cache_json(subjects->cache));
+	if (subjects->fs)
+		json_object_set_new(json, "fs", fs_json(subjects->fs));
+	if (subjects->front)
+		json_object_set_new(json, "transport", front_json(subjects->front));
+	free(status);
+	return json;
+}

@@ -1,0 +1,328 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * A mount's life: mount, negotiate, serve, end.
+ *
+ * Promise: nobody who asks for the end loses data. front_stop() first has the kernel write what it holds (dirty mapped
+ * pages), makes that durable, and only then unmounts, all while the workers serve; a busy mount is detached and served
+ * until its last user is gone.
+ *
+ * Lock: RANK_FRONT guards the list of open files, and the start of the stopper against the end of serving.
+ */
+#include "front_private.h"
+
+#include "mirrorfs/base/log.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <spawn.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mount.h>
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+/* Each waits for its own I/O, so there are more of them than processors. */
+#define WORKERS 16
+#define READ_AHEAD_KIB 1024
+
+/* ---- libfuse's words ---- */
+
+static _Thread_local struct error *library_error; /* while mounting: where its complaint goes */
+
+static void library_log(enum fuse_log_level level, const char *format, va_list args)
+{
+	char line[256], *end;
+
+	vsnprintf(line, sizeof(line), format, args);
+	end = strchr(line, '\n');
+	if (end)
+		*end = '\0';
+	if (library_error)
+		error_set(library_error, 0, "%s", line);
+	else
+		log_warn("libfuse: %s", line);
+}
+
+/* ---- unmounting ---- */
+
+static int fusermount(const char *how, const char *mountpoint)
+{
+	char *argv[] = { "fusermount3", "-q", (char *)how, "--", (char *)mountpoint, NULL };
+	posix_spawnattr_t attr;
+	sigset_t none;
+	int error, status;
+	pid_t pid;
+
+	sigemptyset(&none);
+	posix_spawnattr_init(&attr);
+	posix_spawnattr_setflags(&attr, POSIX_SPAWN_SETSIGMASK);
+	posix_spawnattr_setsigmask(&attr, &none);
+	error = posix_spawnp(&pid, argv[0], NULL, &attr, argv, environ);
+	posix_spawnattr_destroy(&attr);
+	if (error)
+		return -error;
+	while (waitpid(pid, &status, 0) < 0)
+		if (errno != EINTR)
+			return -errno;
+	return WIFEXITED(status) && !WEXITSTATUS(status) ? 0 : -EBUSY;
+}
+
+static int unmount(const char *mountpoint, bool detach)
+{
+	if (!umount2(mountpoint, UMOUNT_NOFOLLOW | (detach ? MNT_DETACH : 0)))
+		return 0;
+	return errno == EPERM ? fusermount(detach ? "-uz" : "-u", mountpoint) : -errno;
+}
+
+/* ---- mounting ---- */
+
+static int option_add(char **text, const char *name, const char *value)
+{
+	char option[8192];
+
+	snprintf(option, sizeof(option), "%s%s", name, value);
+	return fuse_opt_add_opt_escaped(text, option) ? -ENOMEM : 0;
+}
+
+/* The -o words for libfuse. The caller's come last, so that they win. */
+static int mount_words(const struct front_options *options, char **text)
+{
+	int error = option_add(text, "fsname=", options->source);
+
+	if (!error)
+		error = option_add(text, "subtype=", "mirrorfs");
+	if (!error)
+		error = option_add(text, "default_permissions", "");
+	if (!error && !geteuid() && fuse_opt_add_opt(text, "allow_other,dev,suid"))
+		error = -ENOMEM;
+	if (!error && options->read_only)
+		error = option_add(text, "ro", "");
+	if (!error && options->mount_options && options->mount_options[0] &&
+	    fuse_opt_add_opt(text, options->mount_options))
+		error = -ENOMEM;
+	return error;
+}
+
+static int session_mount(struct front *front, const struct front_options *options, struct error *error)
+{
+	struct fuse_args args = FUSE_ARGS_INIT(0, NULL);
+	struct error said = { "" };
+	char *words = NULL;
+	int result = -ENOMEM;
+
+	fuse_set_log_func(library_log);
+	if (mount_words(options, &words) || fuse_opt_add_arg(&args, "mirrorfs") || fuse_opt_add_arg(&args, "-o") ||
+	    fuse_opt_add_arg(&args, words))
+		goto out;
+	library_error = &said;
+	front->session = fuse_session_new(&args, &ops_table, sizeof(ops_table), front);
+	if (!front->session) {
+		result = error_set(error, -EINVAL, "%s: mount options refused: %s", options->mountpoint, said.text);
+	} else if (fuse_session_mount(front->session, options->mountpoint)) {
+		result = error_set(error, -EPERM, "%s: cannot mount: %s", options->mountpoint,
+				   said.text[0] ? said.text : "refused by fusermount3");
+	} else {
+		result = transport_hook(front);
+	}
+	library_error = NULL;
+out:
+	free(words);
+	fuse_opt_free_args(&args);
+	return result;
+}
+
+static int workers_create(struct front *front, unsigned int count)
+{
+	front->workers = calloc(count, sizeof(*front->workers));
+	if (!front->workers)
+		return -ENOMEM;
+	for (; front->worker_count < count; front->worker_count++) {
+		int error = transport_worker_init(&front->workers[front->worker_count], front);
+
+		if (error)
+			return error;
+	}
+	return 0;
+}
+
+static int workers_start(struct front *front)
+{
+	for (; front->worker_started < front->worker_count; front->worker_started++) {
+		struct front_worker *worker = &front->workers[front->worker_started];
+		int error = thread_start(&worker->thread, "front", transport_run, worker);
+
+		if (error)
+			return error;
+	}
+	return 0;
+}
+
+static void workers_join(struct front *front)
+{
+	for (; front->worker_started; front->worker_started--)
+		thread_join(&front->workers[front->worker_started - 1].thread);
+}
+
+/* The kernel's default of 128 KiB leaves sequential reads waiting; only root may change it. */
+static void raise_read_ahead(const struct front *front)
+{
+	char path[64];
+	FILE *file;
+
+	snprintf(path, sizeof(path), "/sys/class/bdi/%u:%u/read_ahead_kb", major(front->device), minor(front->device));
+	file = fopen(path, "we");
+	if (!file)
+		return;
+	fprintf(file, "%d\n", READ_AHEAD_KIB);
+	if (fclose(file))
+		log_debug("read-ahead not raised: %s", strerror(errno));
+}
+
+/* The first request is INIT; the last step asks through the kernel for the root, so that what we promise was seen to work. */
+static int begin_serving(struct front *front, struct error *error)
+{
+	struct stat st;
+	int result = transport_serve_one(&front->workers[0]);
+
+	if (result || !front->negotiated)
+		return error_set(error, -EPROTO, "%s: the kernel and libfuse did not agree on a protocol",
+				 front->mountpoint);
+	result = workers_start(front);
+	if (result)
+		return error_set(error, result, "cannot start threads: %s", strerror(-result));
+	if (stat(front->mountpoint, &st))
+		return error_set(error, -errno, "%s: mounted, but its root cannot be read: %s", front->mountpoint,
+				 strerror(errno));
+	front->device = st.st_dev;
+	raise_read_ahead(front);
+	return 0;
+}
+
+int front_mount(struct fs *fs, const struct front_options *options, struct front **result, struct error *error)
+{
+	struct front *front = calloc(1, sizeof(*front));
+	int code;
+
+	*result = NULL;
+	if (!front)
+		return error_set(error, -ENOMEM, "out of memory");
+	front->fs = fs;
+	front->fd = -1;
+	LIST_INIT(&front->handles);
+	mutex_init(&front->lock, RANK_FRONT);
+	front->mountpoint = strdup(options->mountpoint);
+	code = front->mountpoint ? workers_create(front, options->threads ? options->threads : WORKERS) : -ENOMEM;
+	if (code)
+		error_set(error, code, "out of memory");
+	else
+		code = session_mount(front, options, error);
+	if (!code) {
+		code = begin_serving(front, error);
+		if (code) /* so that the workers that were started end */
+			unmount(front->mountpoint, true);
+	}
+	if (code) {
+		workers_join(front);
+		front_destroy(front);
+		return error_set(error, code, "%s: cannot mount: %s", options->mountpoint, strerror(-code));
+	}
+	*result = front;
+	return 0;
+}
+
+/* ---- stopping ---- */
+
+/* Dirty mapped pages are the kernel's alone: asks for them, as long as there is someone to serve them. */
+static void sync_through_kernel(const struct front *front)
+{
+	int fd = open(front->mountpoint, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	struct stat st;
+
+	if (fd < 0)
+		return;
+	if (!fstat(fd, &st) && st.st_dev == front->device && syncfs(fd))
+		log_error("%s: sync before the unmount failed: %s", front->mountpoint, strerror(errno));
+	close(fd);
+}
+
+static void stop_run(void *arg)
+{
+	struct front *front = arg;
+	int error;
+
+	sync_through_kernel(front);
+	error = fs_sync(front->fs);
+	if (error)
+		log_error("%s: sync before the unmount failed: %s", front->mountpoint, strerror(-error));
+	error = unmount(front->mountpoint, false);
+	if (error == -EBUSY) {
+		log_warn("%s is busy: detached, and served until its last user is gone", front->mountpoint);
+		error = unmount(front->mountpoint, true);
+	}
+	/* EINVAL: someone else unmounted it first. */
+	if (error && error != -EINVAL)
+		log_error("%s: cannot unmount: %s", front->mountpoint, strerror(-error));
+}
+
+void front_stop(struct front *front)
+{
+	mutex_lock(&front->lock);
+	if (!front->stop_started && !front->ended)
+		front->stop_started = !thread_start(&front->stop_thread, "front-stop", stop_run, front);
+	mutex_unlock(&front->lock);
+}
+
+/* ---- serving ---- */
+
+int front_serve(struct front *front)
+{
+	bool stopping;
+
+	workers_join(front);
+	mutex_lock(&front->lock);
+	front->ended = true;
+	stopping = front->stop_started;
+	mutex_unlock(&front->lock);
+	if (stopping)
+		thread_join(&front->stop_thread);
+	if (!front->aborted)
+		return 0;
+	/* The connection was cut off below a mount that is still there: whoever looks at it would get ENOTCONN for ever. */
+	log_error("%s: the connection to the kernel was aborted", front->mountpoint);
+	unmount(front->mountpoint, true);
+	return -ECONNABORTED;
+}
+
+void front_destroy(struct front *front)
+{
+	struct front_handle *handle;
+
+	if (front->session) {
+		fuse_session_unmount(front->session);
+		fuse_session_destroy(front->session);
+	}
+	for (unsigned int i = 0; i < front->worker_count; i++)
+		transport_worker_fini(&front->workers[i]);
+	while ((handle = LIST_FIRST(&front->handles))) {
+		LIST_REMOVE(handle, link);
+		free(handle);
+	}
+	free(front->workers);
+	free(front->mountpoint);
+	mutex_fini(&front->lock);
+	free(front);
+}
+
+void front_stats(struct front *front, struct front_stats *stats)
+{
+	*stats = (struct front_stats){ .transport = "classic", .threads = front->worker_count, .device = front->device };
+	for (unsigned int i = 0; i < front->worker_count; i++) {
+		stats->requests += atomic_load_explicit(&front->workers[i].requests, memory_order_relaxed);
+		stats->in_flight += atomic_load_explicit(&front->workers[i].busy, memory_order_relaxed);
+	}
+}

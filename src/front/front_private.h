@@ -1,0 +1,78 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* What the files of `front` share. */
+#ifndef MIRRORFS_FRONT_PRIVATE_H
+#define MIRRORFS_FRONT_PRIVATE_H
+
+#include "mirrorfs/base/sync.h"
+#include "mirrorfs/front.h"
+
+#include <bsd/sys/queue.h>
+#define FUSE_USE_VERSION 314
+#include <fuse_lowlevel.h>
+#include <linux/fuse.h>
+#include <stdatomic.h>
+
+/* The longest read or write that the kernel sends; libfuse allows no more. */
+#define FRONT_IO_MAX (1u << 20)
+
+/* A thread that takes requests, and the memory in which it takes them. */
+struct front_worker {
+	struct front *front;
+	struct thread thread;
+	unsigned char *memory; /* one mapping; the two below point into it */
+	unsigned char *request; /* where a request is read to */
+	unsigned char *payload; /* page aligned; a WRITE's data lies here, a reply's data is made here */
+	_Atomic uint64_t requests;
+	_Atomic bool busy;
+};
+
+/* An open file: which write-back errors this descriptor has been told of. */
+struct front_handle {
+	LIST_ENTRY(front_handle) link;
+	_Atomic uint64_t seen;
+};
+
+struct front {
+	struct fs *fs;
+	struct fuse_session *session;
+	int fd; /* of /dev/fuse; the session closes it */
+	char *mountpoint;
+	dev_t device; /* of the mount, as stat(2) and mountinfo show it */
+	bool negotiated;
+	_Atomic bool aborted; /* the connection was cut off, not unmounted */
+
+	struct front_worker *workers;
+	unsigned int worker_count; /* whose memory was made */
+	unsigned int worker_started;
+
+	struct mutex lock; /* RANK_FRONT: the three below */
+	LIST_HEAD(, front_handle) handles; /* what is left of them when the mount ends was never released */
+	bool stop_started;
+	bool ended; /* nobody serves any more */
+	struct thread stop_thread;
+};
+
+/* transport.c */
+int transport_worker_init(struct front_worker *worker, struct front *front);
+void transport_worker_fini(struct front_worker *worker);
+int transport_hook(struct front *front); /* puts our read and write under the mounted session */
+int transport_serve_one(struct front_worker *worker); /* waits for a request and answers it; -ENODEV: unmounted */
+void transport_run(void *worker);
+/* Of the request that the calling thread carries out. */
+const void *transport_argument(void); /* the raw structure behind the header */
+unsigned char *transport_payload(void);
+
+/* init.c */
+void init_answer(const struct fuse_init_in *in, struct fuse_init_out *out);
+
+/* reply.c: each answers the request, and gives back what a kernel that no longer waits did not take */
+void reply_error(fuse_req_t req, int error); /* 0 or -errno */
+void reply_attr(fuse_req_t req, const struct fs_attr *attr);
+void reply_entry(fuse_req_t req, const struct fs_attr *attr);
+void reply_no_entry(fuse_req_t req);
+void reply_entry_fill(struct fuse_entry_param *entry, const struct fs_attr *attr);
+
+/* ops.c */
+extern const struct fuse_lowlevel_ops ops_table;
+
+#endif

@@ -1,0 +1,119 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The classic transport: each worker blocks in read(2) on /dev/fuse, carries the request out and answers it.
+ *
+ * A request is read so that a WRITE's data begins on a page: its headers end where the page starts. The same pages hold
+ * the data of an answer, since no request that is answered with data brings any.
+ */
+#include "front_private.h"
+
+#include "mirrorfs/base/log.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/uio.h>
+#include <unistd.h>
+
+#define PAGE 4096u
+#define HEAD (sizeof(struct fuse_in_header) + sizeof(struct fuse_write_in))
+
+static _Thread_local struct front_worker *current;
+
+int transport_worker_init(struct front_worker *worker, struct front *front)
+{
+	worker->memory = mmap(NULL, PAGE + FRONT_IO_MAX, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	if (worker->memory == MAP_FAILED)
+		return -ENOMEM;
+	worker->front = front;
+	worker->payload = worker->memory + PAGE;
+	worker->request = worker->payload - HEAD;
+	return 0;
+}
+
+void transport_worker_fini(struct front_worker *worker)
+{
+	munmap(worker->memory, PAGE + FRONT_IO_MAX);
+}
+
+const void *transport_argument(void)
+{
+	return current->request + sizeof(struct fuse_in_header);
+}
+
+unsigned char *transport_payload(void)
+{
+	return current->payload;
+}
+
+/* libfuse's answers come through here, on the thread that carries the request out. */
+static ssize_t hook_writev(int fd, struct iovec *iov, int count, void *userdata)
+{
+	const struct fuse_in_header *in = (const void *)current->request;
+	const struct fuse_out_header *out = iov[0].iov_base;
+	struct fuse_init_out init;
+
+	if (in->opcode == FUSE_INIT && !out->error && count == 2 && iov[1].iov_len == sizeof(init)) {
+		memcpy(&init, iov[1].iov_base, sizeof(init));
+		init_answer(transport_argument(), &init);
+		iov[1].iov_base = &init;
+		current->front->negotiated = true;
+	}
+	return writev(fd, iov, count);
+}
+
+/* libfuse wants one, but its own receiving is never called. */
+static ssize_t hook_read(int fd, void *buffer, size_t length, void *userdata)
+{
+	return read(fd, buffer, length);
+}
+
+int transport_hook(struct front *front)
+{
+	static const struct fuse_custom_io hooks = { .writev = hook_writev, .read = hook_read };
+
+	front->fd = fuse_session_fd(front->session);
+	return fuse_session_custom_io(front->session, &hooks, front->fd);
+}
+
+static ssize_t receive(struct front_worker *worker)
+{
+	ssize_t length;
+
+	do
+		length = read(worker->front->fd, worker->request, HEAD + FRONT_IO_MAX);
+	while (length < 0 && (errno == EINTR || errno == EAGAIN || errno == ENOENT));
+	if (length >= 0)
+		return length;
+	if (errno == ECONNABORTED)
+		atomic_store(&worker->front->aborted, true);
+	else if (errno != ENODEV)
+		log_error("reading requests failed: %s", strerror(errno));
+	return -ENODEV;
+}
+
+int transport_serve_one(struct front_worker *worker)
+{
+	const struct fuse_in_header *in = (const void *)worker->request;
+	ssize_t length = receive(worker);
+	struct fuse_buf request;
+
+	if (length < 0)
+		return (int)length;
+	log_debug("request op=%u unique=%llu node=%llu bytes=%u uid=%u pid=%u", in->opcode,
+		  (unsigned long long)in->unique, (unsigned long long)in->nodeid, in->len, in->uid, in->pid);
+	current = worker;
+	atomic_store_explicit(&worker->busy, true, memory_order_relaxed);
+	request = (struct fuse_buf){ .size = (size_t)length, .mem = worker->request, .fd = -1 };
+	fuse_session_process_buf(worker->front->session, &request);
+	atomic_store_explicit(&worker->busy, false, memory_order_relaxed);
+	atomic_fetch_add_explicit(&worker->requests, 1, memory_order_relaxed);
+	return 0;
+}
+
+void transport_run(void *worker)
+{
+	while (!transport_serve_one(worker))
+		;
+}

@@ -1,0 +1,91 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "daemon.h"
+
+#include "mirrorfs/base/log.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <syslog.h>
+#include <unistd.h>
+
+#define EXIT_SYSTEM 2 /* mount(8) */
+
+static int parent_pipe = -1;
+static _Atomic bool behind;
+
+static void sink(enum log_level level, const char *line)
+{
+	static const int priority[] = { LOG_ERR, LOG_WARNING, LOG_INFO, LOG_DEBUG };
+
+	if (atomic_load_explicit(&behind, memory_order_relaxed))
+		syslog(priority[level], "%s", line);
+	else
+		fprintf(stderr, "mirrorfs: %s\n", line);
+}
+
+static void parent_wait(pid_t child, int fd)
+{
+	int status = 0;
+	char ready;
+
+	if (read(fd, &ready, 1) == 1)
+		_exit(0);
+	while (waitpid(child, &status, 0) < 0 && errno == EINTR)
+		;
+	if (WIFEXITED(status))
+		_exit(WEXITSTATUS(status));
+	fprintf(stderr, "mirrorfs: the daemon was killed by signal %d\n", WTERMSIG(status));
+	_exit(EXIT_SYSTEM);
+}
+
+void daemon_begin(bool foreground)
+{
+	int ends[2];
+	pid_t child;
+
+	log_set_sink(sink);
+	if (foreground)
+		return;
+	if (pipe2(ends, O_CLOEXEC)) {
+		fprintf(stderr, "mirrorfs: pipe: %s\n", strerror(errno));
+		exit(EXIT_SYSTEM);
+	}
+	child = fork();
+	if (child < 0) {
+		fprintf(stderr, "mirrorfs: fork: %s\n", strerror(errno));
+		exit(EXIT_SYSTEM);
+	}
+	if (child) {
+		close(ends[1]);
+		parent_wait(child, ends[0]);
+	}
+	close(ends[0]);
+	parent_pipe = ends[1];
+}
+
+void daemon_ready(void)
+{
+	int null;
+
+	if (chdir("/"))
+		log_warn("cannot leave the current directory: %s", strerror(errno));
+	if (parent_pipe < 0)
+		return;
+	openlog("mirrorfs", LOG_PID, LOG_DAEMON);
+	setsid();
+	null = open("/dev/null", O_RDWR | O_CLOEXEC);
+	atomic_store(&behind, true);
+	for (int fd = 0; null >= 0 && fd <= 2; fd++)
+		dup2(null, fd);
+	if (null > 2)
+		close(null);
+	if (write(parent_pipe, "r", 1) != 1)
+		log_warn("nobody waits for the mount any more");
+	close(parent_pipe);
+	parent_pipe = -1;
+}

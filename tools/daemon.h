@@ -1,0 +1,17 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* A process that goes into the background only when its work is seen to work. */
+#ifndef MIRRORFS_TOOLS_DAEMON_H
+#define MIRRORFS_TOOLS_DAEMON_H
+
+#include <stdbool.h>
+
+/*
+ * Unless `foreground`, forks: the parent never returns, but waits until the child calls daemon_ready() and exits with 0, or until
+ * the child ends and exits with the child's status. Before any thread, ring or open leg: they do not survive a fork.
+ */
+void daemon_begin(bool foreground);
+
+/* Lets the parent go; from here on the log goes to syslog, and the terminal is left. Nothing in the foreground. */
+void daemon_ready(void);
+
+#endif

@@ -1,0 +1,357 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * With one leg named, the other is looked for where it was at the last mount, then among the block devices by its label.
+ * Image files are never searched for. Whoever is only looked at is opened without a lock and not written.
+ */
+#include "legs.h"
+
+#include "mirrorfs/base/clock.h"
+#include "mirrorfs/base/log.h"
+#include "mirrorfs/ctl.h"
+
+#include <errno.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#define ADDRESS_SIZE 1100
+#define MOUNTS_MAX 64
+
+/* What the attempts of one legs_open() have found. */
+struct search {
+	const struct legs_request *request;
+	struct leg *leg[MIRROR_LEGS];
+	struct mirror_label_info label[MIRROR_LEGS]; /* of leg[i] */
+	int count; /* legs open */
+	bool late; /* something was missing that may still come */
+	bool lacking; /* a leg was named and is missing */
+};
+
+/* ---- names ---- */
+
+static const char *path_in(const char *address)
+{
+	const char *colon;
+
+	if (strncmp(address, "fault:", 6) != 0)
+		return address;
+	colon = strchr(address + 6, ':');
+	return colon ? colon + 1 : address;
+}
+
+int legs_path(const char *address, char *path, size_t size)
+{
+	const char *named = path_in(address);
+	char resolved[PATH_MAX], *current;
+	int length;
+
+	if (realpath(named, resolved)) {
+		length = snprintf(path, size, "%s", resolved);
+	} else if (named[0] == '/') {
+		length = snprintf(path, size, "%s", named);
+	} else {
+		current = getcwd(resolved, sizeof(resolved));
+		if (!current)
+			return -errno;
+		length = snprintf(path, size, "%s/%s", current, named);
+	}
+	return length < (int)size ? 0 : -ENAMETOOLONG;
+}
+
+/* True for what may appear by itself a moment later: a device, unlike a mistyped file. */
+static bool may_come(const char *address)
+{
+	return !strncmp(path_in(address), "/dev/", 5) || !strncmp(address, "UUID=", 5) ||
+	       !strncmp(address, "LABEL=", 6);
+}
+
+/* ---- labels ---- */
+
+int legs_refuse_foreign(const char *path, struct error *error)
+{
+	struct leg_signature found;
+
+	if (leg_probe(path, &found, NULL) || !found.found)
+		return error_set(error, -ENODATA, "%s is not a mirrorfs leg: it holds nothing that is known", path);
+	return error_set(error, -ENODATA, "%s is not a mirrorfs leg: it holds %s%s%s%s%s", path, found.type,
+			 found.label[0] ? ", label " : "", found.label, found.uuid[0] ? ", UUID " : "", found.uuid);
+}
+
+/* Looks at a leg that may be in use. */
+static int peek(const char *address, struct mirror_label_info *info, struct error *error)
+{
+	struct leg_options options = { .engine = LEG_ENGINE_THREADS, .read_only = true, .shared = true };
+	struct leg *leg;
+	int code = leg_open(address, &options, &leg, error);
+
+	if (code)
+		return code;
+	code = mirror_label_read(leg, info, error);
+	leg_close(leg);
+	return code;
+}
+
+/* ---- the search among block devices ---- */
+
+struct wanted {
+	const char *volume; /* UUID, or NULL: by label */
+	const char *label;
+	struct uuid volume_uuid;
+};
+
+/* The devices of one volume: address[i] is that of leg i, "" not seen. */
+struct found {
+	struct uuid volume;
+	char address[MIRROR_LEGS][ADDRESS_SIZE];
+};
+
+static bool matches(const struct wanted *wanted, const struct mirror_label_info *info)
+{
+	return wanted->volume ? uuid_equal(&wanted->volume_uuid, &info->identity.volume) :
+				!strcmp(wanted->label, info->identity.label);
+}
+
+static int found_add(struct found *found, const char *path, const struct mirror_label_info *info, struct error *error)
+{
+	char *address = found->address[info->index];
+	char first[UUID_TEXT_SIZE], second[UUID_TEXT_SIZE];
+
+	if (uuid_is_null(&found->volume))
+		found->volume = info->identity.volume;
+	else if (!uuid_equal(&found->volume, &info->identity.volume))
+		return error_set(error, -EEXIST, "two volumes are labelled '%s': %s and %s; name one by UUID=",
+				 info->identity.label, uuid_format(&found->volume, first),
+				 uuid_format(&info->identity.volume, second));
+	if (address[0])
+		return error_set(error, -EEXIST, "%s and %s are the same leg (a copy of one disk on another?): "
+						 "name the right one by its path", address, path);
+	snprintf(address, ADDRESS_SIZE, "%s", path);
+	return 0;
+}
+
+static int search_devices(const struct wanted *wanted, struct found *found, struct error *error)
+{
+	FILE *partitions = fopen("/proc/partitions", "re");
+	struct mirror_label_info *info = malloc(sizeof(*info));
+	char line[256], name[128], path[160];
+	unsigned long long kib;
+	int code = 0;
+
+	memset(found, 0, sizeof(*found));
+	while (partitions && info && !code && fgets(line, sizeof(line), partitions)) {
+		if (sscanf(line, "%*u %*u %llu %127s", &kib, name) != 2 || kib * 1024 < LEGS_MINIMUM_BYTES)
+			continue;
+		snprintf(path, sizeof(path), "/dev/%s", name);
+		if (!peek(path, info, NULL) && matches(wanted, info))
+			code = found_add(found, path, info, error);
+	}
+	if (partitions)
+		fclose(partitions);
+	free(info);
+	return code;
+}
+
+/* ---- opening ---- */
+
+/* If this volume is mounted already, that is the answer, not "in use by process 4711". */
+static int refuse_mounted(const char *address, struct error *error)
+{
+	struct ctl_mount *mounts = calloc(MOUNTS_MAX, sizeof(*mounts));
+	struct mirror_label_info *info = malloc(sizeof(*info));
+	char path[PATH_MAX], name[UUID_TEXT_SIZE + 8] = "", uuid[UUID_TEXT_SIZE];
+	int code = 0, count = mounts && info ? ctl_mounts(NULL, mounts, MOUNTS_MAX, NULL) : 0;
+
+	if (count > 0 && !peek(address, info, NULL))
+		snprintf(name, sizeof(name), "/%s.sock", uuid_format(&info->identity.volume, uuid));
+	if (legs_path(address, path, sizeof(path)))
+		path[0] = '\0';
+	for (int i = 0; i < count && !code; i++) {
+		const char *end = strrchr(mounts[i].socket, '/');
+
+		if ((end && !strcmp(end, name)) || !strcmp(mounts[i].source, path))
+			code = error_set(error, -EALREADY, "%s: this volume is already mounted at %s", path,
+					 mounts[i].mountpoint);
+	}
+	free(mounts);
+	free(info);
+	return code;
+}
+
+static bool is_missing(int code)
+{
+	return code == -ENOENT || code == -ENXIO || code == -ENODEV || code == -ENOMEDIUM;
+}
+
+/* Opens one more leg of the search. 1: it is missing, or cannot be used and we are told to do without. */
+static int open_one(struct search *search, const char *address, struct error *error)
+{
+	const struct mount_options *options = search->request->options;
+	struct leg_options how = { .engine = options->engine, .read_only = options->read_only };
+	struct mirror_label_info *label = &search->label[search->count];
+	struct error said = { "" };
+	struct leg *leg;
+	int code = leg_open(address, &how, &leg, &said);
+
+	if (code == -EBUSY) {
+		code = refuse_mounted(address, error);
+		return code ? code : error_set(error, -EBUSY, "%s", said.text);
+	}
+	if (is_missing(code)) {
+		search->lacking = true;
+		search->late |= may_come(address);
+		error_set(error, code, "%s", said.text);
+		return 1;
+	}
+	if (code)
+		return error_set(error, code, "%s", said.text);
+	code = mirror_label_read(leg, label, &said);
+	if (code == -ENODATA) {
+		char path[ADDRESS_SIZE];
+
+		snprintf(path, sizeof(path), "%s", leg_path(leg));
+		leg_close(leg);
+		legs_refuse_foreign(path, error);
+		return options->degraded ? 1 : -ENODATA;
+	}
+	if (code) {
+		leg_close(leg);
+		return error_set(error, code, "%s: %s", leg_path(leg), said.text);
+	}
+	search->leg[search->count++] = leg;
+	return 0;
+}
+
+/* UUID= and LABEL=: all devices of that volume. */
+static int open_searched(struct search *search, const char *spec, struct error *error)
+{
+	struct wanted wanted = { .label = NULL };
+	struct found *found;
+	int code;
+
+	if (!strncmp(spec, "UUID=", 5)) {
+		wanted.volume = spec + 5;
+		if (!uuid_parse(wanted.volume, &wanted.volume_uuid))
+			return error_set(error, -EINVAL, "%s: not a UUID", spec);
+	} else {
+		wanted.label = spec + 6;
+	}
+	found = malloc(sizeof(*found));
+	if (!found)
+		return error_set(error, -ENOMEM, "out of memory");
+	code = search_devices(&wanted, found, error);
+	for (int i = 0; i < MIRROR_LEGS && code >= 0; i++)
+		if (found->address[i][0] && search->count < MIRROR_LEGS)
+			code = open_one(search, found->address[i], error);
+	free(found);
+	if (code < 0)
+		return code;
+	if (!search->count) {
+		search->late = true;
+		return error_set(error, -ENOENT, "no block device holds a leg of %s", spec);
+	}
+	return 0;
+}
+
+/* The leg that was not named: where it was, else by label. Not finding it is no error here. */
+static int open_other(struct search *search, struct error *error)
+{
+	const struct mirror_label_info *label = &search->label[0];
+	int other = 1 - label->index, code = 0;
+	struct mirror_label_info *info;
+	struct found *found;
+
+	if (label->identity.leg_count < MIRROR_LEGS)
+		return 0;
+	info = malloc(sizeof(*info));
+	found = malloc(sizeof(*found));
+	if (!info || !found) {
+		code = error_set(error, -ENOMEM, "out of memory");
+	} else if (label->path[other][0] && !peek(label->path[other], info, NULL) && info->index == other &&
+		   uuid_equal(&info->identity.volume, &label->identity.volume)) {
+		code = open_one(search, label->path[other], error);
+	} else {
+		struct wanted wanted = { .volume = "", .volume_uuid = label->identity.volume };
+
+		code = search_devices(&wanted, found, error);
+		if (!code && found->address[other][0])
+			code = open_one(search, found->address[other], error);
+		else if (!label->lacks_other && !search->request->options->degraded)
+			search->late |= may_come(label->path[other]);
+	}
+	free(info);
+	free(found);
+	return code < 0 ? code : 0;
+}
+
+static void search_close(struct search *search)
+{
+	while (search->count)
+		leg_close(search->leg[--search->count]);
+}
+
+/* One attempt. 0: what is open will do, or nothing better will come. */
+static int attempt(struct search *search, struct error *error)
+{
+	const struct legs_request *request = search->request;
+	int code = 0;
+
+	for (int i = 0; i < MIRROR_LEGS && request->spec[i] && code >= 0; i++) {
+		const char *spec = request->spec[i];
+
+		if (!strncmp(spec, "UUID=", 5) || !strncmp(spec, "LABEL=", 6))
+			code = open_searched(search, spec, error);
+		else
+			code = open_one(search, spec, error);
+	}
+	if (code >= 0 && search->count == 1)
+		code = open_other(search, error);
+	if (code >= 0 && !search->count)
+		code = -ENOENT;
+	if (code >= 0 && search->count == 1 && search->label[0].identity.leg_count == MIRROR_LEGS &&
+	    search->late && !request->options->degraded && !search->label[0].lacks_other)
+		code = -ENOLINK; /* worth waiting for */
+	return code < 0 ? code : 0;
+}
+
+int legs_open(const struct legs_request *request, struct leg *legs[MIRROR_LEGS], struct error *error)
+{
+	uint64_t until = clock_now_ns() + request->options->wait_ns;
+	struct search *search = calloc(1, sizeof(*search));
+	struct error said;
+	bool told = false;
+	int code;
+
+	if (!search)
+		return error_set(error, -ENOMEM, "out of memory");
+	search->request = request;
+	for (;;) {
+		said.text[0] = '\0';
+		search->late = search->lacking = false;
+		code = attempt(search, &said);
+		if (!code || !(code == -EBUSY || search->late) || clock_now_ns() >= until)
+			break;
+		if (!told)
+			log_info("waiting for a leg: %s", said.text[0] ? said.text : "the other one is missing");
+		told = true;
+		search_close(search);
+		if (!request->pause()) {
+			code = -EINTR;
+			break;
+		}
+	}
+	/* One leg may do: mirror_open decides, and says which one is missing if not. */
+	if (code == -ENOLINK && search->count)
+		code = 0;
+	if (!code && search->lacking)
+		log_warn("%s", said.text);
+	if (code) {
+		search_close(search);
+		error_set(error, code, "%s", code == -EINTR ? "interrupted" : said.text);
+	}
+	legs[0] = search->count > 0 ? search->leg[0] : NULL;
+	legs[1] = search->count > 1 ? search->leg[1] : NULL;
+	free(search);
+	return code;
+}

@@ -1,0 +1,32 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* From what the user wrote to two open legs: names, the search for the other leg, waiting, and refusals in words. */
+#ifndef MIRRORFS_TOOLS_LEGS_H
+#define MIRRORFS_TOOLS_LEGS_H
+
+#include "options.h"
+
+#include "mirrorfs/base/error.h"
+#include "mirrorfs/leg.h"
+#include "mirrorfs/mirror.h"
+
+#define LEGS_MINIMUM_BYTES (UINT64_C(64) << 20)
+
+struct legs_request {
+	const char *spec[MIRROR_LEGS]; /* a path, fault:RULES:PATH, UUID=… or LABEL=…; [1] may be NULL */
+	const struct mount_options *options;
+	bool (*pause)(void); /* lets a little time pass; false: the user does not want to wait any longer */
+};
+
+/*
+ * Opens and locks the legs. legs[1] is NULL if there is no second one to be had: whether that will do is mirror_open's
+ * decision. 0 or -errno with `error` told; -EINTR: pause() said no.
+ */
+int legs_open(const struct legs_request *request, struct leg *legs[MIRROR_LEGS], struct error *error);
+
+/* The path in an address, made absolute: "fault:RULES:PATH" and "PATH" give PATH. 0 or -errno. */
+int legs_path(const char *address, char *path, size_t size);
+
+/* Tells what lies on a leg that is not ours: always returns -ENODATA. */
+int legs_refuse_foreign(const char *path, struct error *error);
+
+#endif

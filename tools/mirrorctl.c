@@ -1,0 +1,314 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* mirrorctl: asks the daemon of a mount, and shows what it answers. */
+#include "mirrorfs/ctl.h"
+
+#include <errno.h>
+#include <getopt.h>
+#include <inttypes.h>
+#include <stdarg.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+enum { EXIT_HEALTHY = 0, EXIT_FAILED = 1, EXIT_USAGE = 2, EXIT_DEGRADED = 3, EXIT_BROKEN = 4, EXIT_NO_DAEMON = 5 };
+
+#define MOUNTS_MAX 64
+
+static bool as_json;
+
+static void say(const char *format, ...) __attribute__((format(printf, 1, 2)));
+static void say(const char *format, ...)
+{
+	va_list args;
+
+	va_start(args, format);
+	fputs("mirrorctl: ", stderr);
+	vfprintf(stderr, format, args);
+	fputc('\n', stderr);
+	va_end(args);
+}
+
+/* ---- reading answers ---- */
+
+static const char *text_of(const json_t *json, const char *key)
+{
+	return json_string_value(json_object_get(json, key)) ?: "";
+}
+
+static unsigned long long number_of(const json_t *json, const char *key)
+{
+	return (unsigned long long)json_integer_value(json_object_get(json, key));
+}
+
+static const char *size_text(unsigned long long bytes, char text[32])
+{
+	static const char *const units[] = { "bytes", "KiB", "MiB", "GiB", "TiB", "PiB" };
+	double value = (double)bytes;
+	int unit = 0;
+
+	while (value >= 1024 && unit < 5) {
+		value /= 1024;
+		unit++;
+	}
+	snprintf(text, 32, unit ? "%.1f %s" : "%.0f %s", value, units[unit]);
+	return text;
+}
+
+static void print_json(const json_t *json)
+{
+	char *text = json_dumps(json, JSON_COMPACT);
+
+	if (text)
+		puts(text);
+	free(text);
+	fflush(stdout);
+}
+
+/* Sends the command. 0 and the result in *result (to be put), or an exit status, told. */
+static int ask(const struct ctl_mount *mount, const char *command, void (*answer)(void *context, const json_t *line),
+	       void *context, json_t **result)
+{
+	struct error error = { "" };
+	json_t *last;
+	int code = ctl_request(mount, json_pack("{s:s}", "command", command), answer, context, &last, &error);
+
+	*result = NULL;
+	if (code) {
+		say("%s: %s", mount->mountpoint, error.text);
+		return code == -EACCES || code == -EPERM ? EXIT_FAILED : EXIT_NO_DAEMON;
+	}
+	if (as_json)
+		print_json(last);
+	if (json_object_get(last, "error")) {
+		say("%s: %s", mount->mountpoint, text_of(json_object_get(last, "error"), "text"));
+		json_decref(last);
+		return EXIT_FAILED;
+	}
+	*result = json_incref(json_object_get(last, "result"));
+	json_decref(last);
+	return 0;
+}
+
+/* ---- status ---- */
+
+static void print_leg(const json_t *leg)
+{
+	const json_t *io = json_object_get(leg, "io"), *errors = json_object_get(io, "errors"), *value;
+	char size[32], got[32], put[32];
+	const char *name;
+
+	printf("  leg %llu    %s  %s\n", number_of(leg, "index"), text_of(leg, "state"), text_of(leg, "address"));
+	if (text_of(leg, "why")[0])
+		printf("           because: %s\n", text_of(leg, "why"));
+	if (!number_of(leg, "size_bytes"))
+		return;
+	printf("           %s, engine %s%s, reads answered in %.1f ms\n",
+	       size_text(number_of(leg, "size_bytes"), size), text_of(leg, "engine"),
+	       json_is_true(json_object_get(leg, "direct")) ? ", direct" : "",
+	       (double)number_of(leg, "latency_ns") / 1e6);
+	printf("           read %s in %llu, written %s in %llu, %llu flushes\n",
+	       size_text(number_of(json_object_get(io, "read"), "bytes"), got),
+	       number_of(json_object_get(io, "read"), "ops"),
+	       size_text(number_of(json_object_get(io, "write"), "bytes"), put),
+	       number_of(json_object_get(io, "write"), "ops"), number_of(json_object_get(io, "flush"), "ops"));
+	printf("           errors: %llu reads, %llu checksums, %llu timeouts, %llu charged; blocks repaired: %llu\n",
+	       number_of(leg, "read_errors"), number_of(leg, "checksum_errors"), number_of(leg, "timeouts"),
+	       number_of(leg, "charged"), number_of(leg, "repaired"));
+	printf("           completions:");
+	json_object_foreach((json_t *)errors, name, value)
+		printf(" %s %" JSON_INTEGER_FORMAT, name, json_integer_value(value));
+	printf(", abandoned %llu, empty refused %llu, misaligned refused %llu\n", number_of(leg, "abandoned"),
+	       number_of(io, "empty_refused"), number_of(io, "unaligned_refused"));
+}
+
+static void print_cache(const json_t *cache)
+{
+	const json_t *data = json_object_get(cache, "data"), *nodes = json_object_get(cache, "nodes");
+	char used[32], budget[32], text[32];
+
+	printf("  cache    %s of %s: data %s, %llu hits, %llu misses, %llu dirty;",
+	       size_text(number_of(cache, "used_bytes"), used), size_text(number_of(cache, "budget_bytes"), budget),
+	       size_text(number_of(data, "bytes"), text), number_of(data, "hits"), number_of(data, "misses"),
+	       number_of(data, "dirty"));
+	printf(" nodes %s, %llu hits, %llu misses, %llu dirty\n", size_text(number_of(nodes, "bytes"), text),
+	       number_of(nodes, "hits"), number_of(nodes, "misses"), number_of(nodes, "dirty"));
+}
+
+static void print_status(const json_t *status)
+{
+	const json_t *volume = json_object_get(status, "volume"), *space = json_object_get(status, "space"),
+		     *mirror = json_object_get(status, "mirror"), *meta = json_object_get(status, "meta"),
+		     *transport = json_object_get(status, "transport"), *leg;
+	const char *label = text_of(volume, "label");
+	char free_text[32], size[32];
+	size_t i;
+
+	printf("%s: %s%s\n", text_of(volume, "mountpoint"), text_of(status, "health"),
+	       json_is_true(json_object_get(volume, "read_only")) ? ", read-only" : "");
+	printf("  volume   %s%s%s, pid %llu\n", text_of(volume, "uuid"), *label ? ", label " : "", label,
+	       number_of(volume, "pid"));
+	json_array_foreach(json_object_get(status, "legs"), i, leg)
+		print_leg(leg);
+	printf("  mirror   %llu retries, %llu request errors, %llu deadlines missed, %llu blocks unrecoverable, "
+	       "%llu empty refused\n",
+	       number_of(mirror, "retries"), number_of(mirror, "request_errors"), number_of(mirror, "deadline_missed"),
+	       number_of(mirror, "unrecoverable"), number_of(mirror, "empty_refused"));
+	printf("  space    %s free of %s\n", size_text(number_of(space, "available_bytes"), free_text),
+	       size_text(number_of(space, "size_bytes"), size));
+	print_cache(json_object_get(status, "cache"));
+	printf("  journal  %llu commits in %llu records, %llu checkpoints, %llu records replayed at mount\n",
+	       number_of(meta, "commits"), number_of(meta, "records"), number_of(meta, "checkpoints"),
+	       number_of(meta, "replayed"));
+	printf("  requests %llu, %llu in flight, transport %s with %llu threads\n", number_of(transport, "requests"),
+	       number_of(transport, "in_flight"), text_of(transport, "transport"), number_of(transport, "threads"));
+}
+
+static int status(const struct ctl_mount *mount)
+{
+	const char *health;
+	json_t *result;
+	int code = ask(mount, "status", NULL, NULL, &result);
+
+	if (code)
+		return code;
+	if (!as_json)
+		print_status(result);
+	health = text_of(result, "health");
+	if (!strcmp(health, "failed"))
+		code = EXIT_BROKEN;
+	else if (strcmp(health, "healthy") != 0)
+		code = EXIT_DEGRADED;
+	json_decref(result);
+	return code;
+}
+
+/* ---- scrub ---- */
+
+static void print_bad(const json_t *bad)
+{
+	const char *what = json_is_true(json_object_get(bad, "healed")) ? "healed" : "UNRECOVERABLE";
+
+	if (!strcmp(text_of(bad, "kind"), "data"))
+		printf("leg %llu: %llu blocks at %llu of inode %llu: %s\n", number_of(bad, "leg"),
+		       number_of(bad, "count"), number_of(bad, "file_block"), number_of(bad, "inode"), what);
+	else
+		printf("leg %llu: metadata at block %llu: %s\n", number_of(bad, "leg"), number_of(bad, "block"), what);
+}
+
+static void scrub_answer(void *context, const json_t *line)
+{
+	const json_t *bad = json_object_get(line, "bad"), *progress = json_object_get(line, "progress");
+	bool terminal = isatty(STDERR_FILENO);
+	unsigned long long total = number_of(progress, "total");
+
+	if (as_json) {
+		print_json(line);
+	} else if (bad) {
+		if (terminal)
+			fputs("\r\033[K", stderr);
+		print_bad(bad);
+		fflush(stdout);
+	} else if (progress && terminal && total) {
+		fprintf(stderr, "\rscrub: %5.1f %%, %llu repaired, %llu unrecoverable ",
+			100.0 * (double)number_of(progress, "done") / (double)total, number_of(progress, "repaired"),
+			number_of(progress, "unrecoverable"));
+	}
+}
+
+static int scrub(const struct ctl_mount *mount)
+{
+	unsigned long long unrecoverable;
+	json_t *result;
+	int code = ask(mount, "scrub", scrub_answer, NULL, &result);
+
+	if (!as_json && isatty(STDERR_FILENO))
+		fputs("\r\033[K", stderr);
+	if (code)
+		return code;
+	unrecoverable = number_of(result, "unrecoverable");
+	if (!as_json)
+		printf("%s: scrub verified %llu blocks, healed %llu, unrecoverable %llu\n", mount->mountpoint,
+		       number_of(result, "blocks"), number_of(result, "repaired"), unrecoverable);
+	json_decref(result);
+	return unrecoverable ? EXIT_FAILED : EXIT_HEALTHY;
+}
+
+/* ---- the command line ---- */
+
+static const struct verb {
+	const char *name;
+	int (*run)(const struct ctl_mount *mount);
+	bool all; /* without MNT: every mount */
+} verbs[] = {
+	{ "status", status, true },
+	{ "scrub", scrub, false },
+};
+
+static void usage(FILE *out)
+{
+	fputs("usage: mirrorctl [--json] VERB [MNT]\n"
+	      "Asks the daemon of the mirrorfs mounted at MNT.\n\n"
+	      "  status [MNT]     health, legs, counters (all mounts if MNT is left out)\n"
+	      "  scrub MNT        verify every copy, rewrite bad ones, wait for the end\n\n"
+	      "  -j, --json       answers as they come, a JSON object a line\n"
+	      "  -h, --help       this text\n"
+	      "  -V, --version    the version\n",
+	      out);
+}
+
+static int run(const struct verb *verb, const char *mountpoint)
+{
+	struct ctl_mount *mounts = calloc(MOUNTS_MAX, sizeof(*mounts));
+	struct error error = { "" };
+	int worst = 0, count = mounts ? ctl_mounts(mountpoint, mounts, MOUNTS_MAX, &error) : -ENOMEM;
+
+	if (count < 0)
+		say("%s", error.text);
+	else if (!count && mountpoint)
+		say("%s: no mirrorfs is mounted there", mountpoint);
+	else if (!count)
+		say("no mirrorfs is mounted");
+	if (count <= 0)
+		worst = EXIT_NO_DAEMON;
+	for (int i = 0; i < count; i++) {
+		int code = verb->run(&mounts[i]);
+
+		worst = code > worst ? code : worst;
+	}
+	free(mounts);
+	return worst;
+}
+
+int main(int argc, char **argv)
+{
+	static const struct option long_options[] = { { "json", no_argument, NULL, 'j' },
+						      { "help", no_argument, NULL, 'h' },
+						      { "version", no_argument, NULL, 'V' },
+						      { NULL, 0, NULL, 0 } };
+	int c, words;
+
+	while ((c = getopt_long(argc, argv, "jhV", long_options, NULL)) >= 0) {
+		switch (c) {
+		case 'j':
+			as_json = true;
+			break;
+		case 'h':
+			usage(stdout);
+			return EXIT_HEALTHY;
+		case 'V':
+			puts("mirrorctl " MIRRORFS_VERSION);
+			return EXIT_HEALTHY;
+		default:
+			usage(stderr);
+			return EXIT_USAGE;
+		}
+	}
+	words = argc - optind;
+	for (size_t i = 0; words >= 1 && i < sizeof(verbs) / sizeof(verbs[0]); i++)
+		if (!strcmp(argv[optind], verbs[i].name) && (words == 2 || (words == 1 && verbs[i].all)))
+			return run(&verbs[i], words == 2 ? argv[optind + 1] : NULL);
+	usage(stderr);
+	return EXIT_USAGE;
+}

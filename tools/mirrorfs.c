@@ -1,0 +1,475 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* mirrorfs: mounts a volume and serves it. */
+#include "daemon.h"
+#include "legs.h"
+#include "options.h"
+
+#include "mirrorfs/base/clock.h"
+#include "mirrorfs/base/iobuf.h"
+#include "mirrorfs/base/log.h"
+#include "mirrorfs/base/sync.h"
+#include "mirrorfs/cache.h"
+#include "mirrorfs/ctl.h"
+#include "mirrorfs/front.h"
+#include "mirrorfs/fs.h"
+#include "mirrorfs/meta.h"
+#include "mirrorfs/mirror.h"
+
+#include <errno.h>
+#include <getopt.h>
+#include <limits.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/prctl.h>
+#include <sys/signalfd.h>
+#include <sys/stat.h>
+#include <sys/sysinfo.h>
+#include <unistd.h>
+
+/* mount(8) */
+enum { EXIT_OK = 0, EXIT_USAGE = 1, EXIT_SYSTEM = 2, EXIT_USER = 8, EXIT_FAIL = 32 };
+
+#define POOL_BYTES ((size_t)64 << 20)
+#define POOL_ABANDON_BYTES ((size_t)32 << 20)
+#define PAUSE_NS (200 * NSEC_PER_MSEC)
+
+struct volume {
+	struct mount_options options;
+	const char *spec[MIRROR_LEGS];
+	char mountpoint[PATH_MAX];
+	char source[1100];
+	struct iobuf_pool *pool;
+	struct mirror *mirror;
+	struct cache *cache;
+	struct meta *meta;
+	struct fs *fs;
+	struct front *front;
+	struct ctl *ctl;
+};
+
+static void say(const char *format, ...) __attribute__((format(printf, 1, 2)));
+static void say(const char *format, ...)
+{
+	va_list args;
+
+	va_start(args, format);
+	fputs("mirrorfs: ", stderr);
+	vfprintf(stderr, format, args);
+	fputc('\n', stderr);
+	va_end(args);
+}
+
+/* ---- signals: blocked everywhere, taken by one thread ---- */
+
+static void signals_block(sigset_t *set)
+{
+	sigemptyset(set);
+	sigaddset(set, SIGTERM);
+	sigaddset(set, SIGINT);
+	sigaddset(set, SIGHUP);
+	sigprocmask(SIG_BLOCK, set, NULL);
+	signal(SIGPIPE, SIG_IGN);
+}
+
+/* Before there is a mount to end, they end the waiting. */
+static bool pause_or_signal(void)
+{
+	struct timespec a_little = { .tv_nsec = PAUSE_NS };
+	sigset_t set;
+
+	signals_block(&set);
+	return sigtimedwait(&set, NULL, &a_little) < 0;
+}
+
+struct watcher {
+	struct thread thread;
+	struct front *front;
+	int signals, done;
+};
+
+static void watcher_run(void *arg)
+{
+	struct watcher *watcher = arg;
+	struct pollfd polls[] = { { .fd = watcher->signals, .events = POLLIN }, { .fd = watcher->done, .events = POLLIN } };
+	struct signalfd_siginfo info;
+
+	while (!polls[1].revents) {
+		if (poll(polls, 2, -1) < 0 || !polls[0].revents)
+			continue;
+		if (read(watcher->signals, &info, sizeof(info)) != sizeof(info))
+			continue;
+		log_info("%s: unmounting", strsignal((int)info.ssi_signo));
+		front_stop(watcher->front);
+	}
+}
+
+static int watcher_start(struct watcher *watcher, struct front *front)
+{
+	sigset_t set;
+
+	signals_block(&set);
+	watcher->front = front;
+	watcher->signals = signalfd(-1, &set, SFD_CLOEXEC);
+	watcher->done = eventfd(0, EFD_CLOEXEC);
+	if (watcher->signals < 0 || watcher->done < 0)
+		return -errno;
+	return thread_start(&watcher->thread, "signals", watcher_run, watcher);
+}
+
+static void watcher_stop(struct watcher *watcher)
+{
+	eventfd_write(watcher->done, 1);
+	thread_join(&watcher->thread);
+	close(watcher->signals);
+	close(watcher->done);
+}
+
+/* ---- opening and closing ---- */
+
+static void mirror_event(void *context, const struct mirror_event *event)
+{
+	switch (event->kind) {
+	case MIRROR_EVENT_UNRECOVERABLE:
+	case MIRROR_EVENT_READ_ONLY:
+		log_error("%s", event->text);
+		break;
+	default:
+		log_warn("%s", event->text);
+	}
+}
+
+static int open_mirror(struct volume *volume, struct error *error)
+{
+	struct legs_request request = { .spec = { volume->spec[0], volume->spec[1] },
+					.options = &volume->options,
+					.pause = pause_or_signal };
+	struct mirror_options options = { .read_only = volume->options.read_only,
+					  .degraded = volume->options.degraded,
+					  .policy = volume->options.policy,
+					  .leg_timeout_ns = volume->options.leg_timeout_ns,
+					  .deadline_ns = volume->options.deadline_ns,
+					  .event = mirror_event,
+					  .pool = volume->pool };
+	struct leg *legs[MIRROR_LEGS];
+	int code = legs_open(&request, legs, error);
+
+	if (code)
+		return code;
+	snprintf(volume->source, sizeof(volume->source), "%s", leg_path(legs[0]));
+	code = mirror_open(legs, &options, &volume->mirror, error);
+	if (code) {
+		leg_close(legs[0]);
+		leg_close(legs[1]);
+	}
+	return code;
+}
+
+static size_t cache_bytes(const struct mount_options *options)
+{
+	const uint64_t least = UINT64_C(64) << 20, most = UINT64_C(1) << 30;
+	uint64_t bytes = least;
+	struct sysinfo info;
+
+	if (options->cache_bytes)
+		return options->cache_bytes;
+	if (!sysinfo(&info))
+		bytes = (uint64_t)info.totalram * info.mem_unit / 8;
+	if (bytes < least)
+		bytes = least;
+	return bytes < most ? bytes : most;
+}
+
+static int open_cache(struct volume *volume, struct error *error)
+{
+	struct cache_config config = { .budget_bytes = cache_bytes(&volume->options),
+				       .node_floor_percent = 25,
+				       .dirty_percent = 20,
+				       .write_after_ns = volume->options.commit_ns };
+
+	volume->cache = cache_create(&config);
+	return volume->cache ? 0 : error_set(error, -ENOMEM, "out of memory for a cache of %zu MiB",
+					     config.budget_bytes >> 20);
+}
+
+static int open_meta(struct volume *volume, struct error *error)
+{
+	struct meta_options options = { .read_only = volume->options.read_only,
+					.commit_ns = volume->options.commit_ns,
+					.discard = volume->options.discard };
+
+	return meta_open(volume->mirror, volume->cache, &options, &volume->meta, error);
+}
+
+static int open_fs(struct volume *volume, struct error *error)
+{
+	struct fs_options options = { .read_only = volume->options.read_only };
+
+	return fs_open(volume->meta, volume->cache, &options, &volume->fs, error);
+}
+
+static int open_front(struct volume *volume, struct error *error)
+{
+	struct front_options options = { .mountpoint = volume->mountpoint,
+					 .source = volume->source,
+					 .read_only = volume->options.read_only,
+					 .mount_options = volume->options.kernel };
+
+	return front_mount(volume->fs, &options, &volume->front, error);
+}
+
+static int open_ctl(struct volume *volume, struct error *error)
+{
+	struct ctl_subjects subjects = { .mirror = volume->mirror,
+					 .cache = volume->cache,
+					 .meta = volume->meta,
+					 .fs = volume->fs,
+					 .front = volume->front,
+					 .mountpoint = volume->mountpoint,
+					 .source = volume->source };
+
+	return ctl_serve(&subjects, &volume->ctl, error);
+}
+
+/* In reverse, from wherever the opening got to. The first error of what was still to be written. */
+static int volume_close(struct volume *volume)
+{
+	int code = 0, error;
+
+	ctl_stop(volume->ctl);
+	if (volume->front)
+		front_destroy(volume->front);
+	if (volume->fs)
+		code = fs_close(volume->fs);
+	if (volume->meta) {
+		error = meta_close(volume->meta);
+		code = code ? code : error;
+	}
+	if (volume->cache)
+		cache_destroy(volume->cache);
+	if (volume->mirror)
+		mirror_close(volume->mirror);
+	if (volume->pool)
+		iobuf_pool_destroy(volume->pool);
+	if (code)
+		log_error("%s: not everything reached the legs: %s", volume->mountpoint, strerror(-code));
+	return code;
+}
+
+static int volume_open(struct volume *volume, struct error *error)
+{
+	int code;
+
+	volume->pool = iobuf_pool_create(POOL_BYTES, POOL_ABANDON_BYTES);
+	if (!volume->pool)
+		return error_set(error, -ENOMEM, "out of memory");
+	code = open_mirror(volume, error);
+	if (!code)
+		code = open_cache(volume, error);
+	if (!code)
+		code = open_meta(volume, error);
+	if (!code)
+		code = open_fs(volume, error);
+	if (!code)
+		code = open_front(volume, error);
+	return code;
+}
+
+/* A daemon under the page cache must neither wait for it when memory is short nor be killed to make room. */
+static void protect_process(void)
+{
+	FILE *file;
+
+	prctl(PR_SET_IO_FLUSHER, 1, 0, 0, 0);
+	file = fopen("/proc/self/oom_score_adj", "we");
+	if (!file)
+		return;
+	setvbuf(file, NULL, _IONBF, 0);
+	fputs("-1000", file);
+	fclose(file);
+}
+
+/* From the last word on the mount until it has been written out. */
+static int serve(struct volume *volume, struct error *error)
+{
+	struct watcher watcher;
+	int code = watcher_start(&watcher, volume->front);
+
+	if (code) {
+		front_stop(volume->front);
+		front_serve(volume->front);
+		return error_set(error, code, "cannot take signals: %s", strerror(-code));
+	}
+	code = open_ctl(volume, error);
+	if (code) {
+		front_stop(volume->front);
+	} else {
+		log_info("mounted %s at %s", volume->source, volume->mountpoint);
+		daemon_ready();
+	}
+	front_serve(volume->front);
+	watcher_stop(&watcher);
+	return code;
+}
+
+static int run(struct volume *volume)
+{
+	struct error error = { "" };
+	int code, closed;
+
+	umask(0);
+	protect_process();
+	code = volume_open(volume, &error);
+	if (!code)
+		code = serve(volume, &error);
+	if (code)
+		log_error("%s", error.text[0] ? error.text : strerror(-code));
+	closed = volume_close(volume);
+	if (code)
+		return code == -EINTR ? EXIT_USER : EXIT_FAIL;
+	return closed ? EXIT_SYSTEM : EXIT_OK;
+}
+
+/* ---- the command line ---- */
+
+static void usage(FILE *out)
+{
+	fputs("usage: mirrorfs [-fdhV] [-o OPTIONS] LEG [LEG] MOUNTPOINT\n"
+	      "Mounts the files that lie on two legs, each a full copy.\n\n"
+	      "  LEG                a path, UUID=..., LABEL=... or fault:RULES:PATH\n"
+	      "  -o, --options      comma separated, see below\n"
+	      "  -f, --foreground   do not go into the background\n"
+	      "  -d, --debug        foreground, with a line for each request\n"
+	      "  -h, --help         this text\n"
+	      "  -V, --version      the version\n\n"
+	      "Options:\n",
+	      out);
+	options_help(out);
+}
+
+static int check_mountpoint(struct volume *volume, const char *path)
+{
+	struct stat st;
+
+	if (stat(path, &st)) {
+		if (errno == ENOENT)
+			say("%s: no such directory to mount at", path);
+		else if (errno == ENOTCONN)
+			say("%s: a mount whose daemon is gone lies here; unmount it first: fusermount3 -u %s", path, path);
+		else
+			say("%s: %s", path, strerror(errno));
+		return EXIT_FAIL;
+	}
+	if (!S_ISDIR(st.st_mode)) {
+		say("%s: not a directory to mount at", path);
+		return EXIT_FAIL;
+	}
+	if (access(path, W_OK)) {
+		say("%s: to mount here you must be allowed to write to it", path);
+		return EXIT_USAGE;
+	}
+	if (!realpath(path, volume->mountpoint)) {
+		say("%s: %s", path, strerror(errno));
+		return EXIT_FAIL;
+	}
+	return EXIT_OK;
+}
+
+/* What can be said of the legs by their names alone. */
+static int check_legs(const struct volume *volume)
+{
+	char path[MIRROR_LEGS][PATH_MAX] = { "", "" };
+	size_t length = strlen(volume->mountpoint);
+
+	for (int i = 0; i < MIRROR_LEGS && volume->spec[i]; i++) {
+		if (!strncmp(volume->spec[i], "UUID=", 5) || !strncmp(volume->spec[i], "LABEL=", 6))
+			continue;
+		if (legs_path(volume->spec[i], path[i], sizeof(path[i]))) {
+			say("%s: the path is too long", volume->spec[i]);
+			return EXIT_FAIL;
+		}
+		if (!strncmp(path[i], volume->mountpoint, length) && (path[i][length] == '/' || !path[i][length])) {
+			say("%s lies inside the mount point %s", path[i], volume->mountpoint);
+			return EXIT_FAIL;
+		}
+	}
+	if (path[0][0] && !strcmp(path[0], path[1])) {
+		say("%s: the same leg twice", path[0]);
+		return EXIT_FAIL;
+	}
+	return EXIT_OK;
+}
+
+static int operands(struct volume *volume, char **words, int count)
+{
+	int code;
+
+	if (count < 2 || count > 3) {
+		usage(stderr);
+		return EXIT_USAGE;
+	}
+	volume->spec[0] = words[0];
+	volume->spec[1] = count == 3 ? words[1] : NULL;
+	if (volume->options.leg[0]) {
+		if (volume->spec[1]) {
+			say("option leg names the other leg, but two are given");
+			return EXIT_USAGE;
+		}
+		volume->spec[1] = volume->options.leg;
+	}
+	code = check_mountpoint(volume, words[count - 1]);
+	return code ? code : check_legs(volume);
+}
+
+int main(int argc, char **argv)
+{
+	static const struct option long_options[] = { { "options", required_argument, NULL, 'o' },
+						      { "foreground", no_argument, NULL, 'f' },
+						      { "debug", no_argument, NULL, 'd' },
+						      { "help", no_argument, NULL, 'h' },
+						      { "version", no_argument, NULL, 'V' },
+						      { NULL, 0, NULL, 0 } };
+	static struct volume volume;
+	bool foreground = false;
+	struct error error = { "" };
+	sigset_t set;
+	int code, c;
+
+	options_init(&volume.options);
+	while ((c = getopt_long(argc, argv, "o:fdhV", long_options, NULL)) >= 0) {
+		switch (c) {
+		case 'o':
+			if (options_parse(&volume.options, optarg, &error)) {
+				say("%s", error.text);
+				return EXIT_USAGE;
+			}
+			break;
+		case 'd':
+			log_set_level(LOG_LEVEL_DEBUG);
+			foreground = true;
+			break;
+		case 'f':
+			foreground = true;
+			break;
+		case 'h':
+			usage(stdout);
+			return EXIT_OK;
+		case 'V':
+			puts("mirrorfs " MIRRORFS_VERSION);
+			return EXIT_OK;
+		default:
+			usage(stderr);
+			return EXIT_USAGE;
+		}
+	}
+	code = operands(&volume, argv + optind, argc - optind);
+	if (code)
+		return code;
+	daemon_begin(foreground);
+	signals_block(&set);
+	return run(&volume);
+}

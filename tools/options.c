@@ -1,0 +1,260 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "options.h"
+
+#include "mirrorfs/base/clock.h"
+
+#include <ctype.h>
+#include <errno.h>
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define SECONDS_MAX 86400.0
+#define CACHE_MIN (UINT64_C(4) << 20)
+
+/* ---- values ---- */
+
+bool options_size(const char *text, uint64_t *bytes)
+{
+	static const char units[] = "KMGT";
+	const char *unit;
+	uint64_t value;
+	char *end;
+
+	errno = 0;
+	if (!isdigit((unsigned char)text[0]))
+		return false;
+	value = strtoumax(text, &end, 10);
+	if (errno)
+		return false;
+	if (*end) {
+		unit = strchr(units, toupper((unsigned char)*end));
+		if (!unit || end[1])
+			return false;
+		for (const char *u = units; u <= unit; u++) {
+			if (value > UINT64_MAX / 1024)
+				return false;
+			value *= 1024;
+		}
+	}
+	*bytes = value;
+	return true;
+}
+
+static bool seconds(const char *text, double least, uint64_t *ns)
+{
+	double value;
+	char *end;
+
+	if (!isdigit((unsigned char)text[0]))
+		return false;
+	value = strtod(text, &end);
+	if (*end || !(value >= least && value <= SECONDS_MAX))
+		return false;
+	*ns = (uint64_t)(value * 1e9);
+	return true;
+}
+
+/* The place of `text` in `names`, which ends with NULL; -1: not there. */
+static int choice(const char *text, const char *const *names)
+{
+	for (int i = 0; names[i]; i++)
+		if (!strcmp(text, names[i]))
+			return i;
+	return -1;
+}
+
+/* ---- the words ---- */
+
+static bool set_ro(struct mount_options *options, const char *value)
+{
+	options->read_only = true;
+	return true;
+}
+
+static bool set_rw(struct mount_options *options, const char *value)
+{
+	options->read_only = false;
+	return true;
+}
+
+static bool set_degraded(struct mount_options *options, const char *value)
+{
+	options->degraded = true;
+	return true;
+}
+
+static bool set_discard(struct mount_options *options, const char *value)
+{
+	options->discard = true;
+	return true;
+}
+
+static bool set_wait(struct mount_options *options, const char *value)
+{
+	return seconds(value, 0, &options->wait_ns);
+}
+
+static bool set_commit(struct mount_options *options, const char *value)
+{
+	return seconds(value, 0.01, &options->commit_ns);
+}
+
+static bool set_leg_timeout(struct mount_options *options, const char *value)
+{
+	return seconds(value, 0.01, &options->leg_timeout_ns);
+}
+
+static bool set_deadline(struct mount_options *options, const char *value)
+{
+	return seconds(value, 0.01, &options->deadline_ns);
+}
+
+static bool set_cache(struct mount_options *options, const char *value)
+{
+	return options_size(value, &options->cache_bytes) && options->cache_bytes >= CACHE_MIN &&
+	       options->cache_bytes <= SIZE_MAX;
+}
+
+static bool set_leg(struct mount_options *options, const char *value)
+{
+	return value[0] &&
+	       snprintf(options->leg, sizeof(options->leg), "%s", value) < (int)sizeof(options->leg);
+}
+
+static bool set_errors(struct mount_options *options, const char *value)
+{
+	return !strcmp(value, "ro");
+}
+
+static bool set_engine(struct mount_options *options, const char *value)
+{
+	static const char *const names[] = { "auto", "uring", "threads", NULL };
+	int i = choice(value, names);
+
+	options->engine = (enum leg_engine)i;
+	return i >= 0;
+}
+
+static bool set_policy(struct mount_options *options, const char *value)
+{
+	static const char *const names[] = { "auto", "round-robin", "leg0", "leg1", NULL };
+	int i = choice(value, names);
+
+	options->policy = (enum mirror_read_policy)i;
+	return i >= 0;
+}
+
+static const struct word {
+	const char *name;
+	const char *value; /* what it takes, as help shows it; NULL: nothing */
+	bool (*set)(struct mount_options *options, const char *value);
+	const char *help;
+} words[] = {
+	{ "ro", NULL, set_ro, "write nothing, neither files nor legs" },
+	{ "rw", NULL, set_rw, "the contrary (the default)" },
+	{ "degraded", NULL, set_degraded, "mount although a leg is missing" },
+	{ "wait", "SECONDS", set_wait, "for a leg that comes late or is still locked (30)" },
+	{ "leg", "PATH", set_leg, "where the other leg is, if only one is given" },
+	{ "commit", "SECONDS", set_commit, "changes reach the legs at the latest after this (5)" },
+	{ "cache", "SIZE", set_cache, "memory for file data and metadata, at least 4M (an eighth of the machine's)" },
+	{ "discard", NULL, set_discard, "tell the legs which blocks are free" },
+	{ "engine", "auto|uring|threads", set_engine, "how legs are read and written" },
+	{ "errors", "ro", set_errors, "when the last leg fails a write, turn read-only (the only choice)" },
+	{ "read-policy", "auto|round-robin|leg0|leg1", set_policy, "which leg answers reads" },
+	{ "leg-timeout", "SECONDS", set_leg_timeout, "one try on one leg (5; rotational 15)" },
+	{ "deadline", "SECONDS", set_deadline, "a request on both legs together (20)" },
+};
+#define WORDS (sizeof(words) / sizeof(words[0]))
+
+static const char *const kernel_words[] = { "suid",  "nosuid",	"dev",	   "nodev",	"exec",	     "noexec",
+					    "atime", "noatime", "async", "sync", "dirsync", "nodiratime", NULL };
+
+static void words_list(char *text, size_t size)
+{
+	size_t at = 0;
+
+	for (size_t i = 0; i < WORDS && at < size; i++)
+		at += (size_t)snprintf(text + at, size - at, "%s%s%s", i ? ", " : "", words[i].name,
+				       words[i].value ? "=" : "");
+	for (size_t i = 0; kernel_words[i] && at < size; i++)
+		at += (size_t)snprintf(text + at, size - at, ", %s", kernel_words[i]);
+}
+
+void options_help(FILE *out)
+{
+	for (size_t i = 0; i < WORDS; i++) {
+		char left[64];
+
+		snprintf(left, sizeof(left), "%s%s%s", words[i].name, words[i].value ? "=" : "",
+			 words[i].value ? words[i].value : "");
+		fprintf(out, "  %-40s %s\n", left, words[i].help);
+	}
+	fprintf(out, "  ");
+	for (size_t i = 0; kernel_words[i]; i++)
+		fprintf(out, "%s%s", i ? ", " : "", kernel_words[i]);
+	fprintf(out, ": as in mount(8)\n");
+}
+
+void options_init(struct mount_options *options)
+{
+	*options = (struct mount_options){ .wait_ns = 30 * NSEC_PER_SEC };
+}
+
+static int kernel_word_add(struct mount_options *options, const char *name, struct error *error)
+{
+	size_t used = strlen(options->kernel);
+
+	if (snprintf(options->kernel + used, sizeof(options->kernel) - used, "%s%s", used ? "," : "", name) >=
+	    (int)(sizeof(options->kernel) - used))
+		return error_set(error, -EINVAL, "too many mount options");
+	return 0;
+}
+
+static int word_parse(struct mount_options *options, char *text, struct error *error)
+{
+	char *value = strchr(text, '='), known[400];
+
+	if (value)
+		*value++ = '\0';
+	if (!value && choice(text, kernel_words) >= 0)
+		return kernel_word_add(options, text, error);
+	for (size_t i = 0; i < WORDS; i++) {
+		if (strcmp(text, words[i].name) != 0)
+			continue;
+		if (!value && words[i].value)
+			return error_set(error, -EINVAL, "option %s needs a value: %s=%s", text, text, words[i].value);
+		if (value && !words[i].value)
+			return error_set(error, -EINVAL, "option %s takes no value", text);
+		if (!words[i].set(options, value))
+			return error_set(error, -EINVAL, "option %s: '%s' is not %s", text, value, words[i].value);
+		return 0;
+	}
+	words_list(known, sizeof(known));
+	return error_set(error, -EINVAL, "unknown option '%.40s'; there are %s", text, known);
+}
+
+int options_parse(struct mount_options *options, const char *text, struct error *error)
+{
+	char *word = malloc(strlen(text) + 1);
+	int code = 0;
+
+	if (!word)
+		return error_set(error, -ENOMEM, "out of memory");
+	while (!code) {
+		size_t length = 0;
+
+		for (; *text && *text != ','; text++) {
+			if (*text == '\\' && text[1])
+				text++;
+			word[length++] = *text;
+		}
+		word[length] = '\0';
+		if (length)
+			code = word_parse(options, word, error);
+		if (!*text++)
+			break;
+	}
+	free(word);
+	return code;
+}

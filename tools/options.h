@@ -1,0 +1,37 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* The words behind -o, and sizes, as every tool reads them. */
+#ifndef MIRRORFS_TOOLS_OPTIONS_H
+#define MIRRORFS_TOOLS_OPTIONS_H
+
+#include "mirrorfs/base/error.h"
+#include "mirrorfs/leg.h"
+#include "mirrorfs/mirror.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+
+struct mount_options {
+	bool read_only;
+	bool degraded;
+	bool discard;
+	uint64_t wait_ns; /* for a leg that is late or still locked */
+	uint64_t commit_ns; /* 0: the default of meta, and so on below */
+	uint64_t leg_timeout_ns;
+	uint64_t deadline_ns;
+	uint64_t cache_bytes;
+	enum leg_engine engine;
+	enum mirror_read_policy policy;
+	char leg[1024]; /* where the other leg is; "" not said */
+	char kernel[512]; /* words that are the kernel's, comma separated */
+};
+
+void options_init(struct mount_options *options);
+/* Reads the comma-separated words of one -o; a comma in a value is written "\,". 0, or -EINVAL with `error` told. */
+int options_parse(struct mount_options *options, const char *text, struct error *error);
+void options_help(FILE *out);
+
+/* "512", "64K", "10M", "4G", "1T": powers of 1024. False: not a size. */
+bool options_size(const char *text, uint64_t *bytes);
+
+#endif
