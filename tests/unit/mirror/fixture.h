@@ -70,6 +70,7 @@ unsigned int events_of(enum mirror_event_kind kind);
 
 TCase *read_tests(void);
 TCase *write_tests(void);
+TCase *clock_tests(void);
 TCase *assemble_tests(void);
 TCase *state_tests(void);
 

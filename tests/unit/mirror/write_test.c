@@ -81,9 +81,14 @@ START_TEST(writes_are_held_while_the_label_is_not_durable)
 	shot_init(&second, MIRROR_WRITE, 1101, 1);
 	second.at_done = look_at_label1;
 	ck_assert_int_eq(shot_fire(&second), 0);
-	/* The survivor has the second one long before its label. */
-	while (!block_right(1, 1101))
+	/* The survivor has the second one, but not yet its label. */
+	mutex_lock(&mirror->lock);
+	while (!TAILQ_FIRST(&mirror->held) || !TAILQ_NEXT(TAILQ_FIRST(&mirror->held), queue)) {
+		mutex_unlock(&mirror->lock);
 		sched_yield();
+		mutex_lock(&mirror->lock);
+	}
+	mutex_unlock(&mirror->lock);
 	ck_assert(!shot_done(&first) && !shot_done(&second));
 	disk_rule_set(disks[1], NULL, NULL);
 	disk_release(disks[1], 0);
@@ -381,16 +386,28 @@ static uint64_t running_now(void)
 	return running;
 }
 
-START_TEST(a_jump_of_the_clock_is_no_hang)
+static void setup_jumping(void)
 {
 	static struct world_ops jumping;
-	struct shot shot;
-	uint64_t start;
 
 	jumping = world_real;
 	jumping.now_ns = jumping_now;
 	jumping.cond_wait = jumping_wait;
 	world = &jumping;
+	setup();
+}
+
+static void teardown_jumping(void)
+{
+	teardown();
+	world = &world_real;
+}
+
+START_TEST(a_jump_of_the_clock_is_no_hang)
+{
+	struct shot shot;
+	uint64_t start;
+
 	close_mirror();
 	options.leg_timeout_ns = 60 * NSEC_PER_SEC;
 	options.deadline_ns = 120 * NSEC_PER_SEC;
@@ -416,8 +433,9 @@ END_TEST
 
 START_TEST(closing_leaves_a_leg_open_that_does_not_give_back)
 {
-	struct mirror *leaked = mirror;
+	static struct mirror *leaked; /* it stays: reachable, so that no leak checker complains */
 
+	leaked = mirror;
 	disk_rule_set(disks[1], rule_hang, NULL);
 	ck_assert_int_eq(write_blocks(1100, 1, 0), 0);
 	ck_assert(!mirror_close(mirror));
@@ -458,7 +476,16 @@ TCase *write_tests(void)
 	tcase_add_test(tests, a_discard_goes_to_both_legs_and_its_failure_charges_nobody);
 	tcase_add_test(tests, a_write_to_one_leg_alone_degrades_nobody);
 	tcase_add_test(tests, a_read_only_mirror_refuses_writes_and_leaves_every_byte);
-	tcase_add_test(tests, a_jump_of_the_clock_is_no_hang);
 	tcase_add_test(tests, closing_leaves_a_leg_open_that_does_not_give_back);
+	return tests;
+}
+
+TCase *clock_tests(void)
+{
+	TCase *tests = tcase_create("clock");
+
+	tcase_add_checked_fixture(tests, setup_jumping, teardown_jumping);
+	tcase_set_timeout(tests, 60);
+	tcase_add_test(tests, a_jump_of_the_clock_is_no_hang);
 	return tests;
 }
