@@ -277,7 +277,7 @@ static int open_other(struct search *search, struct error *error)
 		code = search_devices(&wanted, found, error);
 		if (!code && found->address[other][0])
 			code = open_one(search, found->address[other], error);
-		else if (!label->lacks_other && !search->request->options->degraded)
+		else
 			search->late |= may_come(label->path[other]);
 	}
 	free(info);
@@ -291,7 +291,14 @@ static void search_close(struct search *search)
 		leg_close(search->leg[--search->count]);
 }
 
-/* One attempt. 0: what is open will do, or nothing better will come. */
+static bool may_do_alone(const struct search *search)
+{
+	const struct mirror_label_info *label = &search->label[0];
+
+	return search->request->options->degraded || label->lacks_other || label->identity.leg_count < MIRROR_LEGS;
+}
+
+/* One attempt. 0: what is open will do, or nothing better will come. -ENOLINK: one is open, which is not enough. */
 static int attempt(struct search *search, struct error *error)
 {
 	const struct legs_request *request = search->request;
@@ -305,14 +312,16 @@ static int attempt(struct search *search, struct error *error)
 		else
 			code = open_one(search, spec, error);
 	}
-	if (code >= 0 && search->count == 1)
+	/* A leg that was named is not replaced by one that was not. */
+	if (code >= 0 && search->count == 1 && !search->lacking)
 		code = open_other(search, error);
-	if (code >= 0 && !search->count)
-		code = -ENOENT;
-	if (code >= 0 && search->count == 1 && search->label[0].identity.leg_count == MIRROR_LEGS &&
-	    search->late && !request->options->degraded && !search->label[0].lacks_other)
-		code = -ENOLINK; /* worth waiting for */
-	return code < 0 ? code : 0;
+	if (code < 0)
+		return code;
+	if (!search->count)
+		return -ENOENT;
+	if (search->count == 1 && (search->lacking || search->late) && !may_do_alone(search))
+		return -ENOLINK;
+	return 0;
 }
 
 int legs_open(const struct legs_request *request, struct leg *legs[MIRROR_LEGS], struct error *error)
@@ -341,14 +350,15 @@ int legs_open(const struct legs_request *request, struct leg *legs[MIRROR_LEGS],
 			break;
 		}
 	}
-	/* One leg may do: mirror_open decides, and says which one is missing if not. */
-	if (code == -ENOLINK && search->count)
-		code = 0;
-	if (!code && search->lacking)
+	if (!code && said.text[0])
 		log_warn("%s", said.text);
+	/* If none was named, mirror_open says which one is missing and where it was. */
+	if (code == -ENOLINK && !search->lacking)
+		code = 0;
 	if (code) {
 		search_close(search);
-		error_set(error, code, "%s", code == -EINTR ? "interrupted" : said.text);
+		error_set(error, code, "%s%s", code == -EINTR ? "interrupted" : said.text,
+			  code == -ENOLINK ? "; -o degraded mounts without it" : "");
 	}
 	legs[0] = search->count > 0 ? search->leg[0] : NULL;
 	legs[1] = search->count > 1 ? search->leg[1] : NULL;

@@ -3,8 +3,8 @@
  * ctl: the control socket of a running mount, and the client's side of it. The only door to JSON.
  *
  * One request and one or more answers a connection, each a JSON object on a line. Requests: {"command": "status"},
- * {"command": "scrub"}. Answers carry "version": 1; long work sends {"progress": …} lines before the last one, which
- * carries "result" or "error". Only uid 0 and the daemon's own uid are heard (SO_PEERCRED).
+ * {"command": "scrub"}. Answers carry "version": 1; long work sends {"progress": …} and {"bad": …} lines before the
+ * last one, which carries "result" or "error". Only uid 0 and the daemon's own uid are heard (SO_PEERCRED).
  */
 #ifndef MIRRORFS_CTL_H
 #define MIRRORFS_CTL_H
@@ -49,14 +49,15 @@ struct ctl_mount {
 	char socket[108]; /* of its daemon; "" none found */
 };
 /*
- * Finds the mirrorfs mounts in /proc/self/mountinfo (`mountpoint` NULL: all), never touching the mount itself. Returns the
- * number found, at most `max`, or -errno.
+ * Finds the mirrorfs mounts in /proc/self/mountinfo (`mountpoint` NULL: all), never touching the mount itself.
+ * Returns the number found, at most `max`, or -errno.
  */
 int ctl_mounts(const char *mountpoint, struct ctl_mount *mounts, int max, struct error *error);
 
 /*
- * Sends `request` (stolen) and calls `answer` for each answer line until the last; `answer` borrows it. 0, -ECONNREFUSED or
- * -ENOENT: no daemon; -ETIMEDOUT: it does not answer. The last answer, owned by the caller, is *last.
+ * Sends `request` (stolen) and calls `answer` for each answer line until the last; `answer` borrows it. 0,
+ * -ECONNREFUSED or -ENOENT: no daemon; -ETIMEDOUT: it does not answer. The last answer, owned by the caller, is
+ * *last.
  */
 int ctl_request(const struct ctl_mount *mount, json_t *request, void (*answer)(void *context, const json_t *line),
 		void *context, json_t **last, struct error *error);

@@ -25,20 +25,20 @@ struct front_options {
 };
 
 /*
- * Mounts and negotiates; returns when the kernel has had its first answer, so that the mount works. 0 or -errno with `error`
- * told. `fs` stays the caller's.
+ * Mounts and negotiates; returns when the kernel has had its first answers, so that the mount works. 0 or -errno with
+ * `error` told. `fs` stays the caller's.
  */
 int front_mount(struct fs *fs, const struct front_options *options, struct front **front, struct error *error);
 
 /*
- * Serves until the filesystem is unmounted from outside or front_stop() is called. 0: unmounted in order; -ECONNABORTED: the
- * kernel's connection was cut off (fusectl). Called once, on the main thread.
+ * Serves until the filesystem is unmounted from outside or front_stop() is called. 0: unmounted in order;
+ * -ECONNABORTED: the kernel's connection was cut off (fusectl). Called once, on the main thread.
  */
 int front_serve(struct front *front);
 
 /*
- * Ends the mount (SIGTERM, SIGINT, mirrorctl umount): syncs through the kernel and unmounts from a helper thread while
- * requests are still served; if it is busy, detaches it and serves until the last user is gone. Any thread; returns at once.
+ * Ends the mount (SIGTERM, SIGINT): syncs through the kernel and unmounts from a helper thread while requests are
+ * still served; if it is busy, detaches it and serves until the last user is gone. Any thread; returns at once.
  */
 void front_stop(struct front *front);
 

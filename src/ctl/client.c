@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * The client's side. Mounts are found in /proc/self/mountinfo and never touched themselves: a mount may hang, and that is just when
- * somebody asks for its status.
+ * The client's side. Mounts are found in /proc/self/mountinfo and never touched themselves: a mount may hang, and
+ * that is just when somebody asks for its status.
  */
 #include "ctl_private.h"
 
@@ -32,9 +32,7 @@ static void unescape(char *text)
 	*to = '\0';
 }
 
-/*
- * `path` made absolute without looking at what is mounted there: only its parent is resolved.
- */
+/* `path` made absolute without looking at what is mounted there: only its parent is resolved. */
 static int absolute(const char *path, char out[PATH_MAX])
 {
 	char copy[PATH_MAX], parent[PATH_MAX], *name;
@@ -219,7 +217,8 @@ int ctl_request(const struct ctl_mount *mount, json_t *request, void (*answer)(v
 	*last = NULL;
 	if (fd < 0) {
 		json_decref(request);
-		return error_set(error, fd, "%s: no daemon answers for this mount: %s", mount->mountpoint, strerror(-fd));
+		return error_set(error, fd, "%s: no daemon answers for this mount: %s", mount->mountpoint,
+				 strerror(-fd));
 	}
 	code = request_send(fd, request);
 	json_decref(request);

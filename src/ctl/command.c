@@ -18,7 +18,10 @@
 
 /* ---- answers ---- */
 
-/* Sends {"version": …, `name`: `value`} and a newline; `value` is stolen. 0 or -errno: -EAGAIN, the client does not read. */
+/*
+ * Sends {"version": …, `name`: `value`} and a newline; `value` is stolen. 0 or -errno: -EAGAIN, the client does not
+ * read.
+ */
 static int answer(int fd, int flags, const char *name, json_t *value)
 {
 	json_t *line = json_pack("{s:i, s:o}", "version", CTL_VERSION, name, value);

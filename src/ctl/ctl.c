@@ -4,8 +4,8 @@
  * into a socket's buffer is dropped with its connection) and never for a leg (a scrub has a thread of its own), and no
  * request of the mount waits for it.
  *
- * A socket left behind by a daemon that was killed is replaced; one that answers is another daemon with this volume, and is refused:
- * it can only hold the other leg, written apart (I11).
+ * A socket left behind by a daemon that was killed is replaced; one that answers is another daemon with this volume,
+ * and is refused: it can only hold the other leg, written apart (I11).
  */
 #include "ctl_private.h"
 
@@ -63,7 +63,8 @@ static int listen_at(struct ctl *ctl, struct error *error)
 
 	if (other >= 0) {
 		close(other);
-		return error_set(error, -EBUSY, "this volume is mounted by another daemon, which answers at %s", ctl->path);
+		return error_set(error, -EBUSY, "this volume is mounted by another daemon, which answers at %s",
+				 ctl->path);
 	}
 	strcpy(address.sun_path, ctl->path);
 	unlink(ctl->path);

@@ -183,7 +183,7 @@ static void raise_read_ahead(const struct front *front)
 		log_debug("read-ahead not raised: %s", strerror(errno));
 }
 
-/* The first request is INIT; the last step asks through the kernel for the root, so that what we promise was seen to work. */
+/* The first request is INIT; the last step asks through the kernel for the root: what we promise was seen to work. */
 static int begin_serving(struct front *front, struct error *error)
 {
 	struct stat st;
@@ -292,7 +292,7 @@ int front_serve(struct front *front)
 		thread_join(&front->stop_thread);
 	if (!front->aborted)
 		return 0;
-	/* The connection was cut off below a mount that is still there: whoever looks at it would get ENOTCONN for ever. */
+	/* The connection was cut off below a mount that is still there: all who look at it would get ENOTCONN. */
 	log_error("%s: the connection to the kernel was aborted", front->mountpoint);
 	unmount(front->mountpoint, true);
 	return -ECONNABORTED;
@@ -320,7 +320,9 @@ void front_destroy(struct front *front)
 
 void front_stats(struct front *front, struct front_stats *stats)
 {
-	*stats = (struct front_stats){ .transport = "classic", .threads = front->worker_count, .device = front->device };
+	*stats = (struct front_stats){ .transport = "classic",
+				       .threads = front->worker_count,
+				       .device = front->device };
 	for (unsigned int i = 0; i < front->worker_count; i++) {
 		stats->requests += atomic_load_explicit(&front->workers[i].requests, memory_order_relaxed);
 		stats->in_flight += atomic_load_explicit(&front->workers[i].busy, memory_order_relaxed);

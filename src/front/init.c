@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * What is agreed with the kernel at INIT. Debian's libfuse answers without PARALLEL_DIROPS and HANDLE_KILLPRIV_V2 and
- * cannot be told to; without the latter each write(2) asks for security.capability first. So its answer is replaced here.
+ * cannot be told to; without the latter each write(2) asks for security.capability first. So its answer is
+ * replaced here.
  *
  * Nothing is agreed that the kernel did not offer: an older kernel gets less.
  */
@@ -10,9 +11,10 @@
 #define BACKGROUND_MAX 64 /* readahead and direct requests in flight before the kernel holds more back */
 
 /*
- * Left out on purpose: ATOMIC_O_TRUNC (the kernel would not learn that the truncation took setuid away), WRITEBACK_CACHE (a full disk would show at close only), AUTO_INVAL_DATA (nobody else changes the files,
- * and it would win over EXPLICIT_INVAL_DATA), the SPLICE flags (slower than copying), POSIX_LOCKS and FLOCK_LOCKS (the
- * kernel's own suffice with one kernel), DONT_MASK (without ACLs the kernel applies the umask).
+ * Left out on purpose: ATOMIC_O_TRUNC (the kernel would not learn that the truncation took setuid away),
+ * WRITEBACK_CACHE (a full disk would show at close only), AUTO_INVAL_DATA (nobody else changes the files, and it would
+ * win over EXPLICIT_INVAL_DATA), the SPLICE flags (slower than copying), POSIX_LOCKS and FLOCK_LOCKS (the kernel's own
+ * suffice with one kernel), DONT_MASK (without ACLs the kernel applies the umask).
  */
 static const uint32_t wanted = FUSE_ASYNC_READ | FUSE_EXPORT_SUPPORT | FUSE_BIG_WRITES |
 			       FUSE_DO_READDIRPLUS | FUSE_READDIRPLUS_AUTO | FUSE_ASYNC_DIO | FUSE_PARALLEL_DIROPS |

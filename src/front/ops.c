@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * The request handlers: each calls `fs` once or twice and answers. They run on the worker that received the request and may
- * wait for I/O there.
+ * The request handlers: each calls `fs` once or twice and answers. They run on the worker that received the request
+ * and may wait for I/O there.
  *
  * Left out, so that the kernel does it by itself or stops asking: access (default_permissions), flush (nothing is
- * reported at close), opendir and releasedir (answered once with ENOSYS: no messages after that, and the kernel caches what readdir
+ * reported at close), opendir (answered once with ENOSYS: no messages after that, and the kernel caches what readdir
  * gave), locks, poll, and what `fs` does not have: extended attributes, ioctls, copy_file_range.
  */
 #include "front_private.h"
@@ -259,8 +259,8 @@ static unsigned int set_of(int to_set, uint32_t valid)
 	if (set & FS_SET_MTIME_NOW)
 		set &= ~FS_SET_MTIME;
 	/*
-	 * Before an unprivileged write to a setuid file the kernel asks for nothing by name: it wants these bits gone, and to
-	 * learn so from the answer, since it keeps the mode for ever.
+	 * Before an unprivileged write to a setuid file the kernel asks for nothing by name: it wants these bits gone,
+	 * and to learn so from the answer, since it keeps the mode for ever.
 	 */
 	if (valid & FATTR_KILL_SUIDGID || !(valid & ~(FATTR_FH | FATTR_LOCKOWNER)))
 		set |= FS_KILL_SUIDGID;

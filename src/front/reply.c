@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Answers. The kernel may keep what it was told for as long as it likes: every change comes through it, so names, attributes
- * and the absence of a name stay true until it changes them itself.
+ * Answers. The kernel may keep what it was told for as long as it likes: every change comes through it, so names,
+ * attributes and the absence of a name stay true until it changes them itself.
  *
  * An answer that the kernel refuses (the caller was killed meanwhile) was not taken: a lookup that it would have
  * counted is given back.
