@@ -7,6 +7,7 @@
 #include "leg_private.h"
 
 #include "mirrorfs/base/clock.h"
+#include "mirrorfs/base/log.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -71,10 +72,62 @@ void leg_fini(struct leg *leg)
 	free(leg->address);
 }
 
+void leg_queue_add(struct leg_queue *queue, struct leg_io *io)
+{
+	io->next = NULL;
+	if (queue->first)
+		queue->last->next = io;
+	else
+		queue->first = io;
+	queue->last = io;
+}
+
+struct leg_io *leg_queue_take(struct leg_queue *queue)
+{
+	struct leg_io *io = queue->first;
+
+	if (io)
+		queue->first = io->next;
+	return io;
+}
+
 void leg_thread_abandon(struct thread *thread)
 {
 	if (world->thread_join == world_real.thread_join)
 		thread_join(thread);
+}
+
+static int leg_open_path(const char *address, const char *path, const struct leg_options *options, struct leg **leg,
+			 struct error *error)
+{
+	struct leg_file file;
+	int result = leg_file_open(path, options, &file, error);
+
+	if (result)
+		return result;
+	/* Without O_DIRECT the kernel would hand every request to a thread of its own: ours are as good. */
+	if (options->engine == LEG_ENGINE_URING || (options->engine == LEG_ENGINE_AUTO && file.geometry.direct)) {
+		result = leg_uring_create(&file, address, leg);
+		if (!result)
+			return 0;
+		if (options->engine == LEG_ENGINE_URING) {
+			leg_file_close(&file);
+			return error_set(error, result, "%s: io_uring is refused here (%s); engine=threads does without",
+					 path, strerror(-result));
+		}
+		log_debug("io_uring is refused, using threads path=%s error=%s", path, strerror(-result));
+	}
+	result = leg_threads_create(&file, address, leg);
+	if (!result)
+		return 0;
+	leg_file_close(&file);
+	return error_set(error, result, "%s: cannot start its threads: %s", path, strerror(-result));
+}
+
+int leg_open(const char *address, const struct leg_options *options, struct leg **leg, struct error *error)
+{
+	*leg = NULL;
+	return leg_open_path(address, address, options, leg, error);
 }
 
 void leg_close(struct leg *leg)

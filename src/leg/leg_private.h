@@ -43,4 +43,62 @@ void leg_complete(struct leg_io *io, int error, size_t bytes);
  */
 void leg_thread_abandon(struct thread *thread);
 
+/* What a path was opened as; an engine takes it over whole. */
+struct leg_file {
+	int fd;
+	char *path; /* absolute; the last component is not resolved, so /dev/disk/by-id/X stays one */
+	bool read_only;
+	struct leg_geometry geometry;
+};
+
+/* 0, or -errno with `error` told and nothing left open. */
+int leg_file_open(const char *path, const struct leg_options *options, struct leg_file *file, struct error *error);
+void leg_file_close(struct leg_file *file);
+int leg_file_refresh(struct leg *leg); /* leg_ops.refresh of both engines */
+/* True if the request lies beyond the size last seen. The lock is held. */
+bool leg_file_beyond_locked(const struct leg *leg, const struct leg_io *io);
+/* Reads what the kernel answered (bytes done, or -errno): the error for leg_complete, and the bytes. */
+int leg_file_result(const struct leg *leg, const struct leg_io *io, long result, size_t *bytes);
+
+/* How often EAGAIN and EINTR, which say nothing about the disk, are tried again before they are reported. */
+#define LEG_FILE_TRIES 3
+
+/* The engines: on success the leg owns `file`; on failure it stays the caller's. */
+int leg_uring_create(struct leg_file *file, const char *address, struct leg **leg);
+int leg_threads_create(struct leg_file *file, const char *address, struct leg **leg);
+
+/* Requests waiting for an engine's thread: a queue through leg_io.next, under the leg's lock. */
+struct leg_queue {
+	struct leg_io *first;
+	struct leg_io *last;
+};
+
+void leg_queue_add(struct leg_queue *queue, struct leg_io *io);
+struct leg_io *leg_queue_take(struct leg_queue *queue); /* NULL: empty */
+
+/* Threads that carry out requests with plain system calls: all of threads, and what io_uring cannot do. */
+#define LEG_WORKERS_MAX 8
+
+struct leg_workers {
+	struct leg *leg;
+	struct leg_queue queue;
+	struct cond wake;
+	struct thread threads[LEG_WORKERS_MAX];
+	unsigned int count;
+	bool stopping;
+};
+
+int leg_workers_start(struct leg_workers *workers, struct leg *leg, unsigned int count);
+void leg_workers_stop(struct leg_workers *workers); /* after the last request has completed */
+void leg_workers_submit(struct leg_workers *workers, struct leg_io *io);
+
+/* The whole disk below a block device (disk.c): 0 if sysfs does not tell. */
+dev_t leg_disk_below(dev_t device);
+bool leg_disk_rotational(dev_t disk);
+bool leg_disk_discards(dev_t device);
+
+/* Names a living process that holds the file (in_use.c): "process 12 (mirrorfs)". False: nobody was found. */
+struct stat;
+bool leg_holder(const struct stat *file, char *who, size_t who_size);
+
 #endif

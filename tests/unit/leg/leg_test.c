@@ -2,6 +2,8 @@
 #include "leg_test.h"
 
 #include <sched.h>
+#include <stdio.h>
+#include <unistd.h>
 
 unsigned char *leg_test_buffer(size_t length, int byte)
 {
@@ -44,6 +46,26 @@ struct leg *leg_test_memory(void)
 
 	ck_assert_int_eq(leg_memory_open(&options, &leg), 0);
 	return leg;
+}
+
+char *leg_test_image(size_t size)
+{
+	const char *folder = getenv("TMPDIR");
+	char *path;
+	int fd;
+
+	ck_assert_int_gt(asprintf(&path, "%s/mirrorfs-leg-XXXXXX", folder ? folder : "/tmp"), 0);
+	fd = mkstemp(path);
+	ck_assert_int_ge(fd, 0);
+	ck_assert_int_eq(ftruncate(fd, (off_t)size), 0);
+	close(fd);
+	return path;
+}
+
+void leg_test_unlink(char *path)
+{
+	unlink(path);
+	free(path);
 }
 
 static void request_done(struct leg_io *io)
@@ -184,6 +206,7 @@ int main(void)
 	SRunner *runner = srunner_create(leg_suite());
 	int failed;
 
+	srunner_add_suite(runner, engine_suite());
 	srunner_add_suite(runner, memory_suite());
 	srunner_run_all(runner, CK_ENV);
 	failed = srunner_ntests_failed(runner);

@@ -12,6 +12,7 @@
 #include <string.h>
 
 Suite *leg_suite(void);
+Suite *engine_suite(void);
 Suite *memory_suite(void);
 
 /* A buffer on a page of its own, filled with `byte`; free() it. */
@@ -28,6 +29,10 @@ void leg_test_expect(struct leg *leg, uint64_t offset, size_t length, int byte);
 
 /* A memory leg of 1 MiB that answers at once. */
 struct leg *leg_test_memory(void);
+
+/* An empty image file of its own below $TMPDIR; leg_test_unlink() removes and frees. */
+char *leg_test_image(size_t size);
+void leg_test_unlink(char *path);
 
 /* For requests that are waited for later, or never. */
 struct leg_test_request {
