@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * With one leg named, the other is looked for where it was at the last mount, then among the block devices by its label.
- * Image files are never searched for. Whoever is only looked at is opened without a lock and not written.
+ * With one leg named, the other is looked for where it was at the last mount, then among the block devices by its
+ * label. Image files are never searched for. Whoever is only looked at is opened without a lock and not written.
  */
 #include "legs.h"
 

@@ -95,7 +95,8 @@ struct watcher {
 static void watcher_run(void *arg)
 {
 	struct watcher *watcher = arg;
-	struct pollfd polls[] = { { .fd = watcher->signals, .events = POLLIN }, { .fd = watcher->done, .events = POLLIN } };
+	struct pollfd polls[] = { { .fd = watcher->signals, .events = POLLIN },
+				  { .fd = watcher->done, .events = POLLIN } };
 	struct signalfd_siginfo info;
 
 	while (!polls[1].revents) {
@@ -359,7 +360,7 @@ static int check_mountpoint(struct volume *volume, const char *path)
 		if (errno == ENOENT)
 			say("%s: no such directory to mount at", path);
 		else if (errno == ENOTCONN)
-			say("%s: a mount whose daemon is gone lies here; unmount it first: fusermount3 -u %s", path, path);
+			say("%s: a mount whose daemon is gone lies here; first: fusermount3 -u %s", path, path);
 		else
 			say("%s: %s", path, strerror(errno));
 		return EXIT_FAIL;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * mkfs.mirrorfs: makes a volume on one or two legs. Nothing is written to either leg before both have passed every check;
- * files that it created are removed if it fails.
+ * mkfs.mirrorfs: makes a volume on one or two legs. Nothing is written to either leg before both have passed every
+ * check; files that it created are removed if it fails.
  */
 #include "legs.h"
 #include "options.h"
@@ -187,8 +187,10 @@ static int allocate_image(const struct target *target, struct error *error)
 		return error_set(error, -errno, "%s: %s", target->path, strerror(errno));
 	code = posix_fallocate(fd, 0, length);
 	close(fd);
-	return code ? error_set(error, -code, "%s: no room for %llu MiB of labels, journal and reserve: %s", target->path,
-				(unsigned long long)length >> 20, strerror(code)) : 0;
+	if (!code)
+		return 0;
+	return error_set(error, -code, "%s: no room for %llu MiB of labels, journal and reserve: %s", target->path,
+			 (unsigned long long)length >> 20, strerror(code));
 }
 
 /* Takes over the legs. */

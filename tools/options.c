@@ -167,8 +167,9 @@ static const struct word {
 };
 #define WORDS (sizeof(words) / sizeof(words[0]))
 
-static const char *const kernel_words[] = { "suid",  "nosuid",	"dev",	   "nodev",	"exec",	     "noexec",
-					    "atime", "noatime", "async", "sync", "dirsync", "nodiratime", NULL };
+static const char *const kernel_words[] = {
+	"suid", "nosuid", "dev", "nodev", "exec", "noexec", "atime", "noatime", "async", "sync", NULL,
+};
 
 static void words_list(char *text, size_t size)
 {

@@ -1,0 +1,317 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Server and client over a real socket, with a volume on two legs in memory behind them. */
+#include "mirrorfs/ctl.h"
+
+#include "mirrorfs/base/iobuf.h"
+#include "mirrorfs/leg.h"
+
+#include <check.h>
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#define LEG_BYTES (UINT64_C(64) << 20)
+#define MANY 40 /* more clients than the server keeps */
+
+static struct iobuf_pool *pool;
+static struct mirror *mirror;
+static struct ctl *ctl;
+static struct ctl_mount mount;
+static char directory[64];
+
+static void volume_make(void)
+{
+	struct leg_memory_options memory = { .size_bytes = LEG_BYTES, .block_size = 512, .name = "memory" };
+	struct mirror_identity identity = { .leg_count = 0 };
+	struct mirror_options options = { .pool = NULL };
+	struct leg *legs[MIRROR_LEGS];
+	uint64_t blocks;
+
+	pool = iobuf_pool_create(8 << 20, 8 << 20);
+	options.pool = pool;
+	for (int i = 0; i < MIRROR_LEGS; i++)
+		ck_assert_int_eq(leg_memory_open(&memory, &legs[i]), 0);
+	ck_assert_int_eq(mirror_format(legs, "tested", &identity, &blocks, NULL), 0);
+	ck_assert_int_eq(mirror_open(legs, &options, &mirror, NULL), 0);
+}
+
+static void serve(void)
+{
+	struct ctl_subjects subjects = { .mirror = mirror, .mountpoint = "/mnt/tested", .source = "memory" };
+	struct error error = { "" };
+	int code = ctl_serve(&subjects, &ctl, &error);
+
+	ck_assert_msg(code == 0, "%s", error.text);
+}
+
+/* Root's sockets are in their own place whatever the environment says; their names are random here. */
+static void setup(void)
+{
+	char uuid[UUID_TEXT_SIZE];
+
+	strcpy(directory, "/tmp/ctl_test.XXXXXX");
+	ck_assert_ptr_nonnull(mkdtemp(directory));
+	setenv("XDG_RUNTIME_DIR", directory, 1);
+	volume_make();
+	snprintf(mount.socket, sizeof(mount.socket), "%s/mirrorfs/%s.sock", geteuid() ? directory : "/run",
+		 uuid_format(&mirror_identity(mirror)->volume, uuid));
+	strcpy(mount.mountpoint, "/mnt/tested");
+	serve();
+}
+
+static void teardown(void)
+{
+	char below[80];
+
+	ctl_stop(ctl);
+	ck_assert_int_ne(access(mount.socket, F_OK), 0);
+	mirror_close(mirror);
+	iobuf_pool_destroy(pool);
+	snprintf(below, sizeof(below), "%s/mirrorfs", directory);
+	rmdir(below);
+	rmdir(directory);
+}
+
+static json_t *ask(const char *command)
+{
+	struct error error = { "" };
+	json_t *last;
+	int code = ctl_request(&mount, json_pack("{s:s}", "command", command), NULL, NULL, &last, &error);
+
+	ck_assert_msg(code == 0, "%s", error.text);
+	return last;
+}
+
+static int client_connect(void)
+{
+	struct sockaddr_un address = { .sun_family = AF_UNIX };
+	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+	strcpy(address.sun_path, mount.socket);
+	ck_assert_int_eq(connect(fd, (struct sockaddr *)&address, sizeof(address)), 0);
+	return fd;
+}
+
+static const char *error_of(const json_t *answer)
+{
+	return json_string_value(json_object_get(json_object_get(answer, "error"), "errno"));
+}
+
+static void assert_status_works(void)
+{
+	json_t *answer = ask("status");
+
+	ck_assert_ptr_nonnull(json_object_get(answer, "result"));
+	json_decref(answer);
+}
+
+START_TEST(status_tells_health_volume_and_legs)
+{
+	json_t *answer = ask("status"), *result = json_object_get(answer, "result");
+	json_t *volume = json_object_get(result, "volume"), *legs = json_object_get(result, "legs");
+
+	ck_assert_int_eq(json_integer_value(json_object_get(answer, "version")), CTL_VERSION);
+	ck_assert_str_eq(json_string_value(json_object_get(result, "health")), "healthy");
+	ck_assert_str_eq(json_string_value(json_object_get(volume, "label")), "tested");
+	ck_assert_str_eq(json_string_value(json_object_get(volume, "mountpoint")), "/mnt/tested");
+	ck_assert_uint_eq(json_array_size(legs), MIRROR_LEGS);
+	for (size_t i = 0; i < MIRROR_LEGS; i++) {
+		json_t *leg = json_array_get(legs, i), *io = json_object_get(leg, "io");
+
+		ck_assert_str_eq(json_string_value(json_object_get(leg, "state")),
+				 mirror_leg_state_name(MIRROR_INSYNC));
+		ck_assert_int_eq(json_integer_value(json_object_get(leg, "size_bytes")), LEG_BYTES);
+		ck_assert_int_gt(json_integer_value(json_object_get(json_object_get(io, "write"), "ops")), 0);
+		ck_assert_int_eq(json_integer_value(json_object_get(io, "empty_refused")), 0);
+	}
+	json_decref(answer);
+}
+END_TEST
+
+START_TEST(an_unknown_command_is_an_error)
+{
+	json_t *answer = ask("explode");
+
+	ck_assert_str_eq(error_of(answer), "ENOSYS");
+	json_decref(answer);
+}
+END_TEST
+
+START_TEST(a_scrub_needs_something_to_scrub)
+{
+	json_t *answer = ask("scrub");
+
+	ck_assert_str_eq(error_of(answer), "EOPNOTSUPP");
+	json_decref(answer);
+	assert_status_works();
+}
+END_TEST
+
+START_TEST(garbage_is_answered_and_survived)
+{
+	static const char *const garbage[] = { "\n", "{\n", "[1,2]\n", "{\"command\": 7}\n", "\xff\xfe\n",
+					       "{\"command\": \"status\", \"command\": \"scrub\"}\n" };
+
+	for (size_t i = 0; i < sizeof(garbage) / sizeof(garbage[0]); i++) {
+		char line[256] = "";
+		int fd = client_connect();
+
+		ck_assert_int_gt(send(fd, garbage[i], strlen(garbage[i]), 0), 0);
+		ck_assert_int_gt(recv(fd, line, sizeof(line) - 1, 0), 0);
+		ck_assert_ptr_nonnull(strstr(line, "EINVAL"));
+		close(fd);
+	}
+	assert_status_works();
+}
+END_TEST
+
+START_TEST(a_line_without_end_is_cut_off)
+{
+	static char endless[3 * 4096];
+	char line[256] = "";
+	int fd = client_connect();
+
+	memset(endless, 'x', sizeof(endless));
+	send(fd, endless, sizeof(endless), MSG_NOSIGNAL);
+	while (recv(fd, line, sizeof(line) - 1, 0) > 0)
+		;
+	close(fd);
+	assert_status_works();
+}
+END_TEST
+
+START_TEST(a_request_may_come_in_pieces)
+{
+	char line[256] = "";
+	int fd = client_connect();
+
+	ck_assert_int_eq(send(fd, "{\"comm", 6, 0), 6);
+	assert_status_works();
+	ck_assert_int_eq(send(fd, "and\": \"explode\"}\n", 17, 0), 17);
+	ck_assert_int_gt(recv(fd, line, sizeof(line) - 1, 0), 0);
+	ck_assert_ptr_nonnull(strstr(line, "ENOSYS"));
+	close(fd);
+}
+END_TEST
+
+START_TEST(silent_clients_do_not_keep_others_out)
+{
+	int fds[MANY];
+
+	for (int i = 0; i < MANY; i++) {
+		fds[i] = client_connect();
+		assert_status_works();
+	}
+	for (int i = 0; i < MANY; i++)
+		close(fds[i]);
+}
+END_TEST
+
+START_TEST(a_client_that_leaves_at_once_harms_nobody)
+{
+	for (int i = 0; i < MANY; i++) {
+		int fd = client_connect();
+
+		ck_assert_int_gt(send(fd, "{\"command\": \"status\"}\n", 22, 0), 0);
+		close(fd);
+	}
+	assert_status_works();
+}
+END_TEST
+
+START_TEST(the_socket_is_for_its_owner_alone)
+{
+	struct stat st;
+
+	ck_assert_int_eq(stat(mount.socket, &st), 0);
+	ck_assert_uint_eq(st.st_mode & 0777, 0600);
+	*strrchr(mount.socket, '/') = '\0';
+	ck_assert_int_eq(stat(mount.socket, &st), 0);
+	ck_assert_uint_eq(st.st_mode & 022, 0);
+	mount.socket[strlen(mount.socket)] = '/';
+}
+END_TEST
+
+START_TEST(a_socket_left_behind_is_replaced)
+{
+	struct sockaddr_un address = { .sun_family = AF_UNIX };
+	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+	ctl_stop(ctl);
+	strcpy(address.sun_path, mount.socket);
+	ck_assert_int_eq(bind(fd, (struct sockaddr *)&address, sizeof(address)), 0);
+	close(fd);
+	serve();
+	assert_status_works();
+}
+END_TEST
+
+START_TEST(a_second_daemon_of_one_volume_is_refused)
+{
+	struct ctl_subjects subjects = { .mirror = mirror };
+	struct error error = { "" };
+	struct ctl *second;
+
+	ck_assert_int_eq(ctl_serve(&subjects, &second, &error), -EBUSY);
+	ck_assert_ptr_null(second);
+	ck_assert_ptr_nonnull(strstr(error.text, "another daemon"));
+	assert_status_works();
+}
+END_TEST
+
+START_TEST(a_daemon_that_is_gone_is_told_apart)
+{
+	struct ctl_mount nowhere = { .mountpoint = "/mnt/x" }, dead = mount;
+	struct error error = { "" };
+	json_t *last;
+
+	ck_assert_int_eq(ctl_request(&nowhere, json_object(), NULL, NULL, &last, &error), -ENOENT);
+	ck_assert_ptr_null(last);
+	strcpy(strrchr(dead.socket, '/'), "/none.sock");
+	ck_assert_int_eq(ctl_request(&dead, json_object(), NULL, NULL, &last, NULL), -ENOENT);
+}
+END_TEST
+
+START_TEST(no_mount_is_found_where_none_is)
+{
+	struct ctl_mount found;
+
+	ck_assert_int_eq(ctl_mounts(directory, &found, 1, NULL), 0);
+	ck_assert_int_eq(ctl_mounts("/proc", &found, 1, NULL), 0);
+	ck_assert_int_lt(ctl_mounts("/no/such/folder/at/all", &found, 1, NULL), 0);
+}
+END_TEST
+
+int main(void)
+{
+	Suite *suite = suite_create("ctl");
+	TCase *tests = tcase_create("ctl");
+	SRunner *runner;
+	int failed;
+
+	tcase_add_checked_fixture(tests, setup, teardown);
+	tcase_add_test(tests, status_tells_health_volume_and_legs);
+	tcase_add_test(tests, an_unknown_command_is_an_error);
+	tcase_add_test(tests, a_scrub_needs_something_to_scrub);
+	tcase_add_test(tests, garbage_is_answered_and_survived);
+	tcase_add_test(tests, a_line_without_end_is_cut_off);
+	tcase_add_test(tests, a_request_may_come_in_pieces);
+	tcase_add_test(tests, silent_clients_do_not_keep_others_out);
+	tcase_add_test(tests, a_client_that_leaves_at_once_harms_nobody);
+	tcase_add_test(tests, the_socket_is_for_its_owner_alone);
+	tcase_add_test(tests, a_socket_left_behind_is_replaced);
+	tcase_add_test(tests, a_second_daemon_of_one_volume_is_refused);
+	tcase_add_test(tests, a_daemon_that_is_gone_is_told_apart);
+	tcase_add_test(tests, no_mount_is_found_where_none_is);
+	suite_add_tcase(suite, tests);
+	runner = srunner_create(suite);
+	srunner_run_all(runner, CK_NORMAL);
+	failed = srunner_ntests_failed(runner);
+	srunner_free(runner);
+	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+}

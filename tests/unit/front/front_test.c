@@ -1,0 +1,75 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* What can be told without a mount: the agreement at INIT. The rest is tested on mounts. */
+#include "front_private.h"
+
+#include <check.h>
+#include <stdlib.h>
+
+static struct fuse_init_out answer_to(uint32_t flags)
+{
+	struct fuse_init_in in = { .major = 7, .minor = 45, .flags = flags };
+	/* As libfuse fills it before us. */
+	struct fuse_init_out out = { .major = 7,
+				     .minor = 31,
+				     .flags = FUSE_BIG_WRITES | FUSE_AUTO_INVAL_DATA | FUSE_ATOMIC_O_TRUNC,
+				     .max_write = FRONT_IO_MAX };
+
+	init_answer(&in, &out);
+	return out;
+}
+
+START_TEST(what_libfuse_leaves_out_is_agreed)
+{
+	struct fuse_init_out out = answer_to(UINT32_MAX);
+
+	ck_assert(out.flags & FUSE_PARALLEL_DIROPS);
+	ck_assert(out.flags & FUSE_HANDLE_KILLPRIV_V2);
+	ck_assert(out.flags & FUSE_EXPLICIT_INVAL_DATA);
+	ck_assert_uint_eq(out.max_pages * 4096u, FRONT_IO_MAX);
+	ck_assert_uint_ge(out.max_background, 64);
+}
+END_TEST
+
+START_TEST(what_would_lose_or_slow_is_never_agreed)
+{
+	struct fuse_init_out out = answer_to(UINT32_MAX);
+
+	ck_assert(!(out.flags & FUSE_WRITEBACK_CACHE));
+	ck_assert(!(out.flags & FUSE_AUTO_INVAL_DATA));
+	ck_assert(!(out.flags & FUSE_ATOMIC_O_TRUNC));
+	ck_assert(!(out.flags & FUSE_DONT_MASK));
+	ck_assert(!(out.flags & (FUSE_POSIX_LOCKS | FUSE_FLOCK_LOCKS)));
+	ck_assert(!(out.flags & (FUSE_SPLICE_READ | FUSE_SPLICE_WRITE | FUSE_SPLICE_MOVE)));
+	ck_assert_uint_eq(out.flags2, 0);
+}
+END_TEST
+
+START_TEST(an_older_kernel_gets_nothing_that_it_did_not_offer)
+{
+	for (int bit = 0; bit < 32; bit++) {
+		uint32_t offered = ~(UINT32_C(1) << bit);
+
+		ck_assert_uint_eq(answer_to(offered).flags & ~offered, 0);
+	}
+	ck_assert_uint_eq(answer_to(0).flags, 0);
+	ck_assert_uint_eq(answer_to(0).max_pages, 0);
+}
+END_TEST
+
+int main(void)
+{
+	Suite *suite = suite_create("front");
+	TCase *tests = tcase_create("init");
+	SRunner *runner;
+	int failed;
+
+	tcase_add_test(tests, what_libfuse_leaves_out_is_agreed);
+	tcase_add_test(tests, what_would_lose_or_slow_is_never_agreed);
+	tcase_add_test(tests, an_older_kernel_gets_nothing_that_it_did_not_offer);
+	suite_add_tcase(suite, tests);
+	runner = srunner_create(suite);
+	srunner_run_all(runner, CK_NORMAL);
+	failed = srunner_ntests_failed(runner);
+	srunner_free(runner);
+	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+}
