@@ -10,9 +10,10 @@
  * writer, another thread. An allocation below min reclaims a little itself, then waits on the queue that freeing
  * wakes. Written-back data re-enters cold; nodes have a floor that data cannot take.
  *
- * No deadlock at any budget, as long as owners answer writes and keep two rules. A thread that asks for a page with
- * `wait` holds few others (a tree's path, not a request's worth; the rest it asks for without `wait`). And an owner
- * whose writes fail for good drops its dirty pages: nothing else frees them.
+ * No deadlock at any budget, as long as owners answer writes and keep three rules. A thread that asks for a page with
+ * `wait` holds few others (a tree's path, not a request's worth; the rest it asks for without `wait`). It holds no lock
+ * that a `write` or `pressure` needs to get on. And an owner whose writes fail for good drops its dirty pages:
+ * nothing else frees them.
  *
  * Locks: all calls may be made under RANK_FS_* and RANK_META_* locks unless they say that they may wait for I/O.
  */
@@ -51,7 +52,7 @@ struct cache_space_ops {
 	 * owner copies a page's bytes before it returns or keeps writers off it by locks of its own: a page may be
 	 * dirtied again while WRITING and is then written again. Called on the writer thread and by
 	 * cache_write_range(); may wait for I/O. NULL: pages of this space are written by their owner's own plan
-	 * (checkpoints): then `pressure` is called.
+	 * (checkpoints): then `pressure` is called. Data has a `write`. Calls for one space may overlap.
 	 */
 	void (*write)(struct cache_space *space, struct cache_page **pages, size_t count);
 	/*
@@ -118,7 +119,8 @@ void cache_put(struct cache_page *page); /* NULL is allowed */
 void cache_dirty(struct cache_page *page);
 /*
  * The owner's answer for a page that was handed to `write`, or that the owner wrote by its own plan
- * (cache_write_begin); ends the reference that goes with WRITING. error 0: clean unless dirtied again meanwhile; else it stays dirty and is tried again by age.
+ * (cache_write_begin); ends the reference that goes with WRITING. error 0: clean unless dirtied again meanwhile; else it
+ * stays dirty and is tried again by age.
  */
 void cache_written(struct cache_page *page, int error);
 /* An owner with a plan of its own takes a dirty page into WRITING. False: not dirty, or being written already. */

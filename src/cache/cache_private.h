@@ -81,10 +81,12 @@ struct cache_counts {
 	size_t dirty_bytes, writing_bytes, unclean_bytes;
 	uint64_t hits, misses; /* atomic: a hit takes no lock of the cache */
 	uint64_t refaults, scanned, stolen;
+	uint64_t cleaned;
 };
 
 /* Memory for pages of one size; see pool.c. */
 struct arena {
+	size_t page_bytes;
 	unsigned char *data;
 	struct page *pages;
 	size_t slots, fresh; /* slots from `fresh` on were never used */
@@ -209,7 +211,7 @@ size_t policy_isolate(struct cache *cache, struct policy_scan *scan, struct page
 /* ---- reclaim.c ---- */
 
 void reclaim_run(void *cache); /* the reclaimer's thread */
-void reclaim_kick(struct cache *cache); /* cache's lock held */
+void reclaim_kick(struct cache *cache); /* if there is less than `low`, or someone waits; cache's lock held */
 void reclaim_unpinned(struct cache *cache); /* a page lost its last user; no lock held */
 bool reclaim_starved(const struct cache *cache); /* any lock or none */
 /* A page of memory for the space; reclaims, and waits if allowed. No lock held. NULL: it would have to wait. */

@@ -71,7 +71,7 @@ bool page_reclaim(struct page *page, bool remember)
 	bool ours;
 
 	mutex_lock(&ix->lock);
-	/* The index's reference and this one: whoever held another is gone, and none can come while the lock is held. */
+	/* The index's reference and this one: nobody else has one, and none can come while the lock is held. */
 	ours = page->page.state == 0 && __atomic_load_n(&page->page.refs, __ATOMIC_SEQ_CST) == 2;
 	if (ours) {
 		mutex_lock(&cache->lock);
@@ -318,6 +318,7 @@ int cache_space_init(struct cache *cache, struct cache_space *space, enum cache_
 	int error;
 
 	assert(page_bytes >= 4096 && page_bytes <= 65536 && !(page_bytes & (page_bytes - 1)));
+	assert(ops->write || class == CACHE_NODES); /* dirty data without a writer would be throttled for ever */
 	if (!ix)
 		return -ENOMEM;
 	*space = (struct cache_space){

@@ -42,6 +42,7 @@ int pool_prepare(struct cache *cache, size_t page_bytes)
 
 	if (arena->slots)
 		return 0;
+	arena->page_bytes = page_bytes;
 	arena->data = reserve(cache->budget_bytes);
 	if (!arena->data)
 		return -ENOMEM;
@@ -92,8 +93,8 @@ static void chill(struct cache *cache, struct arena *arena)
 	arena->warm = page->chain;
 	page->chain = arena->cold;
 	arena->cold = page;
-	(void)madvise(page->page.data, cache->budget_bytes / arena->slots, MADV_DONTNEED);
-	cache->resident_bytes -= cache->budget_bytes / arena->slots;
+	(void)madvise(page->page.data, arena->page_bytes, MADV_DONTNEED);
+	cache->resident_bytes -= arena->page_bytes;
 }
 
 /* Warm slots of other sizes give their memory until `bytes` more fit. */
@@ -107,7 +108,7 @@ static void make_room(struct cache *cache, size_t bytes)
 	}
 }
 
-static struct page *take_slot(struct cache *cache, struct arena *arena, size_t page_bytes)
+static struct page *take_slot(struct cache *cache, struct arena *arena)
 {
 	struct page *page = arena->warm;
 
@@ -121,12 +122,12 @@ static struct page *take_slot(struct cache *cache, struct arena *arena, size_t p
 	} else {
 		assert(arena->fresh < arena->slots);
 		page = &arena->pages[arena->fresh];
-		page->page.data = arena->data + arena->fresh * page_bytes;
+		page->page.data = arena->data + arena->fresh * arena->page_bytes;
 		arena->fresh++;
 		cache->overhead_bytes += sizeof(*page);
 	}
-	make_room(cache, page_bytes);
-	cache->resident_bytes += page_bytes;
+	make_room(cache, arena->page_bytes);
+	cache->resident_bytes += arena->page_bytes;
 	return page;
 }
 
@@ -137,7 +138,7 @@ struct page *pool_take(struct cache_space *space)
 	struct page *page = NULL;
 
 	if (pool_has(cache, space->class, space->page_bytes)) {
-		page = take_slot(cache, arena_of(cache, space->page_bytes), space->page_bytes);
+		page = take_slot(cache, arena_of(cache, space->page_bytes));
 		counts->pages++;
 		counts->bytes += space->page_bytes;
 		page->page.space = space;
@@ -149,8 +150,7 @@ struct page *pool_take(struct cache_space *space)
 		page->uses = 0;
 		page->queued = false;
 	}
-	if (pool_available(cache) < (ssize_t)cache->low_bytes)
-		reclaim_kick(cache);
+	reclaim_kick(cache);
 	return page;
 }
 

@@ -44,20 +44,23 @@ void pressure_run(void *arg)
 
 	mutex_lock(&cache->lock);
 	while (!cache->stop) {
-		size_t before = cache->class[CACHE_NODES].dirty;
+		uint64_t before = cache->class[CACHE_NODES].cleaned, until;
 
 		if (!pressure_needed(cache)) {
-			pause_ns = PAUSE_FIRST_NS;
 			cond_wait(&cache->press_wake, &cache->lock);
 			continue;
 		}
 		press(cache);
 		cache->pressure_rounds++;
 		cond_broadcast(&cache->settled);
-		if (cache->class[CACHE_NODES].dirty < before || cache->stop)
+		if (cache->class[CACHE_NODES].cleaned != before) {
+			pause_ns = PAUSE_FIRST_NS;
 			continue;
-		/* Asking again at once would bring no more. */
-		cond_wait_until(&cache->press_wake, &cache->lock, clock_now_ns() + pause_ns);
+		}
+		/* Asking again at once would bring no more, whoever else signals meanwhile. */
+		until = clock_now_ns() + pause_ns;
+		while (!cache->stop && cond_wait_until(&cache->press_wake, &cache->lock, until))
+			;
 		if (pause_ns < PAUSE_LAST_NS)
 			pause_ns *= 2;
 	}

@@ -18,17 +18,12 @@
 #define UNCLEAN (CACHE_DIRTY | CACHE_WRITING)
 #define BATCH_ON_STACK 64
 
-static size_t background_dirty(const struct cache *cache)
-{
-	return cache->class[CACHE_DATA].dirty_bytes;
-}
-
 /* Something is to be written without regard to age. */
 static bool eager(const struct cache *cache)
 {
 	const struct cache_counts *data = &cache->class[CACHE_DATA];
 
-	if (background_dirty(cache) > cache->background_bytes)
+	if (data->dirty_bytes > cache->background_bytes)
 		return true;
 	/* What is being written already will come free. */
 	return reclaim_starved(cache) &&
@@ -68,6 +63,7 @@ void writeback_account(struct space_index *ix, long dirty, long writing, long un
 	counts->dirty_bytes += (size_t)dirty * page_bytes;
 	counts->writing_bytes += (size_t)writing * page_bytes;
 	counts->unclean_bytes += (size_t)unclean * page_bytes;
+	counts->cleaned += unclean < 0;
 	__atomic_store_n(&ix->space->dirty, ix->space->dirty + (size_t)dirty, __ATOMIC_RELAXED);
 
 	if (ix->ready && !ix->listed && writeable(ix)) {

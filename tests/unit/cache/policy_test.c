@@ -238,7 +238,7 @@ void policy_tests(Suite *suite)
 	TCase *tests = tcase_create("policy");
 
 	tcase_add_checked_fixture(tests, setup, teardown);
-	tcase_set_timeout(tests, 60);
+	tcase_set_timeout(tests, 10);
 	tcase_add_test(tests, a_hit_takes_no_lock_of_the_cache);
 	tcase_add_test(tests, a_scan_passes_used_pages_by);
 	tcase_add_test(tests, a_page_that_comes_back_soon_is_kept);

@@ -110,7 +110,7 @@ void pool_tests(Suite *suite)
 	TCase *tests = tcase_create("pool");
 
 	tcase_add_checked_fixture(tests, setup, teardown);
-	tcase_set_timeout(tests, 60);
+	tcase_set_timeout(tests, 10);
 	tcase_add_test(tests, memory_of_one_page_size_serves_another_and_stays_within_the_budget);
 	tcase_add_test(tests, two_sizes_side_by_side_leave_no_holes);
 	tcase_add_test(tests, bookkeeping_is_counted);

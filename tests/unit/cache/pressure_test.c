@@ -101,7 +101,7 @@ void pressure_tests(Suite *suite)
 	TCase *tests = tcase_create("pressure");
 
 	tcase_add_checked_fixture(tests, setup, teardown);
-	tcase_set_timeout(tests, 60);
+	tcase_set_timeout(tests, 10);
 	tcase_add_test(tests, an_owner_with_a_plan_is_pressed_when_a_third_of_the_budget_is_dirty);
 	tcase_add_test(tests, an_owner_with_a_plan_is_pressed_when_its_pages_keep_others_from_memory);
 	tcase_add_test(tests, clean_nodes_are_no_reason_to_press);

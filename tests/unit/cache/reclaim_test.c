@@ -258,7 +258,7 @@ void reclaim_tests(Suite *suite)
 	TCase *tests = tcase_create("reclaim");
 
 	tcase_add_checked_fixture(tests, setup, teardown);
-	tcase_set_timeout(tests, 60);
+	tcase_set_timeout(tests, 10);
 	tcase_add_test(tests, the_reclaimer_does_not_wake_while_enough_is_free);
 	tcase_add_test(tests, it_wakes_below_low_and_works_up_to_high);
 	tcase_add_test(tests, a_burst_that_takes_everything_does_not_thrash);
