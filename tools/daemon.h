@@ -7,7 +7,8 @@
 
 /*
  * Unless `foreground`, forks: the parent never returns, but waits until the child calls daemon_ready() and exits with
- * 0, or until the child ends and exits with the child's status. Before any thread, ring or open leg: they do not survive a fork.
+ * 0, or until the child ends and exits with the child's status. Before any thread, ring or open leg: they do not
+ * survive a fork.
  */
 void daemon_begin(bool foreground);
 
