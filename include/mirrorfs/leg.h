@@ -164,6 +164,7 @@ struct leg_memory_options {
 	uint32_t block_size; /* 512 or 4096 */
 	uint64_t latency_min_ns, latency_max_ns;
 	const char *name; /* copied; for logs */
+	unsigned char *bytes; /* anonymous memory of the caller's, what is on the disk; NULL: the leg's own, zeros */
 };
 int leg_memory_open(const struct leg_memory_options *options, struct leg **leg);
 /* The disk's bytes as a reader sees them now (volatile cache included); size_bytes long, owned by the leg. */
@@ -171,7 +172,8 @@ unsigned char *leg_memory_bytes(struct leg *leg);
 /*
  * Power loss, now. Requests in flight are never completed; each unflushed write (and each in flight) is, by
  * `choose(context, n)` returning 0 .. n-1, kept, dropped or torn at a 512-byte boundary, in any order. The
- * resulting disk is copied to `image` (size_bytes). The leg is of no further use but for leg_memory_abandon().
+ * resulting disk is copied to `image` (size_bytes; it may be the caller's own `bytes`). The leg is of no further use
+ * but for leg_memory_abandon().
  */
 void leg_memory_crash(struct leg *leg, unsigned char *image, uint32_t (*choose)(void *context, uint32_t n),
 		      void *context);

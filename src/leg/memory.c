@@ -51,6 +51,7 @@ struct memory_leg {
 	struct leg leg;
 	uint64_t latency_min_ns, latency_max_ns;
 	unsigned char *bytes;
+	bool own_bytes;
 	uint64_t order; /* of the last completed write */
 	TAILQ_HEAD(memory_requests, memory_request) requests; /* by due_ns */
 	TAILQ_HEAD(memory_cache, memory_write) cache; /* completed and not flushed, by order */
@@ -245,7 +246,8 @@ static void memory_free(struct memory_leg *memory)
 		free(request);
 	}
 	cond_fini(&memory->wake);
-	munmap(memory->bytes, memory->leg.geometry.size_bytes);
+	if (memory->own_bytes)
+		munmap(memory->bytes, memory->leg.geometry.size_bytes);
 	leg_fini(&memory->leg);
 	free(memory);
 }
@@ -300,9 +302,12 @@ int leg_memory_open(const struct leg_memory_options *options, struct leg **leg)
 										      options->latency_min_ns;
 	TAILQ_INIT(&memory->requests);
 	TAILQ_INIT(&memory->cache);
+	memory->own_bytes = !options->bytes;
+	memory->bytes = options->bytes;
 	/* Pages that nobody touched cost nothing, so a large leg is cheap. */
-	memory->bytes = mmap(NULL, geometry->size_bytes, PROT_READ | PROT_WRITE,
-			     MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	if (memory->own_bytes)
+		memory->bytes = mmap(NULL, geometry->size_bytes, PROT_READ | PROT_WRITE,
+				     MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 	if (memory->bytes == MAP_FAILED)
 		goto no_bytes;
 	error = leg_init(&memory->leg, &memory_ops, options->name, "memory");
@@ -319,7 +324,8 @@ no_thread:
 	cond_fini(&memory->wake);
 	leg_fini(&memory->leg);
 no_leg:
-	munmap(memory->bytes, geometry->size_bytes);
+	if (memory->own_bytes)
+		munmap(memory->bytes, geometry->size_bytes);
 no_bytes:
 	free(memory);
 	return error;
@@ -366,7 +372,7 @@ static void memory_copy_durable(struct memory_leg *memory, unsigned char *image)
 	const uint64_t size = memory->leg.geometry.size_bytes;
 	struct memory_write *write;
 
-	for (uint64_t at = 0; at < size; at += MEMORY_PAGE) {
+	for (uint64_t at = 0; at < size && image != memory->bytes; at += MEMORY_PAGE) {
 		size_t length = size - at < MEMORY_PAGE ? size - at : MEMORY_PAGE;
 
 		if (memcmp(image + at, memory->bytes + at, length))
