@@ -25,7 +25,9 @@
 
 #define PAGE ((size_t)4096)
 #define MIB ((size_t)1 << 20)
-#define FILE_BYTES (MIB * 5 / 2 + 777) /* above the largest offset and length, its end in the middle of a sector */
+#define BASES 64 /* places in the file where the offsets begin, by turns: so that no cache has seen them all */
+#define BASE_STEP (MIB * 5 / 8)
+#define FILE_BYTES (BASES * BASE_STEP + 3 * MIB + 777) /* its end lies in the middle of a sector */
 #define ROOM_BYTES (FILE_BYTES + 2 * MIB) /* what a write across the end may need */
 #define VECTORS 1024 /* IOV_MAX */
 #define GAP ((size_t)64) /* between two vectors, so that they are no single buffer in disguise */
@@ -37,9 +39,9 @@ enum { ALL_RIGHT = 0, SOME_WRONG = 1, USAGE = 2 };
 
 static const size_t alignments[] = { 1, 4, 16, 32, 511, 512, 4096 };
 static const size_t lengths[] = { 0, 1, 333, 511, 512, 777, 4095, 4096, 65537, MIB + 1 };
-static const size_t offsets[] = { 0, 1, 333, 511, 512, 777, 4095, 4096, 65537, MIB + 1,
-				  /* across the end, at it, behind it */
-				  FILE_BYTES - 4096, FILE_BYTES - 333, FILE_BYTES - 1, FILE_BYTES, FILE_BYTES + 512 };
+static const size_t offsets[] = { 0, 1, 333, 511, 512, 777, 4095, 4096, 65537, MIB + 1 }; /* behind a base */
+/* Across the end of the file, at it, behind it. */
+static const size_t ends[] = { FILE_BYTES - 4096, FILE_BYTES - 333, FILE_BYTES - 1, FILE_BYTES, FILE_BYTES + 512 };
 
 /* How the memory of a request is cut, over and over until its length is reached. */
 struct shape {
@@ -72,6 +74,7 @@ struct matrix {
 	struct iovec vectors[VECTORS];
 	int vector_count;
 	unsigned int stamp; /* each write brings bytes of its own */
+	unsigned int base; /* of the next request */
 	unsigned long right, refused, failed;
 	uint64_t slowest_ns;
 };
@@ -241,24 +244,35 @@ static void run_one(struct matrix *m, const struct request *r)
 	}
 }
 
-/* Tells the parent of each request that has ended. */
+/* The requests of one shape and alignment at one offset; tells the parent of the end of each. */
+static bool run_lengths(struct matrix *m, struct request *r, size_t offset, bool at_end, int ended)
+{
+	for (size_t l = 0; l < 2 * COUNT(lengths); l++) {
+		r->write = l >= COUNT(lengths);
+		r->length = lengths[l % COUNT(lengths)];
+		r->offset = at_end ? offset : offset + m->base++ % BASES * BASE_STEP;
+		run_one(m, r);
+		if (write(ended, "", 1) != 1)
+			return false;
+	}
+	return true;
+}
+
 static int run_all(struct matrix *m, int ended)
 {
 	struct request r = { 0 };
 
 	for (size_t s = 0; s < COUNT(shapes); s++)
-		for (size_t a = 0; a < COUNT(alignments); a++)
+		for (size_t a = 0; a < COUNT(alignments); a++) {
+			r.shape = &shapes[s];
+			r.alignment = alignments[a];
 			for (size_t o = 0; o < COUNT(offsets); o++)
-				for (size_t l = 0; l < 2 * COUNT(lengths); l++) {
-					r.write = l >= COUNT(lengths);
-					r.shape = &shapes[s];
-					r.alignment = alignments[a];
-					r.offset = offsets[o];
-					r.length = lengths[l % COUNT(lengths)];
-					run_one(m, &r);
-					if (write(ended, "", 1) != 1)
-						return SOME_WRONG;
-				}
+				if (!run_lengths(m, &r, offsets[o], false, ended))
+					return SOME_WRONG;
+			for (size_t o = 0; o < COUNT(ends); o++)
+				if (!run_lengths(m, &r, ends[o], true, ended))
+					return SOME_WRONG;
+		}
 	printf("%lu right, %lu refused, %lu failed, slowest %.1f ms\n", m->right, m->refused, m->failed,
 	       (double)m->slowest_ns / 1e6);
 	return m->failed ? SOME_WRONG : ALL_RIGHT;
@@ -339,7 +353,7 @@ static int watch(pid_t child, int ended, int patience_seconds)
 int main(int argc, char **argv)
 {
 	bool failing = false, prepare_only = false;
-	int patience = PATIENCE_SECONDS, option, ends[2];
+	int patience = PATIENCE_SECONDS, option, pipe_ends[2];
 	pid_t child;
 
 	while ((option = getopt(argc, argv, "pt:x")) != -1) {
@@ -354,14 +368,14 @@ int main(int argc, char **argv)
 		fputs("usage: odirect-matrix [-p | -x] [-t SECONDS] DIR\n", stderr);
 		return USAGE;
 	}
-	if (pipe2(ends, O_CLOEXEC) < 0 || (child = fork()) < 0) {
+	if (pipe2(pipe_ends, O_CLOEXEC) < 0 || (child = fork()) < 0) {
 		perror("odirect-matrix");
 		return SOME_WRONG;
 	}
 	if (child == 0) {
-		close(ends[0]);
-		exit(work(argv[optind], failing, prepare_only, ends[1]));
+		close(pipe_ends[0]);
+		exit(work(argv[optind], failing, prepare_only, pipe_ends[1]));
 	}
-	close(ends[1]);
-	return watch(child, ends[0], patience);
+	close(pipe_ends[1]);
+	return watch(child, pipe_ends[0], patience);
 }
