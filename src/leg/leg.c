@@ -13,6 +13,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define LEG_SCHEME_FAULT "fault:"
+
 enum leg_verdict leg_classify(enum leg_op op, int error)
 {
 	switch (-error) {
@@ -62,6 +64,34 @@ int leg_init(struct leg *leg, const struct leg_ops *ops, const char *address, co
 		return -ENOMEM;
 	}
 	mutex_init(&leg->lock, RANK_LEG);
+	return 0;
+}
+
+int leg_init_wrapper(struct leg *leg, const struct leg_ops *ops, struct leg *below)
+{
+	int error = leg_init(leg, ops, below->address, below->path);
+
+	if (error)
+		return error;
+	leg->below = below;
+	leg->read_only = below->read_only;
+	leg->geometry = below->geometry;
+	return 0;
+}
+
+int leg_refresh_wrapper(struct leg *leg)
+{
+	int error = leg_refresh(leg->below);
+	uint64_t size;
+
+	if (error)
+		return error;
+	mutex_lock(&leg->below->lock);
+	size = leg->below->geometry.size_bytes;
+	mutex_unlock(&leg->below->lock);
+	mutex_lock(&leg->lock);
+	leg->geometry.size_bytes = size;
+	mutex_unlock(&leg->lock);
 	return 0;
 }
 
@@ -124,9 +154,32 @@ static int leg_open_path(const char *address, const char *path, const struct leg
 	return error_set(error, result, "%s: cannot start its threads: %s", path, strerror(-result));
 }
 
+/* fault:RULES:PATH */
+static int leg_open_fault(const char *address, const struct leg_options *options, struct leg **leg,
+			  struct error *error)
+{
+	const char *start = address + strlen(LEG_SCHEME_FAULT), *colon = strchr(start, ':');
+	struct leg *below;
+	char *rules;
+	int result;
+
+	if (!colon || !colon[1])
+		return error_set(error, -EINVAL, "%s: a fault leg is written fault:RULES:PATH", address);
+	rules = strndup(start, (size_t)(colon - start));
+	if (!rules)
+		return error_set(error, -ENOMEM, "%s: %s", address, strerror(ENOMEM));
+	result = leg_open_path(address, colon + 1, options, &below, error);
+	if (!result)
+		result = leg_fault_wrap(below, rules, leg, error);
+	free(rules);
+	return result;
+}
+
 int leg_open(const char *address, const struct leg_options *options, struct leg **leg, struct error *error)
 {
 	*leg = NULL;
+	if (!strncmp(address, LEG_SCHEME_FAULT, strlen(LEG_SCHEME_FAULT)))
+		return leg_open_fault(address, options, leg, error);
 	return leg_open_path(address, address, options, leg, error);
 }
 

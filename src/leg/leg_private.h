@@ -32,6 +32,9 @@ struct leg {
 
 /* Sets up the head; address and path are copied (address NULL: the path). 0 or -ENOMEM (nothing to undo). */
 int leg_init(struct leg *leg, const struct leg_ops *ops, const char *address, const char *path);
+/* The same for a wrapper, which looks like what it wraps and owns it from then on. */
+int leg_init_wrapper(struct leg *leg, const struct leg_ops *ops, struct leg *below);
+int leg_refresh_wrapper(struct leg *leg); /* leg_ops.refresh of a wrapper */
 void leg_fini(struct leg *leg);
 
 /* An engine's only way to complete: counts, and calls done. No lock is held. `io` is gone afterwards. */

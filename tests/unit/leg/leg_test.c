@@ -207,7 +207,10 @@ int main(void)
 	int failed;
 
 	srunner_add_suite(runner, engine_suite());
+	srunner_add_suite(runner, fault_suite());
 	srunner_add_suite(runner, memory_suite());
+	srunner_add_suite(runner, probe_suite());
+	srunner_add_suite(runner, record_suite());
 	srunner_run_all(runner, CK_ENV);
 	failed = srunner_ntests_failed(runner);
 	srunner_free(runner);

@@ -13,7 +13,10 @@
 
 Suite *leg_suite(void);
 Suite *engine_suite(void);
+Suite *fault_suite(void);
 Suite *memory_suite(void);
+Suite *probe_suite(void);
+Suite *record_suite(void);
 
 /* A buffer on a page of its own, filled with `byte`; free() it. */
 unsigned char *leg_test_buffer(size_t length, int byte);
