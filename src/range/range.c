@@ -181,7 +181,8 @@ static bool find_high(struct range *range, const struct want *want, uint64_t siz
 /* In one zone: all that is asked for, else the longest piece. */
 static bool find_in_zone(struct range *range, const struct want *want, enum range_zone zone, struct range_extent *got)
 {
-	bool (*find)(struct range *, const struct want *, uint64_t, uint64_t *) = zone == RANGE_LOW ? find_low : find_high;
+	bool (*find)(struct range *, const struct want *, uint64_t, uint64_t *) =
+		zone == RANGE_LOW ? find_low : find_high;
 	uint64_t from = zone == RANGE_LOW ? range->config.start : range->config.boundary;
 	uint64_t to = zone == RANGE_LOW ? range->config.boundary : range->end;
 
@@ -263,7 +264,7 @@ static void stock(struct range *range, const struct want *want)
 		if (tree_prepare(&range->tree) || !find_low(range, want, length, &position) ||
 		    !magazines_stock(range->magazines, position))
 			break;
-		/* Already to be had from the magazine; but nobody can give it back here before we let go of the lock. */
+		/* Others may have it from the magazine already, but not give it back before we let go of the lock. */
 		tree_take(&range->tree, &range->low_path, position, length);
 	}
 }
@@ -453,7 +454,8 @@ static bool visit_before(void *context, uint64_t start, uint64_t length)
 	return start == from || inverse->visit(inverse->context, from, start - from);
 }
 
-void range_each_taken(struct range *range, bool (*visit)(void *context, uint64_t start, uint64_t length), void *context)
+void range_each_taken(struct range *range, bool (*visit)(void *context, uint64_t start, uint64_t length),
+		      void *context)
 {
 	struct inverse inverse = { .visit = visit, .context = context, .end = range->config.start };
 

@@ -212,6 +212,14 @@ static void refit_slot(const struct tree *tree, struct tree_inner *inner, uint64
 						   leaf_fit(inner->child[slot], tree->shift[class]);
 }
 
+/* Where the fit of the path's node at `height` is kept. */
+static uint64_t *fit_of(struct tree *tree, struct tree_path *path, unsigned int height, unsigned int class)
+{
+	if (height == tree->depth)
+		return &tree->fit[class];
+	return &path->up[height].node->fit[class][path->up[height].slot];
+}
+
 /*
  * One gap of the path's leaf was `was` and is `now` (NULL: none). A maximum above is looked for again only
  * if it was this gap's and the gap has shrunk.
@@ -225,14 +233,15 @@ static void refit(struct tree *tree, struct tree_path *path, const struct range_
 		uint64_t after = now ? tree_gap_fit(now, shift) : 0;
 
 		for (unsigned int height = 0;; height++) {
-			uint64_t *fit = height < tree->depth ? &path->up[height].node->fit[class][path->up[height].slot] :
-							       &tree->fit[class];
+			uint64_t *fit = fit_of(tree, path, height, class);
 			uint64_t old = *fit;
 
 			if (after > old)
 				*fit = after;
+			else if (before == old && after < old && height)
+				*fit = inner_fit(path->up[height - 1].node, class);
 			else if (before == old && after < old)
-				*fit = height ? inner_fit(path->up[height - 1].node, class) : leaf_fit(path->leaf, shift);
+				*fit = leaf_fit(path->leaf, shift);
 			if (*fit == old || height == tree->depth)
 				break;
 			before = old;
@@ -557,5 +566,7 @@ int tree_class(struct tree *tree, unsigned int shift)
 
 size_t tree_bytes(const struct tree *tree)
 {
-	return tree->leaves * sizeof(struct tree_leaf) + (tree->inners + tree->spare_inners) * inner_bytes(tree->classes);
+	uint64_t inners = tree->inners + tree->spare_inners, leaves = tree->leaves + (tree->spare_leaf ? 1 : 0);
+
+	return leaves * sizeof(struct tree_leaf) + inners * inner_bytes(tree->classes);
 }

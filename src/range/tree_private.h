@@ -34,7 +34,7 @@ struct tree_leaf {
 struct tree_inner {
 	uint64_t count;
 	void *child[TREE_INNER];
-	uint64_t key[TREE_INNER]; /* no gap below child[i] starts before key[i], none before it at or behind; key[0] is void */
+	uint64_t key[TREE_INNER]; /* gaps below child[i] start at key[i] or later, those before it earlier; [0]: void */
 	uint64_t fit[][TREE_INNER]; /* [class][i]: the most that fits below child[i] */
 };
 

@@ -261,15 +261,22 @@ struct walk {
 	bool taken;
 };
 
+/* Blocks from walk->position to `end` must be taken (or not). Check notes each assertion, so not one a block. */
+static void expect(struct walk *walk, uint64_t end, bool taken)
+{
+	for (; walk->position < end; walk->position++)
+		if ((at(walk->model, walk->position) != FREE) != taken)
+			ck_abort_msg("block %" PRIu64 " is walked over as %s", walk->position,
+				     taken ? "taken" : "free");
+}
+
 static bool walk(void *context, uint64_t start, uint64_t length)
 {
 	struct walk *walk = context;
 
 	ck_assert(start >= walk->position && length);
-	for (; walk->position < start; walk->position++)
-		ck_assert_int_eq(at(walk->model, walk->position) == FREE, walk->taken);
-	for (; walk->position < start + length; walk->position++)
-		ck_assert_int_eq(at(walk->model, walk->position) == FREE, !walk->taken);
+	expect(walk, start, !walk->taken);
+	expect(walk, start + length, walk->taken);
 	return true;
 }
 
@@ -280,11 +287,9 @@ static void compare(struct model *model)
 	uint64_t deferred = 0;
 
 	range_each_taken(model->range, walk, &taken);
-	for (; taken.position < end_of(model); taken.position++)
-		ck_assert_uint_eq(at(model, taken.position), FREE);
+	expect(&taken, end_of(model), false);
 	range_each_free(model->range, walk, &free_ones);
-	for (; free_ones.position < end_of(model); free_ones.position++)
-		ck_assert_uint_ne(at(model, free_ones.position), FREE);
+	expect(&free_ones, end_of(model), true);
 	for (unsigned int i = 0; i < model->queued; i++)
 		deferred += model->queue[i].length;
 	range_stats(model->range, &stats);

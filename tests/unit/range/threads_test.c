@@ -88,7 +88,8 @@ static void work(void *arg)
 
 START_TEST(eight_threads_never_get_the_same_block)
 {
-	struct range_config config = { .length = SPACE, .boundary = SPACE / 4, .magazine_length = 4, .magazine_align = 4 };
+	struct range_config config = { .length = SPACE, .boundary = SPACE / 4,
+				       .magazine_length = 4, .magazine_align = 4 };
 	struct crowd *crowd = calloc(1, sizeof(*crowd));
 	struct worker *workers = calloc(THREADS, sizeof(*workers));
 
