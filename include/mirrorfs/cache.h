@@ -119,8 +119,8 @@ void cache_put(struct cache_page *page); /* NULL is allowed */
 void cache_dirty(struct cache_page *page);
 /*
  * The owner's answer for a page that was handed to `write`, or that the owner wrote by its own plan
- * (cache_write_begin); ends the reference that goes with WRITING. error 0: clean unless dirtied again meanwhile; else it
- * stays dirty and is tried again by age.
+ * (cache_write_begin); ends the reference that goes with WRITING. error 0: clean unless dirtied again meanwhile; else
+ * it stays dirty and is tried again by age.
  */
 void cache_written(struct cache_page *page, int error);
 /* An owner with a plan of its own takes a dirty page into WRITING. False: not dirty, or being written already. */
