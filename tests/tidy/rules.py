@@ -27,6 +27,11 @@ WORLD = re.compile(
     r"cnd_\w+|p?poll|epoll_\w*wait)\s*\(")
 POLL = re.compile(r"p?poll$|epoll")
 
+# Where functions of others that a comment may name are declared.
+FOREIGN = ["/usr/include/" + name for name in (
+    "liburing.h", "fuse3/fuse_lowlevel.h", "fuse3/fuse_common.h", "blkid/blkid.h", "jansson.h", "check.h", "pthread.h",
+    "unistd.h", "stdlib.h", "string.h", "fcntl.h", "signal.h", "poll.h")]
+
 OWN_PATH = re.compile(r"(?<![\w/.~*-])((?:src|include|tests|tools|man|\.ci)/[\w./*-]*[\w*/]|(?<!/)mirrorfs/[\w/]+\.h)")
 OWN_FILE = re.compile(r"(?<![\w/.<-])([a-z][\w-]*\.[ch])(?!\w|\.\w)")
 CALL = re.compile(r"(?<![\w.>-])([a-z_][a-z0-9_]*[a-z0-9])\(\)")
@@ -86,6 +91,9 @@ class Tree:
         """Every name that is followed by an opening parenthesis in code, or defined in a script."""
         if self._names is None:
             self._names = set()
+            for path in filter(os.path.exists, FOREIGN):
+                with open(path, encoding="utf-8", errors="replace") as file:
+                    self._names |= set(re.findall(r"(\w+)\s*\(", file.read()))
             for path in self.c():
                 self._names |= set(re.findall(r"(\w+)\)?\s*\(", code(self.texts[path])))
                 self._names |= set(re.findall(r"#define\s+(\w+)", self.texts[path]))
