@@ -154,6 +154,12 @@ void sim_fail(const char *format, ...)
 	abort();
 }
 
+void sim_aborted(void)
+{
+	if (!sim.failing)
+		sim_fail("an assertion failed");
+}
+
 /* ---- fibers ---- */
 
 static void report_if_asked(void)

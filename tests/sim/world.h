@@ -49,5 +49,7 @@ void sim_trace(uint64_t value);
 void sim_print_stacks(void);
 /* Prints a line, calls options.failed, prints the stacks, aborts. */
 void sim_fail(const char *format, ...) __attribute__((format(printf, 1, 2), noreturn));
+/* For a handler of SIGABRT: tells the same of an assertion that failed, unless sim_fail() itself aborts. */
+void sim_aborted(void);
 
 #endif

@@ -1,0 +1,33 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * A level of the stack under simulation: actors that use it, and an oracle that knows what they were promised. The
+ * rounds are the same for each: mount, check, let the actors run, crash or unmount.
+ */
+#ifndef SIM_LEVEL_H
+#define SIM_LEVEL_H
+
+#include "machine.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+
+struct level {
+	const char *name;
+	enum machine_height height;
+	void *(*create)(struct machine *machine, uint64_t seed);
+	/* After a mount: compares everything with what must and may be there, and takes it as the new state. */
+	void (*check)(void *state, bool crashed);
+	/* Starts the actors; they end by themselves once *budget operations are used up or *stop is set. */
+	void (*start)(void *state, unsigned long *budget, const bool *stop);
+	/* Every actor has ended. */
+	bool (*idle)(void *state);
+	void (*join)(void *state);
+	/* A quiet end: what is there is exactly what was promised, and it can all be deleted. */
+	void (*finish)(void *state);
+};
+
+extern const struct level level_mirror;
+extern const struct level level_meta;
+extern const struct level level_fs;
+
+#endif

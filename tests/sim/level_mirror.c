@@ -1,0 +1,301 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The mirror alone. Each actor owns some blocks of the space and writes stamps to them; a read must verify. After a
+ * crash each leg is looked at for itself: every 512 bytes of a block are of the stamp that was durable last or of
+ * a later one, on each leg that is in sync. Then the blocks are written anew, as a journal would, since nothing
+ * else makes two legs equal that were cut at different points.
+ */
+#include "level.h"
+#include "report.h"
+#include "world.h"
+
+#include "mirrorfs/base/sync.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define ACTORS_MAX 5
+#define OWNED 96u /* blocks of each actor */
+#define SECTOR 512u
+#define AT_ONCE 24u
+
+struct block {
+	uint32_t durable, returned, newest; /* stamps, ascending */
+};
+
+struct actor {
+	struct mirror_level *level;
+	struct thread thread;
+	struct sim_random random;
+	uint64_t first;
+	struct block blocks[OWNED];
+	bool running;
+};
+
+struct mirror_level {
+	struct machine *machine;
+	struct actor actors[ACTORS_MAX];
+	int count;
+	uint32_t stamps;
+	unsigned long *budget;
+	const bool *stop;
+};
+
+static void sector_fill(uint64_t block, uint32_t sector, uint32_t stamp, unsigned char data[SECTOR])
+{
+	uint64_t word = sim_random_mix(block << 36 ^ (uint64_t)sector << 32 ^ stamp);
+
+	memset(data, (int)(word & 0xff), SECTOR);
+	memcpy(data, &stamp, sizeof(stamp));
+	memcpy(data + 8, &word, sizeof(word));
+}
+
+/* The stamp of a sector; UINT32_MAX if it is not one of ours. */
+static uint32_t sector_stamp(uint64_t block, uint32_t sector, const unsigned char *data)
+{
+	static const unsigned char zeros[SECTOR];
+	unsigned char expected[SECTOR];
+	uint32_t stamp;
+
+	memcpy(&stamp, data, sizeof(stamp));
+	if (!stamp)
+		return memcmp(data, zeros, SECTOR) ? UINT32_MAX : 0;
+	sector_fill(block, sector, stamp, expected);
+	return memcmp(data, expected, SECTOR) ? UINT32_MAX : stamp;
+}
+
+static void must(const char *what, int error)
+{
+	if (error)
+		sim_fail("%s: %s", what, strerror(-error));
+}
+
+/* Blocks first .. first + count - 1 of the actor's get a new stamp each. */
+static int write_blocks(struct actor *actor, uint32_t first, uint32_t count, unsigned int flags)
+{
+	struct machine *machine = actor->level->machine;
+	struct mirror_io io = { .op = MIRROR_WRITE, .flags = flags, .block = actor->first + first, .count = count };
+	int error;
+
+	io.buf = iobuf_get(mirror_pool(machine->mirror), (size_t)count * MIRROR_BLOCK);
+	for (uint32_t i = 0; i < count; i++) {
+		actor->blocks[first + i].newest = ++actor->level->stamps;
+		for (uint32_t s = 0; s < MIRROR_BLOCK / SECTOR; s++)
+			sector_fill(io.block + i, s, actor->level->stamps,
+				    io.buf->data + (size_t)i * MIRROR_BLOCK + (size_t)s * SECTOR);
+	}
+	note("write %lu, %u long, flags %u …", (unsigned long)io.block, count, flags);
+	error = mirror_submit_wait(machine->mirror, &io);
+	note("wrote %lu: %s", (unsigned long)io.block, strerror(-error));
+	iobuf_put(io.buf);
+	for (uint32_t i = 0; i < count && !error; i++) {
+		actor->blocks[first + i].returned = actor->blocks[first + i].newest;
+		if (flags & MIRROR_DSYNC)
+			actor->blocks[first + i].durable = actor->blocks[first + i].newest;
+	}
+	return error;
+}
+
+/* The context of a request belongs to mirror_submit_wait(). */
+struct stamped_read {
+	struct mirror_io io;
+	const struct actor *actor;
+};
+
+static bool verify(const struct mirror_io *io, uint32_t unit, const void *data)
+{
+	const struct actor *actor = ((const struct stamped_read *)io)->actor;
+	uint64_t block = io->block + unit;
+
+	for (uint32_t s = 0; s < MIRROR_BLOCK / SECTOR; s++)
+		if (sector_stamp(block, s, (const unsigned char *)data + (size_t)s * SECTOR) !=
+		    actor->blocks[block - actor->first].returned)
+			return false;
+	return true;
+}
+
+static int read_blocks(struct actor *actor, uint32_t first, uint32_t count)
+{
+	struct machine *machine = actor->level->machine;
+	struct stamped_read read = { .actor = actor };
+	struct mirror_io *io = &read.io;
+	int error;
+
+	io->op = MIRROR_READ;
+	io->block = actor->first + first;
+	io->count = count;
+	io->buf = iobuf_get(mirror_pool(machine->mirror), (size_t)count * MIRROR_BLOCK);
+	io->verify = verify;
+	io->verify_blocks = 1;
+	io->pin = mirror_pin(machine->mirror);
+	error = mirror_submit_wait(machine->mirror, io);
+	for (uint32_t i = 0; i < count && !error; i++)
+		if (!verify(io, i, io->buf->data + io->buf_offset + (size_t)i * MIRROR_BLOCK))
+			sim_fail("block %lu was read without being right", (unsigned long)io->block + i);
+	mirror_pin_put(io->pin);
+	iobuf_put(io->buf);
+	return error;
+}
+
+static int flush(struct actor *actor)
+{
+	struct mirror_level *level = actor->level;
+	struct mirror_io io = { .op = MIRROR_FLUSH };
+	uint32_t *stamps = calloc((size_t)level->count * OWNED, sizeof(*stamps));
+	int error;
+
+	for (uint32_t i = 0; i < (uint32_t)level->count * OWNED; i++)
+		stamps[i] = level->actors[i / OWNED].blocks[i % OWNED].returned;
+	note("flush …");
+	error = mirror_submit_wait(level->machine->mirror, &io);
+	note("flushed: %s", strerror(-error));
+	for (uint32_t i = 0; i < (uint32_t)level->count * OWNED && !error; i++) {
+		struct block *block = &level->actors[i / OWNED].blocks[i % OWNED];
+
+		if (block->durable < stamps[i])
+			block->durable = stamps[i];
+	}
+	free(stamps);
+	return error;
+}
+
+static void act(void *arg)
+{
+	struct actor *actor = arg;
+
+	while (!*actor->level->stop && *actor->level->budget) {
+		uint32_t count = 1 + (uint32_t)sim_random_below(&actor->random, AT_ONCE);
+		uint32_t first = (uint32_t)sim_random_below(&actor->random, OWNED - count);
+
+		--*actor->level->budget;
+		switch (sim_random_below(&actor->random, 8)) {
+		case 0:
+		case 1:
+			must("write", write_blocks(actor, first, count, 0));
+			break;
+		case 2:
+			must("write", write_blocks(actor, first, count, MIRROR_DSYNC));
+			break;
+		case 3:
+			must("flush", flush(actor));
+			break;
+		case 7:
+			sim_sleep(sim_random_below(&actor->random, sim_random_chance(&actor->random, 20) ? 8000000000 : 1000000));
+			break;
+		default:
+			must("read", read_blocks(actor, first, count));
+		}
+	}
+	actor->running = false;
+}
+
+static void check_leg(struct actor *actor, int leg, bool crashed)
+{
+	struct machine *machine = actor->level->machine;
+	struct mirror_io io = { .op = MIRROR_READ, .block = actor->first, .count = OWNED };
+	int error;
+
+	io.flags = leg ? MIRROR_ONLY_LEG1 : MIRROR_ONLY_LEG0;
+	io.buf = iobuf_get(mirror_pool(machine->mirror), OWNED * MIRROR_BLOCK);
+	error = mirror_submit_wait(machine->mirror, &io);
+	if (error)
+		sim_fail("read of leg %d: %s", leg, strerror(-error));
+	for (uint32_t i = 0; i < OWNED * (MIRROR_BLOCK / SECTOR); i++) {
+		uint64_t b = i / (MIRROR_BLOCK / SECTOR);
+		const struct block *block = &actor->blocks[b];
+		uint32_t stamp = sector_stamp(io.block + b, i % (MIRROR_BLOCK / SECTOR),
+					      io.buf->data + io.buf_offset + (size_t)i * SECTOR);
+
+		if (crashed ? stamp < block->durable || stamp > block->newest : stamp != block->returned)
+			sim_fail("block %lu on leg %d is of stamp %u: durable %u, returned %u, newest %u",
+				 (unsigned long)(io.block + b), leg, stamp, block->durable, block->returned,
+				 block->newest);
+	}
+	iobuf_put(io.buf);
+}
+
+static void check(void *state, bool crashed)
+{
+	struct mirror_level *level = state;
+
+	for (int i = 0; i < level->count; i++) {
+		struct actor *actor = &level->actors[i];
+
+		for (int leg = 0; leg < MIRROR_LEGS; leg++)
+			if (leg != level->machine->suspect && mirror_leg_insync(level->machine->mirror, leg))
+				check_leg(actor, leg, crashed);
+		for (uint32_t first = 0; crashed && first < OWNED; first += AT_ONCE)
+			must("write", write_blocks(actor, first, AT_ONCE, MIRROR_DSYNC));
+	}
+}
+
+static void *create(struct machine *machine, uint64_t seed)
+{
+	struct mirror_level *level = calloc(1, sizeof(*level));
+
+	level->machine = machine;
+	level->count = 1 + (int)(seed % ACTORS_MAX);
+	for (int i = 0; i < level->count; i++) {
+		struct actor *actor = &level->actors[i];
+
+		actor->level = level;
+		actor->random = sim_random_of(seed, 21 + (uint64_t)i);
+		/* Where nothing was written when the volume was made. */
+		actor->first = mirror_blocks(machine->mirror) - (uint64_t)(i + 1) * OWNED;
+	}
+	return level;
+}
+
+static void start(void *state, unsigned long *budget, const bool *stop)
+{
+	struct mirror_level *level = state;
+
+	level->budget = budget;
+	level->stop = stop;
+	for (int i = 0; i < level->count; i++) {
+		char name[16] = "actor-0";
+
+		name[6] = (char)('0' + i);
+		level->actors[i].running = true;
+		thread_start(&level->actors[i].thread, name, act, &level->actors[i]);
+	}
+}
+
+static bool idle(void *state)
+{
+	struct mirror_level *level = state;
+
+	for (int i = 0; i < level->count; i++)
+		if (level->actors[i].running)
+			return false;
+	return true;
+}
+
+static void join(void *state)
+{
+	struct mirror_level *level = state;
+
+	for (int i = 0; i < level->count; i++)
+		thread_join(&level->actors[i].thread);
+}
+
+static void finish(void *state)
+{
+	struct mirror_level *level = state;
+
+	for (int i = 0; i < level->count; i++)
+		for (uint32_t first = 0; first < OWNED; first += AT_ONCE)
+			must("read", read_blocks(&level->actors[i], first, AT_ONCE));
+}
+
+const struct level level_mirror = {
+	.name = "mirror",
+	.height = MACHINE_MIRROR,
+	.create = create,
+	.check = check,
+	.start = start,
+	.idle = idle,
+	.join = join,
+	.finish = finish,
+};

@@ -1,0 +1,347 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * A crash drops the stack and asks each disk what is left on it; memory of the stack that is gone leaks, on purpose.
+ * A leg that went out of sync is never chosen as the one that survives alone.
+ */
+#include "machine.h"
+
+#include "report.h"
+#include "world.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+
+#define POOL_BYTES (12u << 20)
+#define ABANDON_BYTES (4u << 20)
+
+static unsigned char *disk_create(uint64_t bytes)
+{
+	unsigned char *disk = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+
+	if (disk == MAP_FAILED)
+		sim_fail("no memory for a disk");
+	return disk;
+}
+
+void machine_init(struct machine *machine, uint64_t seed, enum machine_height height)
+{
+	uint64_t blocks = height == MACHINE_MIRROR ? 1024 : meta_minimum_blocks();
+
+	memset(machine, 0, sizeof(*machine));
+	machine->random = sim_random_of(seed, 10);
+	machine->height = height;
+	machine->suspect = machine->doubted = -1;
+	blocks += sim_random_below(&machine->random, 8192);
+	machine->disk_bytes = 2 * MIRROR_SPACE_OFFSET;
+	while (mirror_space_blocks(machine->disk_bytes) < blocks)
+		machine->disk_bytes += UINT64_C(1) << 20;
+	for (int i = 0; i < MIRROR_LEGS; i++)
+		machine->disk[i] = disk_create(machine->disk_bytes);
+}
+
+static void power_on(struct machine *machine, int i)
+{
+	static const uint64_t latency_max_ns[] = { 0, 20000, 200000, 5000000 };
+	struct leg_memory_options options = {
+		.size_bytes = machine->disk_bytes,
+		.block_size = sim_random_chance(&machine->random, 2) ? 512 : 4096,
+		.latency_max_ns = latency_max_ns[sim_random_below(&machine->random, 4)],
+		.name = i ? "disk1" : "disk0",
+		.bytes = machine->disk[i],
+	};
+	int error = leg_memory_open(&options, &machine->memory[i]);
+
+	if (error)
+		sim_fail("leg_memory_open: %s", strerror(-error));
+	if (!machine->faulty || machine->suspect != i)
+		return;
+	error = leg_fault_wrap(machine->memory[i], "", &machine->fault[i], NULL);
+	if (error)
+		sim_fail("leg_fault_wrap: %s", strerror(-error));
+}
+
+static void power_off(struct machine *machine)
+{
+	for (int i = 0; i < MIRROR_LEGS; i++)
+		machine->memory[i] = machine->fault[i] = NULL;
+	machine->pool = NULL;
+	machine->mirror = NULL;
+	machine->cache = NULL;
+	machine->meta = NULL;
+	machine->fs = NULL;
+}
+
+static void create_pool_and_cache(struct machine *machine)
+{
+	struct cache_config config = {
+		.budget_bytes = (4u << 20) + sim_random_below(&machine->random, 8u << 20),
+		.node_floor_percent = 25,
+		.dirty_percent = 5 + (unsigned int)sim_random_below(&machine->random, 40),
+		.write_after_ns = 1000000 + sim_random_below(&machine->random, 5000000000),
+	};
+
+	machine->pool = iobuf_pool_create(POOL_BYTES, ABANDON_BYTES);
+	machine->cache = cache_create(&config);
+	if (!machine->pool || !machine->cache)
+		sim_fail("no memory for the pool or the cache");
+}
+
+static void open_mirror(struct machine *machine, bool degraded)
+{
+	struct leg *legs[MIRROR_LEGS] = { NULL, NULL };
+	struct mirror_options options = { .degraded = degraded, .pool = machine->pool };
+	struct error told = { "" };
+	int count = 0, error;
+
+	options.policy = (enum mirror_read_policy)sim_random_below(&machine->random, 4);
+	for (int i = 0; i < MIRROR_LEGS; i++)
+		if (machine->memory[i])
+			legs[count++] = machine->fault[i] ? machine->fault[i] : machine->memory[i];
+	if (count == 2 && sim_random_chance(&machine->random, 4)) {
+		struct leg *first = legs[0];
+
+		legs[0] = legs[1];
+		legs[1] = first;
+	}
+	error = mirror_open(legs, &options, &machine->mirror, &told);
+	if (error)
+		sim_fail("mirror_open: %s: %s", strerror(-error), told.text);
+}
+
+void machine_format(struct machine *machine)
+{
+	struct leg *legs[MIRROR_LEGS];
+	struct mirror_identity identity;
+	struct format_inode root;
+	struct error told = { "" };
+	uint64_t blocks;
+	int error;
+
+	power_on(machine, 0);
+	power_on(machine, 1);
+	legs[0] = machine->memory[0];
+	legs[1] = machine->memory[1];
+	error = mirror_format(legs, "simulated", &identity, &blocks, &told);
+	if (error)
+		sim_fail("mirror_format: %s: %s", strerror(-error), told.text);
+	create_pool_and_cache(machine);
+	open_mirror(machine, false);
+	if (machine->height >= MACHINE_META) {
+		fs_format_root(&root, 0, 0);
+		error = meta_format(machine->mirror, &root, &told);
+		if (error)
+			sim_fail("meta_format: %s: %s", strerror(-error), told.text);
+	}
+	machine_unmount(machine);
+}
+
+static void open_stack(struct machine *machine)
+{
+	struct meta_options meta_options = { .commit_ns = 1000000 + sim_random_below(&machine->random, 5000000000) };
+	struct fs_options fs_options = { .read_only = false };
+	struct error told = { "" };
+	int error;
+
+	if (machine->height < MACHINE_META)
+		return;
+	meta_options.discard = sim_random_chance(&machine->random, 2);
+	error = meta_open(machine->mirror, machine->cache, &meta_options, &machine->meta, &told);
+	if (error)
+		sim_fail("meta_open: %s: %s", strerror(-error), told.text);
+	if (machine->height < MACHINE_FS)
+		return;
+	error = fs_open(machine->meta, machine->cache, &fs_options, &machine->fs, &told);
+	if (error)
+		sim_fail("fs_open: %s: %s", strerror(-error), told.text);
+}
+
+void machine_mount(struct machine *machine, bool faulty)
+{
+	bool present[MIRROR_LEGS];
+
+	machine->faulty = faulty && !machine->stale[0] && !machine->stale[1];
+	if (machine->faulty && machine->suspect < 0)
+		machine->suspect = (int)sim_random_below(&machine->random, 2);
+	machine->doubted = machine->suspect;
+	for (int i = 0; i < MIRROR_LEGS; i++) {
+		/* A stale leg may be shown or not: it must make no difference. */
+		present[i] = machine->disk[i] && (!machine->stale[i] || sim_random_chance(&machine->random, 2));
+		if (present[i])
+			power_on(machine, i);
+	}
+	note("mount with%s%s, suspect is %d", present[0] ? " leg 0" : "", present[1] ? " leg 1" : "", machine->suspect);
+	create_pool_and_cache(machine);
+	open_mirror(machine, true);
+	for (int i = 0; i < MIRROR_LEGS; i++)
+		if (!present[i])
+			machine->stale[i] = true;
+	if (sim_random_chance(&machine->random, 2))
+		machine_fault(machine);
+	open_stack(machine);
+}
+
+static void remember_states(struct machine *machine)
+{
+	for (int i = 0; i < MIRROR_LEGS; i++) {
+		if (!machine->stale[i] && !mirror_leg_insync(machine->mirror, i)) {
+			note("leg %d is out of sync from here on", i);
+			machine->stale[i] = true;
+		}
+	}
+	if (machine->stale[0] && machine->stale[1])
+		sim_fail("neither leg is in sync");
+}
+
+void machine_unmount(struct machine *machine)
+{
+	int error = 0;
+
+	note("unmount");
+	if (machine->fs)
+		error = fs_close(machine->fs);
+	if (machine->meta && !error)
+		error = meta_close(machine->meta);
+	if (error)
+		sim_fail("unmount: %s", strerror(-error));
+	cache_destroy(machine->cache);
+	remember_states(machine);
+	machine_check_counters(machine);
+	if (!mirror_close(machine->mirror))
+		sim_fail("mirror_close left requests behind");
+	iobuf_pool_destroy(machine->pool);
+	power_off(machine);
+	if (sim_world_fibers())
+		sim_fail("%u threads outlive the unmount", sim_world_fibers());
+}
+
+struct chooser {
+	struct sim_random *random;
+	uint32_t favourite; /* the answer given most of the time: 0 keep, 1 drop, else none */
+};
+
+static uint32_t choose(void *context, uint32_t n)
+{
+	struct chooser *chooser = context;
+
+	if (chooser->favourite < 2 && n <= 3 && !sim_random_chance(chooser->random, 8))
+		return chooser->favourite;
+	return (uint32_t)sim_random_below(chooser->random, n);
+}
+
+void machine_crash(struct machine *machine)
+{
+	note("crash");
+	sim_world_crash();
+	remember_states(machine);
+	machine_check_counters(machine);
+	for (int i = 0; i < MIRROR_LEGS; i++) {
+		struct chooser chooser = { &machine->random, (uint32_t)sim_random_below(&machine->random, 4) };
+
+		if (!machine->memory[i])
+			continue;
+		leg_memory_crash(machine->memory[i], machine->disk[i], choose, &chooser);
+		leg_memory_abandon(machine->fault[i] ? machine->fault[i] : machine->memory[i]);
+	}
+	power_off(machine);
+	if (!machine->stale[0] && !machine->stale[1] && sim_random_chance(&machine->random, 12)) {
+		int lost = machine->suspect < 0 ? (int)sim_random_below(&machine->random, 2) : machine->suspect;
+
+		note("leg %d is lost", lost);
+		munmap(machine->disk[lost], machine->disk_bytes);
+		machine->disk[lost] = NULL;
+		machine->stale[lost] = true;
+	}
+}
+
+void machine_fault(struct machine *machine)
+{
+	/* Labels are below 1 MiB; what is wrong with those is for the mirror's own tests. */
+	static const char *const all_rules[] = {
+		"",
+		"",
+		"read,error=EIO,chance=4,range=1M-",
+		"read,error=EIO,range=1M-",
+		"read,corrupt,chance=4,range=1M-",
+		"read,corrupt,range=1M-",
+		"read,error=EIO,latch,chance=16,range=1M-16M",
+		"read,corrupt,latch,chance=16,range=1M-16M",
+		"read,error=EINVAL,chance=8,range=1M-",
+		"read,short=512,chance=4,range=1M-",
+		"read,misdirect=8192,chance=8,range=1M-",
+		"any,delay=300,chance=20",
+		"write,drop,chance=8,range=1M-",
+		"write,torn=512,chance=8,range=1M-",
+		"write,error=EIO,chance=40,count=1,range=1M-",
+		"read,hang,chance=50,range=1M-",
+		"write,error=EIO,after=30,range=1M-",
+		"flush,error=EIO,after=3",
+		"write,hang,after=60,range=1M-",
+		"any,error=ENODEV,after=50",
+	};
+	const size_t count = sizeof(all_rules) / sizeof(all_rules[0]);
+	const char *rules;
+	struct error told = { "" };
+
+	if (!machine->faulty)
+		return;
+	rules = all_rules[sim_random_below(&machine->random, count)];
+	note("fault on leg %d: %s", machine->suspect, rules);
+	if (leg_fault_set(machine->fault[machine->suspect], rules, &told) != 0)
+		sim_fail("leg_fault_set: %s", told.text);
+}
+
+void machine_check_counters(struct machine *machine)
+{
+	struct mirror_status *status = malloc(sizeof(*status));
+
+	if (!status)
+		sim_fail("no memory for a status");
+	mirror_status(machine->mirror, status);
+	if (status->empty_refused)
+		sim_fail("%lu empty requests reached the mirror", (unsigned long)status->empty_refused);
+	if (status->failed)
+		sim_fail("the volume turned read-only");
+	if (status->deadline_missed)
+		sim_fail("%lu requests missed their deadline", (unsigned long)status->deadline_missed);
+	for (int i = 0; i < MIRROR_LEGS; i++) {
+		struct leg_counters *counters = &status->leg[i].counters;
+
+		if (counters->empty_refused || counters->unaligned_refused)
+			sim_fail("leg %d refused %lu empty and %lu misaligned requests", i,
+				 (unsigned long)counters->empty_refused, (unsigned long)counters->unaligned_refused);
+		if (i != machine->doubted && status->leg[i].charged)
+			sim_fail("leg %d was charged with %lu errors without a fault: %s", i,
+				 (unsigned long)status->leg[i].charged, status->leg[i].why);
+		if (i != machine->doubted && status->leg[i].checksum_errors)
+			sim_fail("leg %d gave %lu bad checksums without a fault", i,
+				 (unsigned long)status->leg[i].checksum_errors);
+	}
+	free(status);
+}
+
+static void scrub_once(struct machine *machine, bool must_be_clean)
+{
+	struct meta_scrub scrub = { .blocks = 0 };
+	int error = meta_scrub(machine->meta, &scrub);
+
+	if (error)
+		sim_fail("meta_scrub: %s", strerror(-error));
+	if (scrub.unrecoverable)
+		sim_fail("scrub: %lu blocks are bad on every leg", (unsigned long)scrub.unrecoverable);
+	if (scrub.repaired && must_be_clean)
+		sim_fail("scrub: repaired %lu blocks of %lu where nothing should be wrong", (unsigned long)scrub.repaired,
+			 (unsigned long)scrub.blocks);
+	note("scrub: %lu blocks, %lu repaired", (unsigned long)scrub.blocks, (unsigned long)scrub.repaired);
+}
+
+void machine_scrub(struct machine *machine)
+{
+	if (!machine->meta)
+		return;
+	scrub_once(machine, machine->suspect < 0);
+	if (machine->faulty || machine->suspect < 0)
+		return;
+	scrub_once(machine, true);
+	machine->suspect = machine->doubted = -1;
+}

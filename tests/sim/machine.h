@@ -1,0 +1,58 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The simulated machine: two disks whose bytes outlive its crashes, and the stack mounted on them. It fails the run
+ * (sim_fail) where the stack breaks a promise that does not depend on what was stored.
+ */
+#ifndef SIM_MACHINE_H
+#define SIM_MACHINE_H
+
+#include "mirrorfs/base/iobuf.h"
+#include "mirrorfs/cache.h"
+#include "mirrorfs/fs.h"
+#include "mirrorfs/meta.h"
+#include "mirrorfs/mirror.h"
+#include "random.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+
+enum machine_height { MACHINE_MIRROR, MACHINE_META, MACHINE_FS }; /* how much of the stack is mounted */
+
+struct machine {
+	struct sim_random random;
+	enum machine_height height;
+	uint64_t disk_bytes;
+	unsigned char *disk[MIRROR_LEGS]; /* while the power is off; NULL: lost for ever */
+	bool stale[MIRROR_LEGS]; /* the volume has gone on without it: it must not be the only one */
+	int suspect; /* the one leg that faults were injected on since the last scrub; -1: none */
+	bool faulty; /* faults may be injected on it in this mount */
+	/* while mounted */
+	int doubted; /* the suspect when this mount began: errors may be counted on it */
+	struct leg *memory[MIRROR_LEGS];
+	struct leg *fault[MIRROR_LEGS]; /* around it; NULL: none */
+	struct iobuf_pool *pool;
+	struct mirror *mirror;
+	struct cache *cache;
+	struct meta *meta;
+	struct fs *fs;
+};
+
+void machine_init(struct machine *machine, uint64_t seed, enum machine_height height);
+/* Makes an empty volume on both disks. */
+void machine_format(struct machine *machine);
+/* Mounts; with `faulty` (and both legs in sync) machine_fault() works until the end of this mount. */
+void machine_mount(struct machine *machine, bool faulty);
+/* Ends the mount in order. No actor may be running. */
+void machine_unmount(struct machine *machine);
+/* The power fails now, for each disk at a point of its own; sometimes a disk is lost with it. */
+void machine_crash(struct machine *machine);
+/*
+ * Changes what is wrong with the suspect leg. The other leg's copies are all good, so nothing may fail: no read, no
+ * write, no sync.
+ */
+void machine_fault(struct machine *machine);
+/* Has everything verified. Unless faults go on: again, and the second pass must find nothing to repair. */
+void machine_scrub(struct machine *machine);
+void machine_check_counters(struct machine *machine);
+
+#endif
