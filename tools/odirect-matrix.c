@@ -156,7 +156,9 @@ static bool file_is_right(struct matrix *m, size_t offset, size_t length)
 	if (got < 0)
 		return false;
 	end = end < m->size ? end : m->size;
-	return (size_t)got == (end > start ? end - start : 0) && memcmp(m->aligned, m->shadow + start, (size_t)got) == 0;
+	if ((size_t)got != (end > start ? end - start : 0))
+		return false;
+	return memcmp(m->aligned, m->shadow + start, (size_t)got) == 0;
 }
 
 /* NULL: the answer is right. */

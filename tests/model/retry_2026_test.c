@@ -4,8 +4,8 @@
  * the rule for retries (I5) are there for.
  *
  * There, what was left of a request was counted in sectors, but its memory was walked vector by vector in bytes. Each
- * vector took its length in whole sectors off the count: 4 + 4092 bytes took 0 + 7 of 8. So the walk came to its end with
- * one sector still wanted, and from then on built request after request of no memory at all, for ever.
+ * vector took its length in whole sectors off the count: 4 + 4092 bytes took 0 + 7 of 8. So the walk came to its end
+ * with one sector still wanted, and from then on built request after request of no memory at all, for ever.
  */
 #include "mirrorfs/leg.h"
 

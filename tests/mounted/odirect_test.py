@@ -16,8 +16,8 @@ EIO = 5
 
 def matrix(ws, folder, *words, ok=True):
     """Runs the matrix; its lines of failures and its sums are printed."""
-    done = ws.run("sh", "-c", '"$0" "$@" >matrix.log; s=$?; grep FAIL matrix.log | head -n 20; tail -n 1 matrix.log; exit $s',
-                  os.path.join(ws.tools, "odirect-matrix"), *words, folder, cwd=ws.path, ok=ok)
+    script = '"$0" "$@" >matrix.log; s=$?; grep FAIL matrix.log | head -n 20; tail -n 1 matrix.log; exit $s'
+    done = ws.run("sh", "-c", script, os.path.join(ws.tools, "odirect-matrix"), *words, folder, cwd=ws.path, ok=ok)
     sums = done.stdout.strip().splitlines()[-1]
     print(f"note: {sums}")
     return sums

@@ -71,7 +71,8 @@ def filesystem(ws, name):
 def mkfs_names_what_a_leg_holds_and_leaves_it(ws):
     path = filesystem(ws, "ext4")
     uuid = ws.run("blkid", "-o", "value", "-s", "UUID", path).stdout.strip()
-    refused(ws, ["mkfs.mirrorfs", "-s", "128M", path, ws.join("new")], [path, "ext4", "precious", uuid], REFUSED, [path])
+    refused(ws, ["mkfs.mirrorfs", "-s", "128M", path, ws.join("new")], [path, "ext4", "precious", uuid], REFUSED,
+            [path])
     assert not os.path.exists(ws.join("new")), "a file that it made was left behind"
     refused(ws, ["mkfs.mirrorfs", "-s", "128M", ws.join("new"), path], ["ext4"], REFUSED, [path])
     assert not os.path.exists(ws.join("new")), "a file that it made was left behind"
@@ -212,9 +213,9 @@ def a_mount_refuses_a_bad_mount_point(ws):
 @case(QUICK)
 def a_mount_refuses_an_option_it_does_not_know(ws):
     volume = ws.volume()
-    for words, says in ((["nonsense"], ["nonsense"]), (["ro=1"], ["ro"]), (["cache=12Q"], ["12Q"]), (["wait"], ["wait"]),
-                        (["read-policy=leg2"], ["leg2"]), (["errors=continue"], ["continue"])):
-        refused(ws, ["mirrorfs", "-o", *words, *volume.legs, volume.mnt], says, MOUNT_USAGE, volume.legs)
+    for word, says in (("nonsense", "nonsense"), ("ro=1", "ro"), ("cache=12Q", "12Q"), ("wait", "wait"),
+                       ("read-policy=leg2", "leg2"), ("errors=continue", "continue")):
+        refused(ws, ["mirrorfs", "-o", word, *volume.legs, volume.mnt], [says], MOUNT_USAGE, volume.legs)
     for words in ([], [volume.legs[0]], [*volume.legs, volume.mnt, "more"], ["-z", *volume.legs, volume.mnt]):
         assert ws.run("mirrorfs", *words, ok=False).returncode == MOUNT_USAGE
     assert not mounted(volume.mnt)

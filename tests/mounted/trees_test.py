@@ -65,8 +65,8 @@ def include_files_a_repository_and_a_database_come_back(ws):
 
 @case(FULL, needs=["loop"], timeout=200)
 def it_does_so_on_block_devices(ws):
-    goes_in_and_comes_out(ws.volume(loop=True, size="512M"), trees.real_trees(100, ["/usr/include/linux", "/usr/share/perl5"]),
-                          fill_odd, check_odd)
+    sources = trees.real_trees(100, ["/usr/include/linux", "/usr/share/perl5"])
+    goes_in_and_comes_out(ws.volume(loop=True, size="512M"), sources, fill_odd, check_odd)
 
 
 @case(QUICK, timeout=90)

@@ -62,7 +62,8 @@ def sweep(folder):
         pid = daemon_of(point)
         if pid:
             os.kill(pid, signal.SIGKILL)
-        subprocess.run(["umount", "-l", point] if os.geteuid() == 0 else ["fusermount3", "-u", "-z", point], check=False)
+        command = ["umount", "-l"] if os.geteuid() == 0 else ["fusermount3", "-u", "-z"]
+        subprocess.run([*command, point], check=False)
     for pid in filter(str.isdigit, os.listdir("/proc")):
         try:
             with open(f"/proc/{pid}/cmdline", "rb") as file:
