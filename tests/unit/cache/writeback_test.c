@@ -343,6 +343,36 @@ START_TEST(a_drop_waits_for_pages_being_written)
 }
 END_TEST
 
+static void fini_run(void *arg)
+{
+	struct ranger *ranger = arg;
+
+	cache_space_fini(&owner.space);
+	__atomic_store_n(&ranger->ended, true, __ATOMIC_SEQ_CST);
+}
+
+START_TEST(the_end_of_a_space_waits_for_its_writes_and_drops_what_is_dirty)
+{
+	struct ranger ranger = { 0 };
+	struct cache_page *page;
+
+	for (uint64_t i = 0; i < 20; i++)
+		owner_write_page(&owner, i);
+	ck_assert_int_eq(cache_get(&owner.space, 7, true, true, &page), 0);
+	ck_assert(cache_write_begin(page));
+	cache_put(page);
+	ck_assert_int_eq(thread_start(&ranger.thread, "fini", fini_run, &ranger), 0);
+	wait_until(only_writing_left, NULL);
+	ck_assert(!range_ended(&ranger));
+	cache_written(page, 0);
+	thread_join(&ranger.thread);
+	ck_assert_uint_eq(stats_of(cache).class[CACHE_DATA].pages, 0);
+	ck_assert_uint_eq(unclean(), 0);
+	ck_assert_uint_eq(owner.written_count, 0);
+	owner_init(&owner, cache, CACHE_DATA, 4096, false);
+}
+END_TEST
+
 void writeback_tests(Suite *suite)
 {
 	TCase *tests = tcase_create("writeback");
@@ -362,5 +392,6 @@ void writeback_tests(Suite *suite)
 	tcase_add_test(tests, who_would_dirty_above_the_limit_waits_until_it_is_written);
 	tcase_add_test(tests, who_is_throttled_goes_on_when_writes_fail);
 	tcase_add_test(tests, a_drop_waits_for_pages_being_written);
+	tcase_add_test(tests, the_end_of_a_space_waits_for_its_writes_and_drops_what_is_dirty);
 	suite_add_tcase(suite, tests);
 }
