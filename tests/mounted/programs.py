@@ -5,7 +5,7 @@ import shutil
 
 COMMITS = 60
 ROWS = 20000
-GIT = ["git", "-c", "user.name=test", "-c", "user.email=test@example.org", "-c", "init.defaultBranch=main",
+GIT = ["git", "--no-optional-locks", "-c", "user.name=test", "-c", "user.email=test@example.org", "-c", "init.defaultBranch=main",
        "-c", "safe.directory=*", "-c", "gc.auto=0"]
 
 
