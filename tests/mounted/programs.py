@@ -5,8 +5,8 @@ import shutil
 
 COMMITS = 60
 ROWS = 20000
-GIT = ["git", "--no-optional-locks", "-c", "user.name=test", "-c", "user.email=test@example.org", "-c", "init.defaultBranch=main",
-       "-c", "safe.directory=*", "-c", "gc.auto=0"]
+GIT = ["git", "--no-optional-locks", "-c", "user.name=test", "-c", "user.email=test@example.org",
+       "-c", "init.defaultBranch=main", "-c", "safe.directory=*", "-c", "gc.auto=0"]
 
 
 def lend_tools(ws):
