@@ -60,6 +60,20 @@ int legs_path(const char *address, char *path, size_t size)
 	return length < (int)size ? 0 : -ENAMETOOLONG;
 }
 
+/* What mirrorctl shows and the log says must still be true when the daemon has left this directory. */
+static int address_absolute(const char *address, char *absolute, size_t size)
+{
+	const char *path = path_in(address);
+	char current[PATH_MAX] = "";
+
+	if (path[0] != '/' && !getcwd(current, sizeof(current)))
+		return -errno;
+	return snprintf(absolute, size, "%.*s%s%s%s", (int)(path - address), address, current, current[0] ? "/" : "",
+			path) < (int)size ?
+		       0 :
+		       -ENAMETOOLONG;
+}
+
 /* True for what may appear by itself a moment later: a device, unlike a mistyped file. */
 static bool may_come(const char *address)
 {
@@ -155,6 +169,16 @@ static int search_devices(const struct wanted *wanted, struct found *found, stru
 
 /* ---- opening ---- */
 
+/* A mount may be left behind whose daemon was killed: that one holds no leg. */
+static bool is_served(const struct ctl_mount *mount)
+{
+	json_t *answer;
+	int code = ctl_request(mount, json_pack("{s:s}", "command", "status"), NULL, NULL, &answer, NULL);
+
+	json_decref(answer);
+	return code != -ECONNREFUSED && code != -ENOENT;
+}
+
 /* If this volume is mounted already, that is the answer, not "in use by process 4711". */
 static int refuse_mounted(const char *address, struct error *error)
 {
@@ -170,7 +194,7 @@ static int refuse_mounted(const char *address, struct error *error)
 	for (int i = 0; i < count && !code; i++) {
 		const char *end = strrchr(mounts[i].socket, '/');
 
-		if ((end && !strcmp(end, name)) || !strcmp(mounts[i].source, path))
+		if (((end && !strcmp(end, name)) || !strcmp(mounts[i].source, path)) && is_served(&mounts[i]))
 			code = error_set(error, -EALREADY, "%s: this volume is already mounted at %s", path,
 					 mounts[i].mountpoint);
 	}
@@ -191,9 +215,14 @@ static int open_one(struct search *search, const char *address, struct error *er
 	struct leg_options how = { .engine = options->engine, .read_only = options->read_only };
 	struct mirror_label_info *label = &search->label[search->count];
 	struct error said = { "" };
+	char absolute[ADDRESS_SIZE];
 	struct leg *leg;
-	int code = leg_open(address, &how, &leg, &said);
+	int code = address_absolute(address, absolute, sizeof(absolute));
 
+	if (!code)
+		code = leg_open(absolute, &how, &leg, &said);
+	else
+		error_set(&said, code, "%s: %s", address, strerror(-code));
 	if (code == -EBUSY) {
 		code = refuse_mounted(address, error);
 		return code ? code : error_set(error, -EBUSY, "%s", said.text);
@@ -342,7 +371,7 @@ int legs_open(const struct legs_request *request, struct leg *legs[MIRROR_LEGS],
 		if (!code || !(code == -EBUSY || search->late) || clock_now_ns() >= until)
 			break;
 		if (!told)
-			log_info("waiting for a leg: %s", said.text[0] ? said.text : "the other one is missing");
+			log_info("waiting for a leg: %s", said.text[0] ? said.text : "the other one is not there");
 		told = true;
 		search_close(search);
 		if (!request->pause()) {

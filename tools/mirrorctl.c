@@ -99,7 +99,8 @@ static void print_leg(const json_t *leg)
 	char size[32], got[32], put[32];
 	const char *name;
 
-	printf("  leg %llu    %s  %s\n", number_of(leg, "index"), text_of(leg, "state"), text_of(leg, "address"));
+	printf("  leg %llu    %s%s%s\n", number_of(leg, "index"), text_of(leg, "state"),
+	       text_of(leg, "address")[0] ? "  " : "", text_of(leg, "address"));
 	if (text_of(leg, "why")[0])
 		printf("           because: %s\n", text_of(leg, "why"));
 	if (!number_of(leg, "size_bytes"))

@@ -28,6 +28,7 @@
 #include <sys/prctl.h>
 #include <sys/signalfd.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <sys/sysinfo.h>
 #include <unistd.h>
 
@@ -132,18 +133,6 @@ static void watcher_stop(struct watcher *watcher)
 
 /* ---- opening and closing ---- */
 
-static void mirror_event(void *context, const struct mirror_event *event)
-{
-	switch (event->kind) {
-	case MIRROR_EVENT_UNRECOVERABLE:
-	case MIRROR_EVENT_READ_ONLY:
-		log_error("%s", event->text);
-		break;
-	default:
-		log_warn("%s", event->text);
-	}
-}
-
 static int open_mirror(struct volume *volume, struct error *error)
 {
 	struct legs_request request = { .spec = { volume->spec[0], volume->spec[1] },
@@ -154,7 +143,6 @@ static int open_mirror(struct volume *volume, struct error *error)
 					  .policy = volume->options.policy,
 					  .leg_timeout_ns = volume->options.leg_timeout_ns,
 					  .deadline_ns = volume->options.deadline_ns,
-					  .event = mirror_event,
 					  .pool = volume->pool };
 	struct leg *legs[MIRROR_LEGS];
 	int code = legs_open(&request, legs, error);
@@ -309,8 +297,8 @@ static int serve(struct volume *volume, struct error *error)
 	if (code) {
 		front_stop(volume->front);
 	} else {
-		log_info("mounted %s at %s", volume->source, volume->mountpoint);
 		daemon_ready();
+		log_info("mounted %s at %s", volume->source, volume->mountpoint);
 	}
 	front_serve(volume->front);
 	watcher_stop(&watcher);
@@ -354,9 +342,11 @@ static void usage(FILE *out)
 
 static int check_mountpoint(struct volume *volume, const char *path)
 {
+	struct statvfs vfs;
 	struct stat st;
 
-	if (stat(path, &st)) {
+	/* The kernel remembers the attributes of a dead mount's root, but cannot tell its size. */
+	if (stat(path, &st) || (statvfs(path, &vfs) && errno == ENOTCONN)) {
 		if (errno == ENOENT)
 			say("%s: no such directory to mount at", path);
 		else if (errno == ENOTCONN)

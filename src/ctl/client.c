@@ -217,8 +217,7 @@ int ctl_request(const struct ctl_mount *mount, json_t *request, void (*answer)(v
 	*last = NULL;
 	if (fd < 0) {
 		json_decref(request);
-		return error_set(error, fd, "%s: no daemon answers for this mount: %s", mount->mountpoint,
-				 strerror(-fd));
+		return error_set(error, fd, "no daemon answers for this mount: %s", strerror(-fd));
 	}
 	code = request_send(fd, request);
 	json_decref(request);
@@ -226,7 +225,7 @@ int ctl_request(const struct ctl_mount *mount, json_t *request, void (*answer)(v
 	if (!stream) {
 		close(fd);
 		code = code ? code : -ENOMEM;
-		return error_set(error, code, "%s: cannot send: %s", mount->mountpoint, strerror(-code));
+		return error_set(error, code, "cannot send: %s", strerror(-code));
 	}
 	code = answers_read(stream, answer, context, last, error);
 	fclose(stream);

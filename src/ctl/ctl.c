@@ -11,6 +11,7 @@
 
 #include "mirrorfs/base/log.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <poll.h>
 #include <stdio.h>
@@ -56,6 +57,40 @@ static int path_make(struct ctl *ctl, struct error *error)
 	return 0;
 }
 
+/* Dead mounts of this volume, if there are any, must not be taken for ours. */
+static void remove_old_links(const struct ctl *ctl)
+{
+	const char *socket_name = strrchr(ctl->path, '/') + 1;
+	char directory[CTL_PATH_SIZE], target[CTL_PATH_SIZE];
+	struct dirent *entry;
+	ssize_t length;
+	DIR *dir;
+
+	snprintf(directory, sizeof(directory), "%.*s", (int)(socket_name - ctl->path), ctl->path);
+	dir = opendir(directory);
+	while (dir && (entry = readdir(dir))) {
+		length = readlinkat(dirfd(dir), entry->d_name, target, sizeof(target) - 1);
+		if (length <= 0)
+			continue;
+		target[length] = '\0';
+		if (!strcmp(target, socket_name))
+			unlinkat(dirfd(dir), entry->d_name, 0);
+	}
+	if (dir)
+		closedir(dir);
+}
+
+static int link_make(const struct ctl *ctl, struct error *error)
+{
+	remove_old_links(ctl);
+	if (!ctl->link[0])
+		return 0;
+	unlink(ctl->link);
+	if (symlink(strrchr(ctl->path, '/') + 1, ctl->link))
+		return error_set(error, -errno, "%s: %s", ctl->link, strerror(errno));
+	return 0;
+}
+
 static int listen_at(struct ctl *ctl, struct error *error)
 {
 	struct sockaddr_un address = { .sun_family = AF_UNIX };
@@ -74,12 +109,7 @@ static int listen_at(struct ctl *ctl, struct error *error)
 	if (bind(ctl->listener, (struct sockaddr *)&address, sizeof(address)) || chmod(ctl->path, 0600) ||
 	    listen(ctl->listener, CTL_CONNECTIONS))
 		return error_set(error, -errno, "%s: cannot make a control socket: %s", ctl->path, strerror(errno));
-	if (ctl->link[0]) {
-		unlink(ctl->link);
-		if (symlink(strrchr(ctl->path, '/') + 1, ctl->link))
-			return error_set(error, -errno, "%s: %s", ctl->link, strerror(errno));
-	}
-	return 0;
+	return link_make(ctl, error);
 }
 
 /* ---- connections ---- */
