@@ -163,7 +163,8 @@ struct mirror_options {
 	enum mirror_read_policy policy;
 	uint64_t leg_timeout_ns; /* one leg's try; 0: 5 s, 15 s if rotational */
 	uint64_t deadline_ns; /* a request; 0: 20 s; raised to a first try on each leg */
-	void (*event)(void *context, const struct mirror_event *event); /* keeper's thread; may be NULL; must not wait */
+	/* Keeper's thread; may be NULL; must not wait. */
+	void (*event)(void *context, const struct mirror_event *event);
 	void *event_context;
 	struct iobuf_pool *pool;
 };

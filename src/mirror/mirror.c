@@ -109,6 +109,8 @@ static void take_legs(struct mirror *mirror, const struct assembly *assembly)
 		mine->label = assembly->label[i];
 		mine->leg = assembly->leg[i];
 		snprintf(mine->why, sizeof(mine->why), "%s", assembly->why[i]);
+		if (!mine->leg && i < mirror->identity.leg_count)
+			log_warn("the volume runs without leg %d: leg=%d reason=\"%s\"", i, i, mine->why);
 		if (!mine->leg)
 			continue;
 		mine->timeout_ns = mirror->options.leg_timeout_ns;

@@ -16,7 +16,8 @@
 #include <inttypes.h>
 #include <string.h>
 
-#define STRIPE_BLOCKS 512u /* 2 MiB: where legs are equally good, they share the range by stripes */
+#define ERROR_COST_NS (10 * NSEC_PER_MSEC) /* a bad copy weighs as much as an answer this slow */
+#define STRIPE_BLOCKS 512u		   /* 2 MiB: where legs are equally good, they share the range by stripes */
 
 static bool readable(const struct mirror *mirror, int leg)
 {
@@ -140,6 +141,8 @@ static void account_locked(struct request *request, uint32_t bad)
 
 	switch (try->verdict) {
 	case LEG_OK:
+		if (bad)
+			mine->latency_ns += ERROR_COST_NS / 8;
 		mine->checksum_errors += bad;
 		mine->read_errors += bad;
 		mine->charged += bad;
@@ -154,6 +157,7 @@ static void account_locked(struct request *request, uint32_t bad)
 				       strerror(-try->io.error));
 		break;
 	default:
+		mine->latency_ns += ERROR_COST_NS / 8;
 		mine->read_errors++;
 		mine->charged++;
 	}

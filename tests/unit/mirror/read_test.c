@@ -454,6 +454,74 @@ START_TEST(auto_goes_around_a_leg_that_is_busy)
 }
 END_TEST
 
+START_TEST(auto_turns_away_from_a_leg_that_fails_fast)
+{
+	unsigned int before;
+
+	close_mirror();
+	options.policy = MIRROR_POLICY_AUTO;
+	ck_assert_int_eq(open_both(), 0);
+	disk_rule_set(disks[0], rule_fail_reads, &eio);
+	for (uint64_t block = 0; block < 60; block++)
+		ck_assert_int_eq(read_blocks(block * 8 % 480, 1), 0);
+	before = disk_count(disks[0], LEG_READ);
+	for (uint64_t block = 0; block < 60; block++)
+		ck_assert_int_eq(read_blocks(block * 8 % 480, 1), 0);
+	ck_assert_uint_lt(disk_count(disks[0], LEG_READ) - before, 30);
+}
+END_TEST
+
+/* Reads of leg 0 fail in every way by turns; each block of it is wrong now and then. */
+static int rule_moody(struct disk *disk, const struct leg_io *io, void *context)
+{
+	static const int moods[] = {0, -EIO, 0, -EINVAL, 0, -EILSEQ, 0, -EAGAIN, -EINTR, 0, 0};
+	unsigned int *turn = context;
+
+	return io->op == LEG_READ ? moods[__atomic_fetch_add(turn, 1, __ATOMIC_SEQ_CST) % 11] : 0;
+}
+
+static void hammer(void *arg)
+{
+	uint64_t first = *(uint64_t *)arg;
+
+	for (uint64_t i = 0; i < 150; i++) {
+		uint64_t block = first + i * 7 % 56;
+
+		ck_assert_int_eq(read_blocks(block, 1 + (uint32_t)(i % 8)), 0);
+		ck_assert_int_eq(write_blocks(block, 1 + (uint32_t)(i % 8), i % 3 ? 0 : MIRROR_DSYNC), 0);
+		if (i % 16 == 0)
+			ck_assert_int_eq(flush(), 0);
+	}
+}
+
+START_TEST(many_at_once_are_all_answered_right)
+{
+	static uint64_t firsts[4] = {0, 64, 128, 192};
+	struct thread threads[4];
+	unsigned int turn = 0;
+
+	close_mirror();
+	options.leg_timeout_ns = 60 * NSEC_PER_SEC;
+	options.deadline_ns = 600 * NSEC_PER_SEC;
+	ck_assert_int_eq(open_both(), 0);
+	for (uint64_t block = 0; block < 256; block += 3)
+		rot(0, block);
+	disk_rule_set(disks[0], rule_moody, &turn);
+	for (int i = 0; i < 4; i++)
+		ck_assert_int_eq(thread_start(&threads[i], "hammer", hammer, &firsts[i]), 0);
+	for (int i = 0; i < 4; i++)
+		thread_join(&threads[i]);
+	wait_repairs();
+	ck_assert(status().healthy);
+	ck_assert_uint_eq(status().leg[0].counters.in_flight + status().leg[1].counters.in_flight, 0);
+	disk_rule_set(disks[0], NULL, NULL);
+	ck_assert_int_eq(read_blocks(0, 256), 0);
+	wait_repairs();
+	for (uint64_t block = 0; block < 256; block++)
+		ck_assert(block_right(0, block) && block_right(1, block));
+}
+END_TEST
+
 TCase *read_tests(void)
 {
 	TCase *tests = tcase_create("read");
@@ -485,5 +553,7 @@ TCase *read_tests(void)
 	tcase_add_test(tests, a_failover_without_a_buffer_waits_for_one);
 	tcase_add_test(tests, round_robin_asks_both_legs);
 	tcase_add_test(tests, auto_goes_around_a_leg_that_is_busy);
+	tcase_add_test(tests, auto_turns_away_from_a_leg_that_fails_fast);
+	tcase_add_test(tests, many_at_once_are_all_answered_right);
 	return tests;
 }
