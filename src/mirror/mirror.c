@@ -325,7 +325,7 @@ int mirror_submit(struct mirror *mirror, struct mirror_io *io)
 		return -ENOMEM;
 	mutex_lock(&mirror->lock);
 	mirror->working++;
-	request->deadline_ns = mirror->running_ns + mirror->deadline_ns;
+	request->deadline_ns = mirror->running_ns + mirror->deadline_ns + TICK_NS;
 	TAILQ_INSERT_TAIL(&mirror->requests, request, entry);
 	if (pinned_full_locked(mirror))
 		error = -EIO;

@@ -164,7 +164,8 @@ void request_arm_locked(struct request *request, int leg, enum leg_op op, unsign
 	try->state = TRY_FLYING;
 	try->overdue = false;
 	try->answered = false;
-	try->due_ns = mirror->running_ns + mine->timeout_ns;
+	/* The running time is up to a tick old. */
+	try->due_ns = mirror->running_ns + mine->timeout_ns + TICK_NS;
 	TAILQ_INSERT_TAIL(&mine->tries, try, entry);
 	if (op == LEG_READ)
 		mine->reading++;
