@@ -65,6 +65,9 @@ START_TEST(a_low_request_goes_as_high_as_it_can_below_the_boundary)
 	ck_assert_uint_eq(alloc(range, RANGE_LOW, 10, 0), 470);
 	ck_assert_uint_eq(alloc(range, RANGE_LOW, 2, 0), 496);
 	ck_assert_uint_eq(alloc(range, RANGE_LOW, 1, 0), 495);
+	ck_assert_uint_eq(alloc(range, RANGE_LOW, 10, 0), 460);
+	ck_assert_int_eq(range_free(range, 480, 10), 0);
+	ck_assert_uint_eq(alloc(range, RANGE_LOW, 10, 0), 480);
 	end(range);
 }
 END_TEST
@@ -116,6 +119,7 @@ START_TEST(a_goal_does_not_move_the_cached_position)
 
 	ck_assert_uint_eq(alloc(range, RANGE_HIGH, 10, 0), 0);
 	ck_assert_uint_eq(alloc(range, RANGE_HIGH, 10, 500), 500);
+	ck_assert_uint_eq(alloc(range, RANGE_HIGH, 10, 500), 510);
 	ck_assert_uint_eq(alloc(range, RANGE_HIGH, 10, 0), 10);
 	end(range);
 }
