@@ -95,8 +95,12 @@ enum leg_engine { LEG_ENGINE_AUTO, LEG_ENGINE_URING, LEG_ENGINE_THREADS };
 
 struct leg_options {
 	enum leg_engine engine; /* AUTO: uring, else threads where io_uring or O_DIRECT is refused */
-	bool read_only; /* no lock against readers, writes are refused with -EROFS */
-	bool shared; /* take no lock at all: looking at a leg that may be mounted (probing, status) */
+	/*
+	 * Writes and discards are refused with -EROFS. An image is locked against writers only; a device, of which
+	 * the kernel knows no shared claim, against everybody.
+	 */
+	bool read_only;
+	bool shared; /* take no lock at all, so read_only too: looking at a leg that may be mounted */
 };
 
 /*
@@ -113,8 +117,9 @@ void leg_close(struct leg *leg);
 /*
  * Hands the request to the leg. 0: `done` will be called, once, on another thread (or later on this one), and
  * until then the engine owns `io` and `data`. -errno: refused, `done` will not be called: -EINVAL for an
- * empty or misaligned request (our own bug; counted), -ERANGE beyond INT64_MAX. Never waits. Any thread; no lock
- * of rank RANK_LEG or above may be held.
+ * empty or misaligned request (our own bug; counted), -ERANGE beyond INT64_MAX, -EROFS a write or discard of a leg
+ * open for reading, -EOPNOTSUPP a discard without geometry.discard, -ENOMEM. Never waits. Any thread; no lock of rank
+ * RANK_LEG or above may be held. A request beyond the end of the leg is taken, and completed with -ENXIO.
  */
 int leg_submit(struct leg *leg, struct leg_io *io);
 
@@ -122,7 +127,8 @@ int leg_submit(struct leg *leg, struct leg_io *io);
 int leg_submit_wait(struct leg *leg, struct leg_io *io);
 
 const struct leg_geometry *leg_geometry(const struct leg *leg);
-int leg_refresh(struct leg *leg); /* reads the size anew; 0 or -errno */
+/* Reads the size anew; 0 or -errno. Whoever else reads leg_geometry() of this leg meanwhile sees either size. */
+int leg_refresh(struct leg *leg);
 const char *leg_address(const struct leg *leg); /* as given to leg_open */
 const char *leg_path(const struct leg *leg); /* the absolute path inside it; "memory" for a memory leg */
 const char *leg_engine_name(const struct leg *leg); /* "uring", "threads", "memory" */
@@ -151,7 +157,10 @@ struct leg_signature {
 int leg_probe(const char *path, struct leg_signature *signature, struct error *error);
 /* Wipes every signature libblkid knows from the open leg (mkfs -f). 0 or -errno with `error` told. */
 int leg_wipe(struct leg *leg, struct error *error);
-/* True if `path` (a device or the file under a loop device) is mounted or used as swap; `where` tells. */
+/*
+ * True if `path` is mounted or used as swap, a device also if another one stands on it or a partition of it is in
+ * use, an image file also if it lies under a loop device; `where` tells which, as "mounted on /mnt".
+ */
 bool leg_in_use(const char *path, char *where, size_t where_size);
 
 /*
@@ -177,7 +186,8 @@ unsigned char *leg_memory_bytes(struct leg *leg);
  */
 void leg_memory_crash(struct leg *leg, unsigned char *image, uint32_t (*choose)(void *context, uint32_t n),
 		      void *context);
-void leg_memory_abandon(struct leg *leg); /* frees a crashed leg without waiting for anything */
+/* Frees a crashed leg, with what is wrapped around it, without waiting for anything but its own real threads. */
+void leg_memory_abandon(struct leg *leg);
 
 /*
  * fault: wraps `below`, which it owns from then on (also on failure: it is closed). `rules` is the RULES of
@@ -188,7 +198,7 @@ int leg_fault_wrap(struct leg *below, const char *rules, struct leg **leg, struc
 int leg_fault_set(struct leg *leg, const char *rules, struct error *error);
 
 /*
- * record: wraps `below` (owned as above) and appends each completed write, flush and discard, in order of
+ * record: wraps `below` (owned as above) and appends each write, flush and discard that succeeded, in order of
  * completion and with its data, to the log for crash tests.
  */
 struct leg_record_entry {

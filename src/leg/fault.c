@@ -26,7 +26,8 @@
  *  range=OFF-OFF  the request touches these bytes, the last one not included; without the second OFF to the end.
  *                 A flush has no range, so no ranged rule applies to it. corrupt changes only what lies inside
  *  latch          part of the range is bad until it is rewritten: with read, range= and error= (EIO if not
- *                 said) or corrupt. Counts in blocks of 4096; a block is healed by a write of all of it
+ *                 said) or corrupt. Counts in blocks of 4096; a block is healed by a write of all of it. The
+ *                 range is at most 64G
  *  after=N        the first N requests that meet the other conditions pass
  *  count=N        applies N times, then never again
  *  chance=N       applies to one in N, drawn each time; with latch: one in N blocks is bad, drawn once

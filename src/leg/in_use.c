@@ -297,8 +297,8 @@ static bool visit_process(const char *folder, const char *name, void *context)
 	char path[600];
 	long pid = strtol(name, NULL, 10);
 
-	if (pid <= 0 || pid == getpid())
-		return false;
+	if (pid <= 0 || (pid == getpid() && S_ISREG(search->thing->st_mode)))
+		return false; /* our own attempt at an image is open; at a device it never was */
 	snprintf(path, sizeof(path), "%s/%s/fd", folder, name);
 	return any_entry(path, visit_open_file, search) && tell_process(pid, search->where, search->where_size);
 }

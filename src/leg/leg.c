@@ -46,7 +46,8 @@ enum leg_verdict leg_classify(enum leg_op op, int error)
 const char *leg_verdict_name(enum leg_verdict verdict)
 {
 	static const char *const names[LEG_VERDICTS] = {
-		[LEG_OK] = "ok", [LEG_REQUEST] = "request", [LEG_MEDIA] = "media", [LEG_GONE] = "gone", [LEG_SPACE] = "space",
+		[LEG_OK] = "ok",     [LEG_REQUEST] = "request", [LEG_MEDIA] = "media",
+		[LEG_GONE] = "gone", [LEG_SPACE] = "space",
 	};
 
 	return (unsigned int)verdict < LEG_VERDICTS ? names[verdict] : "unknown";
@@ -142,8 +143,8 @@ static int leg_open_path(const char *address, const char *path, const struct leg
 			return 0;
 		if (options->engine == LEG_ENGINE_URING) {
 			leg_file_close(&file);
-			return error_set(error, result, "%s: io_uring is refused here (%s); engine=threads does without",
-					 path, strerror(-result));
+			return error_set(error, result, "%s: io_uring is refused here (%s); try engine=threads", path,
+					 strerror(-result));
 		}
 		log_debug("io_uring is refused, using threads path=%s error=%s", path, strerror(-result));
 	}
