@@ -219,12 +219,17 @@ static void check(void *state, bool crashed)
 {
 	struct mirror_level *level = state;
 
+	struct machine *machine = level->machine;
+
 	for (int i = 0; i < level->count; i++) {
 		struct actor *actor = &level->actors[i];
 
-		for (int leg = 0; leg < MIRROR_LEGS; leg++)
-			if (leg != level->machine->suspect && mirror_leg_insync(level->machine->mirror, leg))
+		for (int leg = 0; leg < MIRROR_LEGS; leg++) {
+			bool doubtful = leg == machine->suspect && (machine->lied || machine->faulty);
+
+			if (!doubtful && mirror_leg_insync(machine->mirror, leg))
 				check_leg(actor, leg, crashed);
+		}
 		for (uint32_t first = 0; crashed && first < OWNED; first += AT_ONCE)
 			must("write", write_blocks(actor, first, AT_ONCE, MIRROR_DSYNC));
 	}

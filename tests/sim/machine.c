@@ -65,6 +65,7 @@ static void power_off(struct machine *machine)
 {
 	for (int i = 0; i < MIRROR_LEGS; i++)
 		machine->memory[i] = machine->fault[i] = NULL;
+	machine->went_out = false;
 	machine->pool = NULL;
 	machine->mirror = NULL;
 	machine->cache = NULL;
@@ -176,6 +177,13 @@ void machine_mount(struct machine *machine, bool faulty)
 	for (int i = 0; i < MIRROR_LEGS; i++)
 		if (!present[i])
 			machine->stale[i] = true;
+	for (int i = 0; i < MIRROR_LEGS; i++) {
+		/* Nothing was acknowledged without it before the crash; the level's check would find what was. */
+		if (machine->stale[i] && mirror_leg_insync(machine->mirror, i)) {
+			note("leg %d is in sync after all", i);
+			machine->stale[i] = false;
+		}
+	}
 	if (sim_random_chance(&machine->random, 2))
 		machine_fault(machine);
 	open_stack(machine);
@@ -274,21 +282,38 @@ void machine_fault(struct machine *machine)
 		"write,torn=512,chance=8,range=1M-",
 		"write,error=EIO,chance=40,count=1,range=1M-",
 		"read,hang,chance=50,range=1M-",
+	};
+	/* These take the leg out, for the rest of the run. */
+	static const char *const last_rules[] = {
 		"write,error=EIO,after=30,range=1M-",
 		"flush,error=EIO,after=3",
 		"write,hang,after=60,range=1M-",
 		"any,error=ENODEV,after=50",
 	};
 	const size_t count = sizeof(all_rules) / sizeof(all_rules[0]);
+	const size_t last_count = sizeof(last_rules) / sizeof(last_rules[0]);
 	const char *rules;
 	struct error told = { "" };
 
 	if (!machine->faulty)
 		return;
-	rules = all_rules[sim_random_below(&machine->random, count)];
+	rules = sim_random_chance(&machine->random, 5) ? last_rules[sim_random_below(&machine->random, last_count)] :
+							all_rules[sim_random_below(&machine->random, count)];
 	note("fault on leg %d: %s", machine->suspect, rules);
+	machine->lied |= strstr(rules, "drop") || strstr(rules, "torn") || strstr(rules, "misdirect");
 	if (leg_fault_set(machine->fault[machine->suspect], rules, &told) != 0)
 		sim_fail("leg_fault_set: %s", told.text);
+}
+
+bool machine_leg_went_out(struct machine *machine)
+{
+	int leg = machine->suspect;
+
+	if (!machine->faulty || machine->went_out || mirror_leg_insync(machine->mirror, leg))
+		return false;
+	note("leg %d has gone out of sync", leg);
+	machine->went_out = true;
+	return true;
 }
 
 void machine_check_counters(struct machine *machine)

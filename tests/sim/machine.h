@@ -25,8 +25,10 @@ struct machine {
 	unsigned char *disk[MIRROR_LEGS]; /* while the power is off; NULL: lost for ever */
 	bool stale[MIRROR_LEGS]; /* the volume has gone on without it: it must not be the only one */
 	int suspect; /* the one leg that faults were injected on since the last scrub; -1: none */
+	bool lied; /* it may have answered a write that it did not do */
 	bool faulty; /* faults may be injected on it in this mount */
 	/* while mounted */
+	bool went_out;
 	int doubted; /* the suspect when this mount began: errors may be counted on it */
 	struct leg *memory[MIRROR_LEGS];
 	struct leg *fault[MIRROR_LEGS]; /* around it; NULL: none */
@@ -51,6 +53,8 @@ void machine_crash(struct machine *machine);
  * write, no sync.
  */
 void machine_fault(struct machine *machine);
+/* True once in a mount: a leg has gone out of sync since the last call. */
+bool machine_leg_went_out(struct machine *machine);
 /* Has everything verified. Unless faults go on: again, and the second pass must find nothing to repair. */
 void machine_scrub(struct machine *machine);
 void machine_check_counters(struct machine *machine);

@@ -40,6 +40,19 @@ static struct arguments arguments;
 static uint64_t seed_now;
 static const struct level *level_now;
 
+/* What a run's process tells the one that waits for it. */
+struct outcome {
+	bool good;
+	uint64_t hash; /* of every step */
+	unsigned long operations; /* that the actors began */
+};
+
+static struct {
+	int pipe;
+	bool quiet;
+	unsigned long budget, left; /* operations */
+} run;
+
 static void tell_replay(void)
 {
 	fprintf(stderr, "replay: sim --level %s --seed %lu --runs 1", level_now->name, (unsigned long)seed_now);
@@ -48,8 +61,19 @@ static void tell_replay(void)
 	fprintf(stderr, " --verbose\n");
 }
 
+static void tell_outcome(bool good, uint64_t hash)
+{
+	struct outcome outcome = { good, hash, run.budget - run.left };
+
+	if (write(run.pipe, &outcome, sizeof(outcome)) != sizeof(outcome))
+		_exit(2);
+}
+
 static void failed(void)
 {
+	tell_outcome(false, 0);
+	if (run.quiet)
+		_exit(1);
 	report_tail();
 	tell_replay();
 }
@@ -57,6 +81,13 @@ static void failed(void)
 static void log_to_story(enum log_level level, const char *line)
 {
 	note("log %d: %s", (int)level, line);
+}
+
+/* What a crash leaves behind is leaked on purpose. */
+const char *__asan_default_options(void);
+const char *__asan_default_options(void)
+{
+	return "detect_leaks=0";
 }
 
 /* ---- one run, in its own process ---- */
@@ -70,20 +101,23 @@ static void on_signal(int number)
 	sim_aborted();
 }
 
-static void play_round(struct machine *machine, void *state, struct sim_random *random, unsigned long *budget)
+static void play_round(struct machine *machine, void *state, struct sim_random *random)
 {
 	uint64_t steps = UINT64_C(16) << sim_random_below(random, 14);
 	bool stop = false;
 
 	steps += sim_random_below(random, steps);
-	level_now->start(state, budget, &stop);
+	level_now->start(state, &run.left, &stop);
 	while (steps > 0 && !level_now->idle(state)) {
-		uint64_t part = steps < 256 ? steps : 256;
+		uint64_t part = steps < 16 ? steps : 16;
 
 		sim_wait_steps(part);
 		steps -= part;
-		if (machine->faulty && sim_random_chance(random, 16))
+		if (machine->faulty && sim_random_chance(random, 256))
 			machine_fault(machine);
+		/* What is promised while a leg goes out is promised in a few steps: often die in the middle of them. */
+		if (machine_leg_went_out(machine) && sim_random_chance(random, 2))
+			steps = sim_random_below(random, 200);
 	}
 	if (!sim_random_chance(random, 5)) {
 		machine_crash(machine);
@@ -103,19 +137,20 @@ static uint64_t play(void)
 	struct sim_world_options options = { .seed = seed_now, .steps_max = 40000000, .failed = failed };
 	struct sim_random random = sim_random_of(seed_now, 3);
 	struct machine machine;
-	unsigned long budget = 50 + sim_random_below(&random, 2000);
 	void *state;
 
-	if (arguments.steps && arguments.steps < budget)
-		budget = arguments.steps;
+	run.budget = 50 + sim_random_below(&random, 2000);
+	if (arguments.steps && arguments.steps < run.budget)
+		run.budget = arguments.steps;
+	run.left = run.budget;
 	sim_world_install(&options);
 	machine_init(&machine, seed_now, level_now->height);
 	machine_format(&machine);
 	machine_mount(&machine, false);
 	state = level_now->create(&machine, seed_now);
 	level_now->check(state, false);
-	for (unsigned int round = 0; round < 12 && budget; round++)
-		play_round(&machine, state, &random, &budget);
+	for (unsigned int round = 0; round < 12 && run.left; round++)
+		play_round(&machine, state, &random);
 	machine_unmount(&machine);
 	machine_mount(&machine, false);
 	level_now->check(state, false);
@@ -126,33 +161,34 @@ static uint64_t play(void)
 	return sim_trace_hash();
 }
 
-static void play_in_child(int result)
+static void play_in_child(int result, bool quiet)
 {
 	static const int fatal[] = { SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGABRT };
 	static unsigned char stack[65536];
 	stack_t other = { .ss_sp = stack, .ss_size = sizeof(stack) };
 	struct sigaction action = { .sa_handler = on_signal, .sa_flags = SA_ONSTACK | SA_NODEFER };
 	struct rlimit none = { 0, 0 };
-	uint64_t hash;
 
 	setrlimit(RLIMIT_CORE, &none);
 	sigaltstack(&other, NULL);
 	for (size_t i = 0; i < sizeof(fatal) / sizeof(fatal[0]); i++)
 		sigaction(fatal[i], &action, NULL);
-	report_start(arguments.verbose);
+	run.pipe = result;
+	run.quiet = quiet;
+	if (quiet && !freopen("/dev/null", "w", stderr))
+		_exit(2);
+	report_start(arguments.verbose && !quiet);
 	log_set_level(LOG_LEVEL_DEBUG);
 	log_set_sink(log_to_story);
-	hash = play();
-	if (write(result, &hash, sizeof(hash)) != sizeof(hash))
-		abort();
+	tell_outcome(true, play());
 	_exit(0);
 }
 
 /* ---- many runs ---- */
 
-/* False: the run failed, and has told why. */
-static bool run_seed(uint64_t *hash)
+static struct outcome run_seed(bool quiet)
 {
+	struct outcome outcome = { .good = false };
 	int result[2], status;
 	pid_t child;
 
@@ -162,34 +198,50 @@ static bool run_seed(uint64_t *hash)
 		exit(2);
 	}
 	if (child == 0)
-		play_in_child(result[1]);
+		play_in_child(result[1], quiet);
 	close(result[1]);
 	while (waitpid(child, &status, 0) < 0 && errno == EINTR)
 		;
-	if (read(result[0], hash, sizeof(*hash)) != sizeof(*hash) && WIFEXITED(status) && !WEXITSTATUS(status))
-		status = 1;
+	if (read(result[0], &outcome, sizeof(outcome)) != sizeof(outcome) || !WIFEXITED(status) || WEXITSTATUS(status))
+		outcome.good = false;
 	close(result[0]);
-	if (WIFEXITED(status) && !WEXITSTATUS(status))
-		return true;
-	fprintf(stderr, "run of seed %lu ended with status %#x\n", (unsigned long)seed_now, (unsigned int)status);
-	tell_replay();
-	return false;
+	return outcome;
+}
+
+/* The fewest operations that still fail, as far as halving finds them: what they leave out does not matter. */
+static void narrow(unsigned long operations)
+{
+	unsigned long asked = arguments.steps, good = 0, bad = operations;
+
+	while (bad - good > 1) {
+		arguments.steps = good + (bad - good) / 2;
+		if (run_seed(true).good)
+			good = arguments.steps;
+		else
+			bad = arguments.steps;
+	}
+	arguments.steps = asked;
+	fprintf(stderr, "seed %lu failed after %lu operations; --steps %lu fails as well\n", (unsigned long)seed_now,
+		operations, bad);
 }
 
 static bool run_and_compare(void)
 {
-	uint64_t first, second;
+	struct outcome first = run_seed(false), second;
 
-	if (!run_seed(&first))
+	if (!first.good) {
+		if (first.operations)
+			narrow(first.operations);
+		tell_replay();
 		return false;
+	}
 	if (!arguments.replay)
 		return true;
-	if (!run_seed(&second))
-		return false;
-	if (first == second)
+	second = run_seed(false);
+	if (second.good && first.hash == second.hash)
 		return true;
-	fprintf(stderr, "seed %lu does not replay: %016lx, then %016lx\n", (unsigned long)seed_now, (unsigned long)first,
-		(unsigned long)second);
+	fprintf(stderr, "seed %lu does not replay: %016lx, then %016lx\n", (unsigned long)seed_now,
+		(unsigned long)first.hash, (unsigned long)second.hash);
 	tell_replay();
 	return false;
 }
