@@ -207,3 +207,44 @@ def leg_0_may_die_under_reads_and_writes(ws):
     traffic.check()
     trees.compare(expected, {p: w for p, w in trees.manifest(volume.mnt).items() if not p.startswith(b"new")})
     volume.umount()
+
+
+def fails_under_traffic(ws, rules, *options):
+    volume, expected = filled(ws)
+    switch = ws.join("switch")
+    volume.umount()
+    volume.mount("cache=16M", *options, faults={0: f"{rules},when={switch}"})
+    with Traffic(volume, expected) as traffic:
+        traffic.stop.wait(2)
+        trees.write(switch, b"")
+        rounds = traffic.rounds
+        for _ in range(600):
+            traffic.stop.wait(0.1)
+            if traffic.wrong or traffic.rounds >= rounds + 3:
+                break
+    traffic.check()
+    told, status = volume.status()
+    assert status == DEGRADED and told["legs"][0]["state"] == "offline", told["legs"][0]
+    assert told["legs"][1]["charged"] == 0, told["legs"][1]
+    volume.umount()
+    # Leg 0, well again, lacks what was written meanwhile: it is not asked.
+    os.unlink(switch)
+    volume.mount()
+    traffic.check()
+    trees.compare(expected, {p: w for p, w in trees.manifest(volume.mnt).items() if not p.startswith(b"new")})
+    volume.umount()
+
+
+@case(FULL, timeout=200)
+def leg_0_may_be_unplugged_under_reads_and_writes(ws):
+    fails_under_traffic(ws, "any,error=ENXIO")
+
+
+@case(FULL, timeout=200)
+def leg_0_may_hang_under_reads_and_writes(ws):
+    fails_under_traffic(ws, "any,hang", "leg-timeout=1", "deadline=5")
+
+
+@case(FULL, timeout=200)
+def leg_0_may_fail_every_write_under_reads_and_writes(ws):
+    fails_under_traffic(ws, "write,error=EIO")
