@@ -26,3 +26,29 @@ def the_manual_has_every_option_of_the_help(ws):
         missing = sorted(word for word in words if word not in page)
         assert not missing, f"{tool}: not in its manual page: {missing}"
         assert re.fullmatch(rf"{re.escape(tool)} \d+\.\d+\.\d+\n", ws.run(tool, "-V").stdout)
+
+
+def run_as_written(ws, lines):
+    os.mkdir(ws.join("precious"))
+    with open(ws.join("precious", "file"), "w", encoding="utf-8") as file:
+        file.write("precious\n")
+    for line in lines:
+        ws.run("sh", "-c", line, cwd=ws.path, env={**os.environ, "PATH": f"{ws.tools}:{os.environ['PATH']}"})
+
+
+@case(QUICK)
+def the_example_of_the_manual_works_as_written(ws):
+    with open(f"{ROOT}/man/mirrorfs.8", encoding="utf-8") as file:
+        block = re.search(r"^\.Bd -literal.*?\n(.*?)^\.Ed", file.read(), re.DOTALL | re.MULTILINE)[1]
+    commands = [line[2:] for line in block.splitlines() if line.startswith("$ ")]
+    assert len(commands) == 5, commands
+    run_as_written(ws, commands)
+
+
+@case(QUICK)
+def the_example_of_the_readme_works_as_written(ws):
+    with open(f"{ROOT}/README", encoding="utf-8") as file:
+        block = re.search(r"^Use\n---\n\n(.*?)\n\n", file.read(), re.DOTALL | re.MULTILINE)[1]
+    commands = [re.split(r"  +", line.strip())[0] for line in block.splitlines()]
+    assert len(commands) == 7, commands
+    run_as_written(ws, [command.replace("whatever", "precious") for command in commands])
