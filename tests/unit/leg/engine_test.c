@@ -3,11 +3,16 @@
 #include "leg_test.h"
 
 #include <fcntl.h>
+#include <linux/filter.h>
 #include <linux/loop.h>
+#include <linux/seccomp.h>
 #include <signal.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <sys/ioctl.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -195,6 +200,53 @@ START_TEST(a_filesystem_without_direct_io_gets_threads)
 	leg_test_expect(leg, 4096, 4096, 3);
 	leg_close(leg);
 	unlink(path);
+}
+END_TEST
+
+/* From here on this process is refused io_uring, as in many containers. */
+static bool refuse_io_uring(void)
+{
+	struct sock_filter filter[] = {
+		BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, __NR_io_uring_setup, 0, 1),
+		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EPERM),
+		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+	};
+	struct sock_fprog program = { sizeof(filter) / sizeof(filter[0]), filter };
+
+	return !prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) && !prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program);
+}
+
+START_TEST(where_io_uring_is_refused_threads_serve)
+{
+	char *path = leg_test_image(IMAGE_SIZE);
+	int status;
+	pid_t child = fork();
+
+	if (!child) {
+		struct leg_options uring = { .engine = LEG_ENGINE_URING };
+		struct error error;
+		struct leg *leg;
+
+		if (!refuse_io_uring())
+			_exit(77);
+		leg = open_leg(path, (struct leg_options){ .engine = LEG_ENGINE_AUTO });
+		if (strcmp(leg_engine_name(leg), "threads"))
+			_exit(1);
+		leg_test_fill(leg, LEG_DSYNC, 0, 4096, 1);
+		leg_test_expect(leg, 0, 4096, 1);
+		leg_close(leg);
+		if (open_error(path, uring, &error) != -EPERM || !strstr(error.text, "engine=threads"))
+			_exit(2);
+		_exit(0);
+	}
+	ck_assert_int_eq(waitpid(child, &status, 0), child);
+	ck_assert(WIFEXITED(status));
+	if (WEXITSTATUS(status) == 77)
+		fprintf(stderr, "skipped: no system call filter can be set here\n");
+	else
+		ck_assert_int_eq(WEXITSTATUS(status), 0);
+	leg_test_unlink(path);
 }
 END_TEST
 
@@ -390,6 +442,7 @@ Suite *engine_suite(void)
 	tcase_add_loop_test(tests, a_discard_makes_a_hole, 0, 2);
 	tcase_add_loop_test(tests, beyond_the_end_is_gone_and_does_not_grow_the_image, 0, 2);
 	tcase_add_test(tests, a_filesystem_without_direct_io_gets_threads);
+	tcase_add_test(tests, where_io_uring_is_refused_threads_serve);
 	tcase_add_loop_test(tests, a_second_writer_is_refused_and_the_first_one_is_named, 0, 2);
 	tcase_add_loop_test(tests, readers_share_an_image_and_cannot_write, 0, 2);
 	tcase_add_loop_test(tests, the_lock_ends_with_its_process_even_by_sigkill, 0, 2);
