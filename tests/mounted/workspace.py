@@ -35,17 +35,28 @@ def mounted(point):
     return point in mounts_below(point)
 
 
-def daemon_of(point):
-    """The pid of the mirrorfs that serves this mount point, or None."""
+def daemons():
+    """(pid, words of its command line) of every mirrorfs that this user can see."""
     for pid in filter(str.isdigit, os.listdir("/proc")):
         try:
             with open(f"/proc/{pid}/cmdline", "rb") as file:
-                words = file.read().rstrip(b"\0").split(b"\0")
+                words = [os.fsdecode(word) for word in file.read().rstrip(b"\0").split(b"\0")]
         except OSError:
             continue
-        if os.path.basename(words[0]) == b"mirrorfs" and words[-1] == os.fsencode(point):
-            return int(pid)
-    return None
+        if os.path.basename(words[0]) == "mirrorfs":
+            yield int(pid), words
+
+
+def daemon_of(point):
+    """The pid of the mirrorfs that serves this mount point, or None."""
+    return next((pid for pid, words in daemons() if words[-1] == point), None)
+
+
+def holds_files_in(pid, folder):
+    try:
+        return any(os.readlink(f"/proc/{pid}/fd/{fd}").startswith(folder + "/") for fd in os.listdir(f"/proc/{pid}/fd"))
+    except OSError:
+        return False
 
 
 def alive(pid):
@@ -58,20 +69,12 @@ def alive(pid):
 
 def sweep(folder):
     """Ends whatever still lives in the folder and removes it."""
-    for point in mounts_below(folder):
-        pid = daemon_of(point)
-        if pid:
+    for pid, words in daemons():
+        if any(folder in word for word in words) or holds_files_in(pid, folder):
             os.kill(pid, signal.SIGKILL)
+    for point in mounts_below(folder):
         command = ["umount", "-l"] if os.geteuid() == 0 else ["fusermount3", "-u", "-z"]
         subprocess.run([*command, point], check=False)
-    for pid in filter(str.isdigit, os.listdir("/proc")):
-        try:
-            with open(f"/proc/{pid}/cmdline", "rb") as file:
-                words = file.read().rstrip(b"\0").split(b"\0")
-        except OSError:
-            continue
-        if os.path.basename(words[0]) == b"mirrorfs" and any(os.fsencode(folder) in word for word in words):
-            os.kill(int(pid), signal.SIGKILL)
     if os.geteuid() == 0 and shutil.which("losetup"):
         listed = subprocess.run(["losetup", "-n", "-l", "-O", "NAME,BACK-FILE"], text=True, capture_output=True,
                                 check=False).stdout
