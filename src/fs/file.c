@@ -49,7 +49,7 @@ static ssize_t file_read_pages(struct inode *inode, unsigned char *data, size_t 
 		uint64_t at = offset + done;
 		size_t skip = at % FS_BLOCK, piece = FS_BLOCK - skip;
 		struct cache_page *page;
-		int error = page_get_ahead(inode, at / FS_BLOCK, last, &page);
+		int error = filepage_get_ahead(inode, at / FS_BLOCK, last, &page);
 
 		if (error)
 			return error; /* a short read would be taken for the end of the file */
@@ -96,7 +96,7 @@ static int file_page_for_write(struct inode *inode, uint64_t index, size_t lengt
 	int error;
 
 	if (length < FS_BLOCK)
-		return page_get(inode, index, page);
+		return filepage_get(inode, index, page);
 	error = cache_get(&inode->space, index, true, true, page);
 	if (error > 0) {
 		cache_filled(*page, 0);
@@ -118,7 +118,7 @@ static int file_write_pages(struct inode *inode, const unsigned char *data, size
 		error = file_page_for_write(inode, at / FS_BLOCK, piece, &page);
 		if (error)
 			return error;
-		page_store(inode, page, skip, data + done, piece, true, promises);
+		filepage_store(inode, page, skip, data + done, piece, true, promises);
 		cache_put(page);
 	}
 	return 0;
@@ -170,7 +170,7 @@ static int file_write_out(struct inode *inode, size_t length, uint64_t offset, u
 	if (flags & (FS_WRITE_THROUGH | FS_WRITE_SYNC))
 		error = cache_write_range(&inode->space, offset / FS_BLOCK, (offset + length - 1) / FS_BLOCK);
 	if (!error && flags & FS_WRITE_SYNC)
-		error = writeback_sync(inode);
+		error = writeout_sync(inode);
 	return error;
 }
 

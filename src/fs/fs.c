@@ -79,7 +79,7 @@ int fs_sync(struct fs *fs)
 		return 0;
 	while ((inode = inode_next(fs, number))) {
 		number = inode->number;
-		error = writeback_inode(inode, true);
+		error = writeout_inode(inode, true);
 		if (!first_error)
 			first_error = error;
 		inode_put(inode);

@@ -9,10 +9,10 @@
  *   dir.c        entries of directories: hash, find, add; lookup, readdir
  *   name.c       mknod, mkdir, symlink, link, unlink, rmdir
  *   rename.c     rename
- *   page.c       pages of a file: fill from the legs, promises
+ *   filepage.c       pages of a file: fill from the legs, promises
  *   file.c       read, write
  *   truncate.c   sizes, fallocate, lseek
- *   writeback.c  dirty pages to the legs; fsync
+ *   writeout.c  dirty pages to the legs; fsync
  *   orphan.c     what has no name: deleted when nobody knows it, or by the next mount
  *
  * Locks, outer first (the ranks of sync.h):
@@ -83,7 +83,7 @@ struct inode {
 	/* under log */
 	uint64_t goal_block, goal_address; /* where the block after the latest write-out should go */
 
-	/* a regular file's pages; see page.c */
+	/* a regular file's pages; see filepage.c */
 	struct cache_space space;
 	uint64_t evicted_promises; /* of dropped pages, to be given back by the dropper */
 	uint64_t promised; /* pages that hold one; under state */
@@ -214,7 +214,7 @@ uint64_t siphash(const uint8_t key[16], const void *data, size_t length);
 /* One name less for a file, all for a directory; with a note if none is left. Log lock held by `change`. */
 void name_drop_link(struct change *change, struct inode *inode);
 
-/* ---- page.c ---- */
+/* ---- filepage.c ---- */
 
 /*
  * What page->owner says of a dirty page. Every page whose bytes are newer than what the last write-out copied holds
@@ -226,26 +226,26 @@ enum page_mark {
 	PAGE_UNPROMISED, /* its write-out failed, which took the promise: the next one asks for another */
 };
 
-static inline enum page_mark page_mark(const struct cache_page *page)
+static inline enum page_mark filepage_mark(const struct cache_page *page)
 {
 	return (enum page_mark)(uintptr_t)page->owner;
 }
 
-extern const struct cache_space_ops page_space_ops;
+extern const struct cache_space_ops filepage_space_ops;
 
-void page_set_mark(struct inode *inode, struct cache_page *page, enum page_mark mark); /* state lock held */
+void filepage_set_mark(struct inode *inode, struct cache_page *page, enum page_mark mark); /* state lock held */
 /* The page, referenced and valid: read from the legs, or zeros where nothing is mapped. May wait. */
-int page_get(struct inode *inode, uint64_t index, struct cache_page **page);
+int filepage_get(struct inode *inode, uint64_t index, struct cache_page **page);
 /* The same, and pages behind it up to `last` that are missing too are filled with the same reads. */
-int page_get_ahead(struct inode *inode, uint64_t index, uint64_t last, struct cache_page **page);
+int filepage_get_ahead(struct inode *inode, uint64_t index, uint64_t last, struct cache_page **page);
 /*
  * Copies `length` bytes (NULL: zeros) into the page, which becomes dirty; *promises is what the caller holds.
  * `extend`: the file ends behind them at least. One step to a write-out, which takes no byte beyond the end.
  */
-void page_store(struct inode *inode, struct cache_page *page, size_t offset, const void *data, size_t length,
+void filepage_store(struct inode *inode, struct cache_page *page, size_t offset, const void *data, size_t length,
 		bool extend, uint64_t *promises);
 /* Drops pages first .. last with their promises. No log lock may be held. May wait. */
-void page_drop(struct inode *inode, uint64_t first, uint64_t last);
+void filepage_drop(struct inode *inode, uint64_t first, uint64_t last);
 
 /* ---- file.c ---- */
 
@@ -259,13 +259,13 @@ int truncate_to(struct inode *inode, uint64_t size, bool kill);
 /* Unmaps what an interrupted truncation left beyond the end. Content lock held exclusively (or nobody else knows it). */
 int truncate_finish(struct inode *inode);
 
-/* ---- writeback.c ---- */
+/* ---- writeout.c ---- */
 
-#define WRITEBACK_BLOCKS 1024u /* 4 MiB in flight for one inode */
-#define WRITEBACK_PIECES 16u
+#define WRITEOUT_BLOCKS 1024u /* 4 MiB in flight for one inode */
+#define WRITEOUT_PIECES 16u
 
 /* Dirty pages of one inode on their way to the legs and into the tree, with one transaction. Log lock held. */
-struct writeback {
+struct writeout {
 	struct inode *inode;
 	struct meta_txn *txn;
 	bool cut; /* the file ends at `size` from this transaction on */
@@ -278,28 +278,28 @@ struct writeback {
 	unsigned int in_flight; /* under lock */
 	int error; /* under lock */
 	unsigned int count;
-	struct writeback_piece {
+	struct writeout_piece {
 		struct meta_write write;
 		struct range_extent extent;
 		struct cache_page **pages; /* extent.length of them */
 		uint32_t crc; /* where its checksums start */
-	} pieces[WRITEBACK_PIECES];
-	uint32_t crc[WRITEBACK_BLOCKS];
+	} pieces[WRITEOUT_PIECES];
+	uint32_t crc[WRITEOUT_BLOCKS];
 };
 
 /* `cut_size`: NULL, or where the file is cut. -ENOMEM: nothing to end. */
-int writeback_begin(struct writeback *writeback, struct inode *inode, const uint64_t *cut_size);
+int writeout_begin(struct writeout *writeout, struct inode *inode, const uint64_t *cut_size);
 /* Takes some of these pages (ascending, each PAGE_PROMISED) and sends them: how many, 0 if it is full, or -errno. */
-ssize_t writeback_add(struct writeback *writeback, struct cache_page **pages, size_t count);
-/* Waits for the legs; on success maps, puts the item and commits. Ends the writeback. 0 or -errno: as before. */
-int writeback_commit(struct writeback *writeback);
-void writeback_cancel(struct writeback *writeback); /* waits, and nothing has happened */
+ssize_t writeout_add(struct writeout *writeout, struct cache_page **pages, size_t count);
+/* Waits for the legs; on success maps, puts the item and commits. Ends the write-out. 0 or -errno: as before. */
+int writeout_commit(struct writeout *writeout);
+void writeout_cancel(struct writeout *writeout); /* waits, and nothing has happened */
 
-void writeback_pages(struct cache_space *space, struct cache_page **pages, size_t count);
+void writeout_pages(struct cache_space *space, struct cache_page **pages, size_t count);
 /* What was committed of this inode becomes durable. */
-int writeback_sync(struct inode *inode);
+int writeout_sync(struct inode *inode);
 /* Everything dirty of this inode into the tree, not yet durable. */
-int writeback_inode(struct inode *inode, bool attributes);
+int writeout_inode(struct inode *inode, bool attributes);
 
 /* ---- orphan.c ---- */
 

@@ -170,7 +170,7 @@ static int inode_prepare(struct inode *inode)
 
 	if (!inode_is_file(inode))
 		return 0;
-	error = cache_space_init(inode->fs->cache, &inode->space, CACHE_DATA, FS_BLOCK, &page_space_ops, inode);
+	error = cache_space_init(inode->fs->cache, &inode->space, CACHE_DATA, FS_BLOCK, &filepage_space_ops, inode);
 	if (error)
 		inode->space.cache = NULL;
 	return error;
@@ -322,7 +322,7 @@ static void inode_settle(struct inode *inode)
 		if (tried || !inode_dirty(inode))
 			return;
 		mutex_unlock(&fs->table_lock);
-		writeback_inode(inode, true); /* an error is latched, and what stays dirty stays in memory */
+		writeout_inode(inode, true); /* an error is latched, and what stays dirty stays in memory */
 		tried = true;
 		mutex_lock(&fs->table_lock);
 	}

@@ -70,7 +70,7 @@ int orphan_delete(struct inode *inode)
 	int error;
 
 	if (inode_is_file(inode))
-		page_drop(inode, 0, UINT64_MAX);
+		filepage_drop(inode, 0, UINT64_MAX);
 	error = orphan_delete_content(inode);
 	if (error)
 		log_warn("a file without a name waits for the next mount inode=%llu error=%d",

@@ -200,7 +200,7 @@ static int rename_write_source(struct rename *r)
 	error = dir_get(r->from_dir, r->from_name, &entry, &inode);
 	rwlock_unlock(&r->from_dir->content);
 	if (!error)
-		error = writeback_inode(inode, false);
+		error = writeout_inode(inode, false);
 	inode_put(inode);
 	return error;
 }

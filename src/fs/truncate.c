@@ -85,17 +85,17 @@ int truncate_finish(struct inode *inode)
 	return error;
 }
 
-/* Makes the page one that a writeback may take, with a promise of the caller's unless it has its own: *took. */
+/* Makes the page one that a write-out may take, with a promise of the caller's unless it has its own: *took. */
 static int truncate_mark(struct inode *inode, struct cache_page *page, uint64_t *promises, bool *took)
 {
 	int error = 0;
 
 	mutex_lock(&inode->state);
-	*took = page_mark(page) != PAGE_PROMISED;
+	*took = filepage_mark(page) != PAGE_PROMISED;
 	if (*took && !*promises)
 		error = -ENOSPC;
 	if (*took && !error) {
-		page_set_mark(inode, page, PAGE_PROMISED);
+		filepage_set_mark(inode, page, PAGE_PROMISED);
 		--*promises;
 	}
 	mutex_unlock(&inode->state);
@@ -103,7 +103,7 @@ static int truncate_mark(struct inode *inode, struct cache_page *page, uint64_t 
 }
 
 /* The last block, if it is mapped, is written with zeros beyond the new end. Log lock held. */
-static int truncate_tail(struct writeback *wb, struct cache_page **tail, uint64_t *promises)
+static int truncate_tail(struct writeout *wb, struct cache_page **tail, uint64_t *promises)
 {
 	struct inode *inode = wb->inode;
 	struct meta_mapping mapping;
@@ -116,10 +116,10 @@ static int truncate_tail(struct writeback *wb, struct cache_page **tail, uint64_
 	error = truncate_mark(inode, *tail, promises, &took);
 	if (error)
 		return error;
-	added = writeback_add(wb, tail, 1);
+	added = writeout_add(wb, tail, 1);
 	if (added < 0 && took) {
 		mutex_lock(&inode->state);
-		page_set_mark(inode, *tail, PAGE_WRITTEN);
+		filepage_set_mark(inode, *tail, PAGE_WRITTEN);
 		mutex_unlock(&inode->state);
 		++*promises;
 	}
@@ -130,9 +130,9 @@ static int truncate_tail(struct writeback *wb, struct cache_page **tail, uint64_
 static int truncate_cut_locked(struct inode *inode, uint64_t size, struct cache_page **tail, uint64_t *promises)
 {
 	uint64_t first = blocks_of(size), block = first;
-	struct writeback wb;
+	struct writeout wb;
 	bool unfinished, before;
-	int error = writeback_begin(&wb, inode, &size);
+	int error = writeout_begin(&wb, inode, &size);
 
 	if (error)
 		return error;
@@ -141,7 +141,7 @@ static int truncate_cut_locked(struct inode *inode, uint64_t size, struct cache_
 	if (!error)
 		error = meta_map_punch(wb.txn, inode->number, &block, FS_BLOCKS_END, &wb.freed);
 	if (error) {
-		writeback_cancel(&wb);
+		writeout_cancel(&wb);
 		return error;
 	}
 	/* A dirty page behind the end can still be written and mapped before it is dropped. */
@@ -153,7 +153,7 @@ static int truncate_cut_locked(struct inode *inode, uint64_t size, struct cache_
 	mutex_unlock(&inode->state);
 	if (unfinished)
 		orphan_put(wb.txn, inode->number);
-	error = writeback_commit(&wb);
+	error = writeout_commit(&wb);
 	if (error) {
 		mutex_lock(&inode->state);
 		inode->truncating = before;
@@ -170,7 +170,7 @@ static int truncate_cut(struct inode *inode, uint64_t size)
 	int error = 0;
 
 	if (size % FS_BLOCK) {
-		error = page_get(inode, size / FS_BLOCK, &tail);
+		error = filepage_get(inode, size / FS_BLOCK, &tail);
 		if (!error && !meta_promise(meta, 1))
 			promises = 1;
 	}
@@ -188,7 +188,7 @@ static int truncate_cut(struct inode *inode, uint64_t size)
 	cache_put(tail);
 	if (error)
 		return error;
-	page_drop(inode, blocks_of(size), UINT64_MAX);
+	filepage_drop(inode, blocks_of(size), UINT64_MAX);
 	/* The file is cut; what is left of the chain is finished now, or before it grows, or by the next mount. */
 	truncate_finish(inode);
 	return 0;
@@ -286,10 +286,10 @@ static int fallocate_zero(struct inode *inode, uint64_t block, uint64_t *promise
 		*promises = !error;
 	}
 	if (!error)
-		error = page_get(inode, block, &page);
+		error = filepage_get(inode, block, &page);
 	if (error)
 		return error;
-	page_store(inode, page, 0, NULL, 0, false, promises);
+	filepage_store(inode, page, 0, NULL, 0, false, promises);
 	cache_put(page);
 	return 0;
 }
@@ -353,9 +353,9 @@ static int fallocate_zero_part(struct inode *inode, uint64_t from, uint64_t to)
 	error = meta_promise(inode->fs->meta, promises);
 	if (error)
 		return error;
-	error = page_get(inode, block, &page);
+	error = filepage_get(inode, block, &page);
 	if (!error) {
-		page_store(inode, page, from % FS_BLOCK, NULL, to - from, false, &promises);
+		filepage_store(inode, page, from % FS_BLOCK, NULL, to - from, false, &promises);
 		cache_put(page);
 	}
 	meta_unpromise(inode->fs->meta, promises);
@@ -375,7 +375,7 @@ static int fallocate_punch(struct inode *inode, uint64_t offset, uint64_t end)
 		error = fallocate_zero_part(inode, last * FS_BLOCK, end);
 	if (error || first == last)
 		return error;
-	page_drop(inode, first, last - 1);
+	filepage_drop(inode, first, last - 1);
 	while (!error && first < last)
 		error = truncate_punch(inode, &first, last);
 	return error;

@@ -17,45 +17,45 @@
 #define FILL_PAGES EXTENT_BLOCKS_MAX
 
 /* Called one at a time for a space; only pages that are dropped hold promises, and their dropper gives those back. */
-static void page_evict(struct cache_space *space, struct cache_page *page)
+static void filepage_evict(struct cache_space *space, struct cache_page *page)
 {
 	struct inode *inode = space->context;
 
-	if (page_mark(page) == PAGE_PROMISED)
+	if (filepage_mark(page) == PAGE_PROMISED)
 		inode->evicted_promises++;
 	page->owner = NULL;
 }
 
-const struct cache_space_ops page_space_ops = {
-	.write = writeback_pages,
-	.evict = page_evict,
+const struct cache_space_ops filepage_space_ops = {
+	.write = writeout_pages,
+	.evict = filepage_evict,
 };
 
-void page_set_mark(struct inode *inode, struct cache_page *page, enum page_mark mark)
+void filepage_set_mark(struct inode *inode, struct cache_page *page, enum page_mark mark)
 {
-	if (page_mark(page) != PAGE_PROMISED && mark == PAGE_PROMISED)
+	if (filepage_mark(page) != PAGE_PROMISED && mark == PAGE_PROMISED)
 		inode->promised++;
-	if (page_mark(page) == PAGE_PROMISED && mark != PAGE_PROMISED)
+	if (filepage_mark(page) == PAGE_PROMISED && mark != PAGE_PROMISED)
 		inode->promised--;
 	page->owner = (void *)(uintptr_t)mark;
 }
 
 /* ---- filling ---- */
 
-struct page_read {
+struct filepage_read {
 	struct mirror_io io;
 	struct meta_mapping mapping;
 };
 
-static bool page_verify(const struct mirror_io *io, uint32_t unit, const void *data)
+static bool filepage_verify(const struct mirror_io *io, uint32_t unit, const void *data)
 {
-	const struct page_read *read = (const struct page_read *)io;
+	const struct filepage_read *read = (const struct filepage_read *)io;
 
 	return crc32c(data, FS_BLOCK) == read->mapping.crc[unit];
 }
 
 /* What the mapping says, into the pages. */
-static int page_read(struct inode *inode, struct page_read *read, struct mirror_pin *pin, struct cache_page **pages)
+static int filepage_read(struct inode *inode, struct filepage_read *read, struct mirror_pin *pin, struct cache_page **pages)
 {
 	uint32_t count = read->mapping.count;
 	int error;
@@ -70,7 +70,7 @@ static int page_read(struct inode *inode, struct page_read *read, struct mirror_
 		.block = read->mapping.address,
 		.count = count,
 		.buf = iobuf_get(mirror_pool(inode->fs->mirror), count * FS_BLOCK),
-		.verify = page_verify,
+		.verify = filepage_verify,
 		.verify_blocks = 1,
 		.pin = pin,
 	};
@@ -82,9 +82,9 @@ static int page_read(struct inode *inode, struct page_read *read, struct mirror_
 }
 
 /* Fills neighbouring pages. Their first error; pages are answered each for itself. */
-static int page_fill(struct inode *inode, struct cache_page **pages, uint32_t count)
+static int filepage_fill(struct inode *inode, struct cache_page **pages, uint32_t count)
 {
-	struct page_read read;
+	struct filepage_read read;
 	int first_error = 0;
 
 	for (uint32_t done = 0; done < count; done += read.mapping.count) {
@@ -94,7 +94,7 @@ static int page_fill(struct inode *inode, struct cache_page **pages, uint32_t co
 		if (error)
 			read.mapping.count = count - done;
 		else
-			error = page_read(inode, &read, pin, pages + done);
+			error = filepage_read(inode, &read, pin, pages + done);
 		mirror_pin_put(pin);
 		for (uint32_t i = 0; i < read.mapping.count; i++)
 			cache_filled(pages[done + i], error);
@@ -104,7 +104,7 @@ static int page_fill(struct inode *inode, struct cache_page **pages, uint32_t co
 	return first_error;
 }
 
-int page_get_ahead(struct inode *inode, uint64_t index, uint64_t last, struct cache_page **page)
+int filepage_get_ahead(struct inode *inode, uint64_t index, uint64_t last, struct cache_page **page)
 {
 	struct cache_page *pages[FILL_PAGES], *there = NULL;
 	uint32_t count = 1;
@@ -123,7 +123,7 @@ int page_get_ahead(struct inode *inode, uint64_t index, uint64_t last, struct ca
 		}
 		if (!error && count < FILL_PAGES && index + count <= last)
 			there = pages[count];
-		error = page_fill(inode, pages, count);
+		error = filepage_fill(inode, pages, count);
 	}
 	cache_put(there);
 	while (--count > 0)
@@ -135,14 +135,14 @@ int page_get_ahead(struct inode *inode, uint64_t index, uint64_t last, struct ca
 	return error;
 }
 
-int page_get(struct inode *inode, uint64_t index, struct cache_page **page)
+int filepage_get(struct inode *inode, uint64_t index, struct cache_page **page)
 {
-	return page_get_ahead(inode, index, index, page);
+	return filepage_get_ahead(inode, index, index, page);
 }
 
 /* ---- changing ---- */
 
-void page_store(struct inode *inode, struct cache_page *page, size_t offset, const void *data, size_t length,
+void filepage_store(struct inode *inode, struct cache_page *page, size_t offset, const void *data, size_t length,
 		bool extend, uint64_t *promises)
 {
 	uint64_t end = page->index * FS_BLOCK + offset + length;
@@ -152,10 +152,10 @@ void page_store(struct inode *inode, struct cache_page *page, size_t offset, con
 		memcpy(page->data + offset, data, length);
 	else
 		memset(page->data + offset, 0, length);
-	if (page_mark(page) != PAGE_PROMISED) {
+	if (filepage_mark(page) != PAGE_PROMISED) {
 		assert(*promises > 0);
 		--*promises;
-		page_set_mark(inode, page, PAGE_PROMISED);
+		filepage_set_mark(inode, page, PAGE_PROMISED);
 	}
 	if (extend && end > inode->attr.size)
 		inode->attr.size = end;
@@ -163,7 +163,7 @@ void page_store(struct inode *inode, struct cache_page *page, size_t offset, con
 	mutex_unlock(&inode->state);
 }
 
-void page_drop(struct inode *inode, uint64_t first, uint64_t last)
+void filepage_drop(struct inode *inode, uint64_t first, uint64_t last)
 {
 	uint64_t promises;
 

@@ -19,11 +19,11 @@
 #include <errno.h>
 #include <string.h>
 
-/* A transaction always has room for what a writeback gathers, an item and a note. */
-static_assert(WRITEBACK_PIECES * META_MAP_BYTES(EXTENT_BLOCKS_MAX) + 1024 <= META_TXN_BYTES, "bytes");
-static_assert(WRITEBACK_PIECES * META_MAP_UPDATES + 8 <= META_TXN_UPDATES, "updates");
+/* A transaction always has room for what a write-out gathers, an item and a note. */
+static_assert(WRITEOUT_PIECES * META_MAP_BYTES(EXTENT_BLOCKS_MAX) + 1024 <= META_TXN_BYTES, "bytes");
+static_assert(WRITEOUT_PIECES * META_MAP_UPDATES + 8 <= META_TXN_UPDATES, "updates");
 
-int writeback_begin(struct writeback *wb, struct inode *inode, const uint64_t *cut_size)
+int writeout_begin(struct writeout *wb, struct inode *inode, const uint64_t *cut_size)
 {
 	wb->inode = inode;
 	wb->cut = cut_size;
@@ -39,9 +39,9 @@ int writeback_begin(struct writeback *wb, struct inode *inode, const uint64_t *c
 	return 0;
 }
 
-static void writeback_written(struct meta_write *write)
+static void writeout_written(struct meta_write *write)
 {
-	struct writeback *wb = write->context;
+	struct writeout *wb = write->context;
 
 	mutex_lock(&wb->lock);
 	if (write->io.error && !wb->error)
@@ -52,7 +52,7 @@ static void writeback_written(struct meta_write *write)
 }
 
 /* Where the next block should go: behind the one before it in the file. */
-static uint64_t writeback_goal(struct inode *inode, uint64_t block)
+static uint64_t writeout_goal(struct inode *inode, uint64_t block)
 {
 	struct meta_mapping mapping;
 
@@ -64,7 +64,7 @@ static uint64_t writeback_goal(struct inode *inode, uint64_t block)
 }
 
 /* The page's bytes as they are now, zeros beyond the end of the file, and its promise. */
-static void writeback_copy(struct writeback *wb, struct cache_page *page, unsigned char *to)
+static void writeout_copy(struct writeout *wb, struct cache_page *page, unsigned char *to)
 {
 	struct inode *inode = wb->inode;
 	uint64_t start = page->index * FS_BLOCK, end;
@@ -72,7 +72,7 @@ static void writeback_copy(struct writeback *wb, struct cache_page *page, unsign
 	mutex_lock(&inode->state);
 	end = inode->attr.size < wb->size ? inode->attr.size : wb->size;
 	memcpy(to, page->data, FS_BLOCK);
-	page_set_mark(inode, page, PAGE_WRITTEN);
+	filepage_set_mark(inode, page, PAGE_WRITTEN);
 	mutex_unlock(&inode->state);
 	if (end < start)
 		end = start;
@@ -85,12 +85,12 @@ static void writeback_copy(struct writeback *wb, struct cache_page *page, unsign
 }
 
 /* One extent of pages on its way. */
-static int writeback_send(struct writeback *wb, struct cache_page **pages, uint32_t count, struct iobuf *buf,
+static int writeout_send(struct writeout *wb, struct cache_page **pages, uint32_t count, struct iobuf *buf,
 			  size_t buf_offset)
 {
-	struct writeback_piece *piece = &wb->pieces[wb->count];
+	struct writeout_piece *piece = &wb->pieces[wb->count];
 	struct inode *inode = wb->inode;
-	int error = meta_alloc(wb->txn, writeback_goal(inode, pages[0]->index), count, &piece->extent);
+	int error = meta_alloc(wb->txn, writeout_goal(inode, pages[0]->index), count, &piece->extent);
 
 	if (error)
 		return error;
@@ -103,14 +103,14 @@ static int writeback_send(struct writeback *wb, struct cache_page **pages, uint3
 	for (uint64_t i = 0; i < piece->extent.length; i++) {
 		unsigned char *to = buf->data + buf_offset + i * FS_BLOCK;
 
-		writeback_copy(wb, pages[i], to);
+		writeout_copy(wb, pages[i], to);
 		wb->crc[piece->crc + i] = crc32c(to, FS_BLOCK);
 	}
 	iobuf_ref(buf);
 	piece->write = (struct meta_write){
 		.io = { .block = piece->extent.start, .count = (uint32_t)piece->extent.length, .buf = buf,
 			.buf_offset = buf_offset },
-		.done = writeback_written,
+		.done = writeout_written,
 		.context = wb,
 	};
 	mutex_lock(&wb->lock);
@@ -119,15 +119,15 @@ static int writeback_send(struct writeback *wb, struct cache_page **pages, uint3
 	error = meta_write(inode->fs->meta, &piece->write);
 	if (error) {
 		piece->write.io.error = error;
-		writeback_written(&piece->write);
+		writeout_written(&piece->write);
 	}
 	return 0;
 }
 
 /* How many neighbours stand at the head of `pages`. */
-static uint32_t writeback_run(struct writeback *wb, struct cache_page **pages, size_t count)
+static uint32_t writeout_run(struct writeout *wb, struct cache_page **pages, size_t count)
 {
-	uint64_t most = WRITEBACK_BLOCKS - wb->taken;
+	uint64_t most = WRITEOUT_BLOCKS - wb->taken;
 	uint32_t run = 1;
 
 	if (most > EXTENT_BLOCKS_MAX)
@@ -139,21 +139,21 @@ static uint32_t writeback_run(struct writeback *wb, struct cache_page **pages, s
 	return run;
 }
 
-ssize_t writeback_add(struct writeback *wb, struct cache_page **pages, size_t count)
+ssize_t writeout_add(struct writeout *wb, struct cache_page **pages, size_t count)
 {
 	struct iobuf_pool *pool = mirror_pool(wb->inode->fs->mirror);
 	struct iobuf *buf;
 	uint32_t run, sent = 0;
 	int error = 0;
 
-	if (wb->count == WRITEBACK_PIECES || wb->taken == WRITEBACK_BLOCKS)
+	if (wb->count == WRITEOUT_PIECES || wb->taken == WRITEOUT_BLOCKS)
 		return 0;
-	run = writeback_run(wb, pages, count);
+	run = writeout_run(wb, pages, count);
 	buf = wb->count ? iobuf_try_get(pool, run * FS_BLOCK) : iobuf_get(pool, run * FS_BLOCK);
 	if (!buf)
 		return 0;
-	while (!error && sent < run && wb->count < WRITEBACK_PIECES) {
-		error = writeback_send(wb, pages + sent, run - sent, buf, sent * FS_BLOCK);
+	while (!error && sent < run && wb->count < WRITEOUT_PIECES) {
+		error = writeout_send(wb, pages + sent, run - sent, buf, sent * FS_BLOCK);
 		if (!error)
 			sent += (uint32_t)wb->pieces[wb->count - 1].extent.length;
 	}
@@ -162,7 +162,7 @@ ssize_t writeback_add(struct writeback *wb, struct cache_page **pages, size_t co
 }
 
 /* The legs have it, or have refused it. */
-static int writeback_wait(struct writeback *wb)
+static int writeout_wait(struct writeout *wb)
 {
 	mutex_lock(&wb->lock);
 	while (wb->in_flight)
@@ -175,10 +175,10 @@ static int writeback_wait(struct writeback *wb)
 	return wb->error;
 }
 
-static int writeback_map(struct writeback *wb)
+static int writeout_map(struct writeout *wb)
 {
 	for (unsigned int i = 0; i < wb->count; i++) {
-		struct writeback_piece *piece = &wb->pieces[i];
+		struct writeout_piece *piece = &wb->pieces[i];
 		uint64_t freed = 0;
 		int error = meta_map_put(wb->txn, wb->inode->number, piece->pages[0]->index, &piece->extent,
 					 wb->crc + piece->crc, NULL, &freed);
@@ -191,7 +191,7 @@ static int writeback_map(struct writeback *wb)
 }
 
 /* The fields as they are behind this transaction, the item, the commit. */
-static int writeback_commit_item(struct writeback *wb)
+static int writeout_commit_item(struct writeout *wb)
 {
 	struct inode *inode = wb->inode;
 	uint64_t sequence = 0, logged, size, blocks;
@@ -222,7 +222,7 @@ static int writeback_commit_item(struct writeback *wb)
 }
 
 /* Pages that were copied for nothing: their blocks are free again, and the promises went with them. */
-static void writeback_unmark(struct writeback *wb)
+static void writeout_unmark(struct writeout *wb)
 {
 	struct inode *inode = wb->inode;
 
@@ -231,39 +231,39 @@ static void writeback_unmark(struct writeback *wb)
 		for (uint64_t j = 0; j < wb->pieces[i].extent.length; j++) {
 			struct cache_page *page = wb->pieces[i].pages[j];
 
-			if (page_mark(page) == PAGE_WRITTEN)
-				page_set_mark(inode, page, PAGE_UNPROMISED);
+			if (filepage_mark(page) == PAGE_WRITTEN)
+				filepage_set_mark(inode, page, PAGE_UNPROMISED);
 		}
 	}
 	mutex_unlock(&inode->state);
 	inode->goal_address = 0;
 }
 
-int writeback_commit(struct writeback *wb)
+int writeout_commit(struct writeout *wb)
 {
-	int error = writeback_wait(wb);
+	int error = writeout_wait(wb);
 
 	if (!error)
-		error = writeback_map(wb);
+		error = writeout_map(wb);
 	if (error)
 		meta_txn_abort(wb->txn);
 	else
-		error = writeback_commit_item(wb);
+		error = writeout_commit_item(wb);
 	if (error)
-		writeback_unmark(wb);
+		writeout_unmark(wb);
 	return error;
 }
 
-void writeback_cancel(struct writeback *wb)
+void writeout_cancel(struct writeout *wb)
 {
-	writeback_wait(wb);
+	writeout_wait(wb);
 	meta_txn_abort(wb->txn);
-	writeback_unmark(wb);
+	writeout_unmark(wb);
 }
 
 /* ---- the cache asks ---- */
 
-static void writeback_latch(struct inode *inode, int error)
+static void writeout_latch(struct inode *inode, int error)
 {
 	bool news;
 
@@ -277,21 +277,21 @@ static void writeback_latch(struct inode *inode, int error)
 }
 
 /* A page's mark; the promise that a failed write-out took is asked for again, since every page to write has one. */
-static enum page_mark writeback_promise(struct inode *inode, struct cache_page *page)
+static enum page_mark writeout_promise(struct inode *inode, struct cache_page *page)
 {
 	enum page_mark mark;
 	bool spare = false;
 
 	mutex_lock(&inode->state);
-	mark = page_mark(page);
+	mark = filepage_mark(page);
 	mutex_unlock(&inode->state);
 	if (mark != PAGE_UNPROMISED || meta_promise(inode->fs->meta, 1))
 		return mark;
 	mutex_lock(&inode->state);
-	if (page_mark(page) == PAGE_PROMISED)
+	if (filepage_mark(page) == PAGE_PROMISED)
 		spare = true; /* a write came meanwhile and brought its own */
 	else
-		page_set_mark(inode, page, PAGE_PROMISED);
+		filepage_set_mark(inode, page, PAGE_PROMISED);
 	mutex_unlock(&inode->state);
 	if (spare)
 		meta_unpromise(inode->fs->meta, 1);
@@ -299,51 +299,51 @@ static enum page_mark writeback_promise(struct inode *inode, struct cache_page *
 }
 
 /* Pages at the head that need no writing or cannot be written are answered: how many. */
-static size_t writeback_skip(struct inode *inode, struct cache_page **pages, size_t count)
+static size_t writeout_skip(struct inode *inode, struct cache_page **pages, size_t count)
 {
 	size_t skipped;
 
 	for (skipped = 0; skipped < count; skipped++) {
-		enum page_mark mark = writeback_promise(inode, pages[skipped]);
+		enum page_mark mark = writeout_promise(inode, pages[skipped]);
 
 		if (mark == PAGE_PROMISED)
 			break;
 		if (mark == PAGE_UNPROMISED)
-			writeback_latch(inode, -ENOSPC);
+			writeout_latch(inode, -ENOSPC);
 		cache_written(pages[skipped], mark == PAGE_UNPROMISED ? -ENOSPC : 0);
 	}
 	return skipped;
 }
 
 /* One transaction for some pages at the head, each promised; they are answered: how many. */
-static size_t writeback_batch(struct inode *inode, struct cache_page **pages, size_t count)
+static size_t writeout_batch(struct inode *inode, struct cache_page **pages, size_t count)
 {
-	struct writeback wb;
+	struct writeout wb;
 	size_t taken = 0;
-	int error = writeback_begin(&wb, inode, NULL);
+	int error = writeout_begin(&wb, inode, NULL);
 
 	if (!error) {
 		ssize_t added = 0;
 
-		while (taken < count && (added = writeback_add(&wb, pages + taken, count - taken)) > 0)
+		while (taken < count && (added = writeout_add(&wb, pages + taken, count - taken)) > 0)
 			taken += (size_t)added;
 		if (taken) {
-			error = writeback_commit(&wb);
+			error = writeout_commit(&wb);
 		} else {
-			writeback_cancel(&wb);
+			writeout_cancel(&wb);
 			error = (int)added;
 		}
 	}
 	if (!taken)
 		taken = count; /* not even one could be sent: what stopped it would stop all */
 	if (error)
-		writeback_latch(inode, error);
+		writeout_latch(inode, error);
 	for (size_t i = 0; i < taken; i++)
 		cache_written(pages[i], error);
 	return taken;
 }
 
-void writeback_pages(struct cache_space *space, struct cache_page **pages, size_t count)
+void writeout_pages(struct cache_space *space, struct cache_page **pages, size_t count)
 {
 	struct inode *inode = space->context;
 
@@ -351,18 +351,18 @@ void writeback_pages(struct cache_space *space, struct cache_page **pages, size_
 	for (size_t done = 0; done < count;) {
 		size_t run = 0;
 
-		done += writeback_skip(inode, pages + done, count - done);
-		while (done + run < count && writeback_promise(inode, pages[done + run]) == PAGE_PROMISED)
+		done += writeout_skip(inode, pages + done, count - done);
+		while (done + run < count && writeout_promise(inode, pages[done + run]) == PAGE_PROMISED)
 			run++;
 		if (run)
-			done += writeback_batch(inode, pages + done, run);
+			done += writeout_batch(inode, pages + done, run);
 	}
 	mutex_unlock(&inode->log);
 }
 
 /* ---- a caller asks ---- */
 
-int writeback_inode(struct inode *inode, bool attributes)
+int writeout_inode(struct inode *inode, bool attributes)
 {
 	int error = 0;
 
@@ -375,7 +375,7 @@ int writeback_inode(struct inode *inode, bool attributes)
 	return error;
 }
 
-int writeback_sync(struct inode *inode)
+int writeout_sync(struct inode *inode)
 {
 	uint64_t sequence;
 
@@ -408,9 +408,9 @@ int fs_fsync(struct fs *fs, uint64_t number, bool data_only, uint64_t *seen)
 
 	if (error)
 		return error;
-	error = writeback_inode(inode, !data_only);
+	error = writeout_inode(inode, !data_only);
 	if (!error)
-		error = writeback_sync(inode);
+		error = writeout_sync(inode);
 	mutex_lock(&inode->state);
 	if (seen && *seen != inode->errors) {
 		*seen = inode->errors;

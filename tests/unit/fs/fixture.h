@@ -1,0 +1,63 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * A volume on two disks in memory for the tests of fs. The disks outlive what is mounted on them: a test unmounts or
+ * crashes and mounts again, and finds what is on the disks and nothing else.
+ */
+#ifndef MIRRORFS_TESTS_UNIT_FS_FIXTURE_H
+#define MIRRORFS_TESTS_UNIT_FS_FIXTURE_H
+
+#include "fs_private.h"
+
+#include <check.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define ROOT OBJECT_ROOT
+
+extern struct fs *fs;
+extern struct meta *meta;
+extern struct cache *cache;
+extern const struct fs_caller caller; /* uid 1000, gid 100 */
+
+void volume_setup(void); /* two disks of 64 MiB, formatted and mounted */
+void volume_setup_small(void); /* of the smallest size */
+void volume_teardown(void);
+void volume_mount(bool read_only);
+void volume_unmount(void);
+void volume_remount(void);
+/* Power loss: what was not flushed is dropped. Mounts again. */
+void volume_crash(void);
+/* While set, every write to either disk fails; one that fails for long makes the volume read-only. */
+void volume_fill(void); /* until not one more block can be promised */
+
+/* Each expects success. */
+uint64_t make_file(uint64_t dir, const char *name);
+uint64_t make_dir(uint64_t dir, const char *name);
+uint64_t find(uint64_t dir, const char *name); /* its number, looked up and forgotten; 0: ENOENT */
+struct fs_attr attr_of(uint64_t inode);
+void put_bytes(uint64_t inode, uint64_t offset, const void *data, size_t length);
+void put_pattern(uint64_t inode, uint64_t offset, size_t length, unsigned int seed);
+void sync_file(uint64_t inode);
+void set_size(uint64_t inode, uint64_t size);
+
+/* The file's bytes are those of put_pattern(), or zeros. */
+void expect_pattern(uint64_t inode, uint64_t offset, size_t length, unsigned int seed);
+void expect_zeros(uint64_t inode, uint64_t offset, size_t length);
+void expect_size(uint64_t inode, uint64_t size);
+size_t count_entries(uint64_t dir); /* without "." and ".." */
+uint64_t free_blocks(void); /* of the volume, nothing being dirty */
+/* Every inode of the tree whose content or item is left without a name. */
+size_t count_items(uint64_t object, uint8_t type);
+
+Suite *attr_suite(void);
+Suite *dir_suite(void);
+Suite *name_suite(void);
+Suite *rename_suite(void);
+Suite *file_suite(void);
+Suite *truncate_suite(void);
+Suite *writeout_suite(void);
+Suite *orphan_suite(void);
+Suite *threads_suite(void);
+
+#endif

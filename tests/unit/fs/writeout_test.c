@@ -1,0 +1,175 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "fixture.h"
+
+START_TEST(what_fsync_acknowledged_survives_a_crash)
+{
+	uint64_t file = make_file(ROOT, "file");
+	static const size_t lengths[] = { 1, 4096, 65536, 65537, 3 << 20 };
+
+	put_pattern(file, 0, lengths[_i], 1);
+	ck_assert_int_eq(fs_fsync(fs, file, _i & 1, NULL), 0);
+	put_pattern(file, 0, 100, 2); /* not acknowledged */
+	volume_crash();
+	ck_assert_uint_eq(find(ROOT, "file"), file);
+	expect_size(file, lengths[_i]);
+	expect_pattern(file, 0, lengths[_i], 1);
+}
+END_TEST
+
+START_TEST(an_fsync_through_another_struct_in_memory_counts)
+{
+	uint64_t file = make_file(ROOT, "file");
+
+	put_pattern(file, 0, 10000, 1);
+	fs_forget(fs, file, 1); /* written out and gone from memory, not durable */
+	sync_file(file);
+	volume_crash();
+	expect_pattern(file, 0, 10000, 1);
+}
+END_TEST
+
+START_TEST(the_size_on_disk_never_runs_ahead_of_the_data)
+{
+	uint64_t file = make_file(ROOT, "file");
+	static unsigned char block[FS_BLOCK];
+
+	put_pattern(file, 0, 4 * FS_BLOCK, 1);
+	sync_file(file);
+	put_pattern(file, 4 * FS_BLOCK, 100 * FS_BLOCK, 1);
+	/* Logs the item, for another reason, and makes that durable. */
+	ck_assert_int_eq(fs_setattr(fs, file, FS_SET_MODE, &(struct fs_attr){ .st.st_mode = 0600 }), 0);
+	sync_file(ROOT);
+	volume_crash();
+	expect_size(file, 4 * FS_BLOCK);
+	ck_assert_uint_eq(attr_of(file).st.st_mode & 07777, 0600);
+	expect_pattern(file, 0, 4 * FS_BLOCK, 1);
+	ck_assert_int_eq(fs_write(fs, file, block, FS_BLOCK, 0, FS_WRITE_THROUGH), FS_BLOCK);
+}
+END_TEST
+
+START_TEST(bytes_behind_the_end_are_zeros_on_disk)
+{
+	uint64_t file = make_file(ROOT, "file");
+
+	put_pattern(file, 0, 5000, 1);
+	sync_file(file);
+	put_bytes(file, 5000, "ab", 2);
+	sync_file(file);
+	cache_drop_clean(cache);
+	put_bytes(file, 8191, "c", 1);
+	expect_zeros(file, 5002, 8191 - 5002);
+}
+END_TEST
+
+START_TEST(a_page_dirtied_during_its_write_out_is_written_again)
+{
+	uint64_t file = make_file(ROOT, "file");
+
+	for (unsigned int round = 0; round < 20; round++) {
+		put_pattern(file, 0, 300000, round);
+		put_pattern(file, 100, 300, round + 1);
+		sync_file(file);
+		put_pattern(file, 100, 300, round);
+		sync_file(file);
+		cache_drop_clean(cache);
+		expect_pattern(file, 0, 300000, round);
+	}
+}
+END_TEST
+
+START_TEST(a_file_written_in_order_lies_in_order)
+{
+	uint64_t file = make_file(ROOT, "file"), expected = 0;
+	struct meta_mapping mapping;
+
+	for (int i = 0; i < 4; i++) {
+		put_pattern(file, (uint64_t)i << 20, 1 << 20, 1);
+		sync_file(file);
+	}
+	for (uint64_t block = 0; block < 1024; block += mapping.count) {
+		ck_assert_int_eq(meta_map(meta, file, block, 256, &mapping), 0);
+		ck_assert_uint_ne(mapping.address, 0);
+		if (block)
+			ck_assert_uint_eq(mapping.address, expected);
+		expected = mapping.address + mapping.count;
+	}
+}
+END_TEST
+
+START_TEST(a_failed_write_out_is_told_once_to_each_open_file)
+{
+	uint64_t file = make_file(ROOT, "file"), first, second, third;
+	struct inode *inode;
+
+	put_pattern(file, 0, 10000, 1);
+	sync_file(file);
+	ck_assert_int_eq(fs_error_mark(fs, file, &first), 0);
+	ck_assert_int_eq(fs_error_mark(fs, file, &second), 0);
+	ck_assert_int_eq(meta_promise(meta, 3), 0);
+	volume_fill();
+	meta_unpromise(meta, 3);
+	put_pattern(file, 0, 10000, 2);
+	/* As behind a failure that took the promises: and now there is no room. */
+	ck_assert_int_eq(inode_get(fs, file, &inode), 0);
+	for (uint64_t i = 0; i < 3; i++) {
+		struct cache_page *page;
+
+		ck_assert_int_eq(filepage_get(inode, i, &page), 0);
+		mutex_lock(&inode->state);
+		filepage_set_mark(inode, page, PAGE_UNPROMISED);
+		mutex_unlock(&inode->state);
+		cache_put(page);
+	}
+	meta_unpromise(meta, 3);
+	ck_assert_int_eq(meta_promise(meta, 3), 0);
+	ck_assert_int_eq(fs_fsync(fs, file, false, &first), -ENOSPC);
+	/* The pages stayed dirty, so with room the next one writes them. */
+	meta_unpromise(meta, 3);
+	ck_assert_int_eq(fs_fsync(fs, file, false, &first), 0);
+	ck_assert_int_eq(fs_fsync(fs, file, false, &second), -ENOSPC);
+	ck_assert_int_eq(fs_fsync(fs, file, false, &second), 0);
+	ck_assert_int_eq(fs_error_mark(fs, file, &third), 0);
+	ck_assert_int_eq(fs_fsync(fs, file, false, &third), 0);
+	inode_put(inode);
+	volume_remount();
+	expect_pattern(file, 0, 10000, 2);
+}
+END_TEST
+
+START_TEST(a_sync_makes_everything_durable)
+{
+	uint64_t a = make_file(ROOT, "a"), b = make_file(make_dir(ROOT, "dir"), "b");
+	struct fs_stats stats;
+
+	put_pattern(a, 0, 100000, 1);
+	put_pattern(b, 7, 100, 2);
+	ck_assert_int_eq(fs_sync(fs), 0);
+	fs_stats(fs, &stats);
+	ck_assert_uint_eq(stats.dirty_inodes, 0);
+	volume_crash();
+	expect_pattern(a, 0, 100000, 1);
+	expect_pattern(b, 7, 100, 2);
+}
+END_TEST
+
+Suite *writeout_suite(void)
+{
+	Suite *suite = suite_create("writeout");
+	TCase *tests = tcase_create("writeout"), *small = tcase_create("small");
+
+	tcase_add_checked_fixture(tests, volume_setup, volume_teardown);
+	tcase_set_timeout(tests, 60);
+	tcase_add_loop_test(tests, what_fsync_acknowledged_survives_a_crash, 0, 5);
+	tcase_add_test(tests, an_fsync_through_another_struct_in_memory_counts);
+	tcase_add_test(tests, the_size_on_disk_never_runs_ahead_of_the_data);
+	tcase_add_test(tests, bytes_behind_the_end_are_zeros_on_disk);
+	tcase_add_test(tests, a_page_dirtied_during_its_write_out_is_written_again);
+	tcase_add_test(tests, a_file_written_in_order_lies_in_order);
+	tcase_add_test(tests, a_sync_makes_everything_durable);
+	suite_add_tcase(suite, tests);
+	tcase_add_checked_fixture(small, volume_setup_small, volume_teardown);
+	tcase_set_timeout(small, 60);
+	tcase_add_test(small, a_failed_write_out_is_told_once_to_each_open_file);
+	suite_add_tcase(suite, small);
+	return suite;
+}
