@@ -27,6 +27,7 @@ struct level {
 };
 
 extern const struct level level_mirror;
+extern const struct level level_cache;
 extern const struct level level_meta;
 extern const struct level level_fs;
 

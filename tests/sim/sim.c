@@ -33,7 +33,7 @@ struct arguments {
 	const struct level *level; /* NULL: in turn */
 };
 
-static const struct level *const levels[] = { &level_mirror, &level_meta, &level_fs };
+static const struct level *const levels[] = { &level_mirror, &level_cache, &level_meta, &level_fs };
 #define LEVELS (sizeof(levels) / sizeof(levels[0]))
 
 static struct arguments arguments;
@@ -249,7 +249,7 @@ static bool run_and_compare(void)
 static int usage(int status)
 {
 	fprintf(status ? stderr : stdout,
-		"usage: sim [--level mirror|meta|fs] [--seed N] [--runs M] [--seconds S] [--steps K] [--replay] [--verbose]\n"
+		"usage: sim [--level mirror|cache|meta|fs] [--seed N] [--runs M] [--seconds S] [--steps K] [--replay] [--verbose]\n"
 		"Runs M seeds from N on (0: until S seconds are over). Without a seed, MIRRORFS_SEED or a fresh one.\n"
 		"--steps bounds the operations of each run; --replay runs each seed twice and compares every step.\n");
 	return status;
