@@ -24,7 +24,7 @@
  *   from a magazine             neither the tree nor its lock
  *   range_defer                 O(1); range_release: O(1) a range in the queue, and a free in the tree
  *   range_reserve, ascending    O(1) amortised
- *   memory                      16 bytes a gap after an ascending load, at worst 52, and 8 for each leaf of 20 to 62
+ *   memory                      16 bytes a gap after an ascending load, at worst 55, and 8 for each leaf of 20 to 62
  *                               gaps and alignment; 40 KiB for magazines if there are any
  *
  * Zones: the space is cut at `boundary`. A LOW request is placed as high as possible below the boundary, going

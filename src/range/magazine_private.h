@@ -21,7 +21,7 @@
 #define MAGAZINE_DEPOT 32
 
 struct magazine {
-	unsigned int count;
+	_Alignas(64) unsigned int count; /* no line is shared by two threads */
 	uint64_t starts[MAGAZINE_SIZE];
 };
 

@@ -27,9 +27,11 @@ struct range {
 	uint64_t end;
 	unsigned int magazine_shift;
 	struct magazines *magazines; /* NULL: none */
+	_Atomic uint64_t hopeless_size; /* from this size on nothing fits at hopeless_shift; UINT64_MAX: not known */
 	struct deferred deferred;
 
-	struct mutex lock; /* RANK_RANGE: what follows */
+	/* RANK_RANGE: what follows. On lines of its own, so that magazines do not wait for those who write here. */
+	_Alignas(64) struct mutex lock;
 	struct tree tree;
 	struct tree_path low_path, high_path, free_path;
 	struct {
@@ -38,7 +40,6 @@ struct range {
 	} low;
 	uint64_t high_position;
 	unsigned int hopeless_shift;
-	_Atomic uint64_t hopeless_size; /* from this size on nothing fits at hopeless_shift; UINT64_MAX: not known */
 	_Atomic uint64_t free; /* written under the lock */
 	uint64_t allocations, frees;
 };
@@ -57,11 +58,11 @@ static unsigned int shift_of(uint64_t align)
 
 struct range *range_create(const struct range_config *config)
 {
-	struct range *range = calloc(1, sizeof(*range));
+	struct range *range = aligned_alloc(_Alignof(struct range), sizeof(*range));
 
 	if (!range)
 		return NULL;
-	range->config = *config;
+	*range = (struct range){ .config = *config };
 	range->end = config->start + config->length;
 	assert(range->end >= config->start);
 	assert(config->boundary >= config->start && config->boundary <= range->end);
