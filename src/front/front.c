@@ -237,41 +237,58 @@ int front_mount(struct fs *fs, const struct front_options *options, struct front
 
 /* ---- stopping ---- */
 
-/* Dirty mapped pages are the kernel's alone: asks for them, as long as there is someone to serve them. */
-static void sync_through_kernel(const struct front *front)
+/*
+ * Dirty mapped pages are the kernel's alone: asks for them, as long as there is someone to serve them. False: what
+ * lies at the mount point is not ours.
+ */
+static bool sync_through_kernel(const struct front *front)
 {
 	int fd = open(front->mountpoint, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	struct stat st;
+	bool ours;
 
 	if (fd < 0)
-		return;
-	if (!fstat(fd, &st) && st.st_dev == front->device && syncfs(fd))
+		return false;
+	ours = !fstat(fd, &st) && st.st_dev == front->device;
+	if (ours && syncfs(fd))
 		log_error("%s: sync before the unmount failed: %s", front->mountpoint, strerror(errno));
 	close(fd);
+	return ours;
 }
 
 static void stop_run(void *arg)
 {
 	struct front *front = arg;
-	int error;
+	bool ours = sync_through_kernel(front);
+	int error = fs_sync(front->fs);
 
-	sync_through_kernel(front);
-	error = fs_sync(front->fs);
 	if (error)
 		log_error("%s: sync before the unmount failed: %s", front->mountpoint, strerror(-error));
+	if (!ours) {
+		log_error("%s: not unmounted, something else is mounted over it; serving goes on", front->mountpoint);
+		front->stop_failed = true;
+		return;
+	}
 	error = unmount(front->mountpoint, false);
 	if (error == -EBUSY) {
 		log_warn("%s is busy: detached, and served until its last user is gone", front->mountpoint);
 		error = unmount(front->mountpoint, true);
 	}
 	/* EINVAL: someone else unmounted it first. */
-	if (error && error != -EINVAL)
+	if (error && error != -EINVAL) {
 		log_error("%s: cannot unmount: %s", front->mountpoint, strerror(-error));
+		front->stop_failed = true;
+	}
 }
 
 void front_stop(struct front *front)
 {
 	mutex_lock(&front->lock);
+	if (front->stop_started && front->stop_failed && !front->ended) {
+		/* Perhaps it can now. */
+		thread_join(&front->stop_thread);
+		front->stop_started = front->stop_failed = false;
+	}
 	if (!front->stop_started && !front->ended)
 		front->stop_started = !thread_start(&front->stop_thread, "front-stop", stop_run, front);
 	mutex_unlock(&front->lock);

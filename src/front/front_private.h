@@ -48,6 +48,7 @@ struct front {
 	struct mutex lock; /* RANK_FRONT: the three below */
 	LIST_HEAD(, front_handle) handles; /* what is left of them when the mount ends was never released */
 	bool stop_started;
+	_Atomic bool stop_failed; /* the stopper has come to its end, and the mount is still there */
 	bool ended; /* nobody serves any more */
 	struct thread stop_thread;
 };

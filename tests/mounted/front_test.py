@@ -1,0 +1,200 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What lies between the kernel and the files: setuid, mapped memory, signals, dead mounts, odd names."""
+import fcntl
+import mmap
+import os
+import signal
+import subprocess
+
+import trees
+from cases import FULL, QUICK, Skip, case
+from workspace import alive, mounted, wait_for
+
+MIB = 1 << 20
+NOBODY = 65534
+MOUNT_FAILED, INTERRUPTED, NO_DAEMON = 32, 8, 5
+
+
+def bits(path):
+    return os.stat(path).st_mode & 0o7777
+
+
+@case(QUICK, needs=["root"])
+def whatever_an_ordinary_user_changes_loses_setuid(ws):
+    volume = ws.volume()
+    volume.mount()
+    os.chmod(ws.path, 0o755)
+    path = volume.path("program")
+    trees.write(path, b"text")
+    for command in (f"echo more >>{path}", f": >{path}", f"truncate -s 100 {path}", f"fallocate -l 8192 {path}",
+                    f"dd if=/dev/zero of={path} bs=4k count=1 oflag=direct conv=notrunc"):
+        os.chmod(path, 0o6777)
+        ws.run("sh", "-c", command, user=NOBODY)
+        # The kernel remembers modes: what it shows here is what it would grant at execve(2).
+        assert bits(path) == 0o777, f"{command}: {bits(path):o}"
+    os.chmod(path, 0o6777)
+    os.chown(path, NOBODY, NOBODY)
+    assert bits(path) == 0o777, "a file given away kept its setuid bit"
+    os.chmod(path, 0o6777)
+    trees.write(path, b"by root")
+    assert bits(path) == 0o6777, "root's own write took the setuid bit"
+    volume.umount()
+
+
+@case(QUICK, needs=["root"])
+def mount_words_reach_the_kernel(ws):
+    volume = ws.volume()
+    volume.mount("nodev,nosuid,noexec,noatime")
+    with open("/proc/self/mountinfo", encoding="utf-8") as info:
+        line, = [line.split() for line in info if line.split()[4] == volume.mnt]
+    assert {"nodev", "nosuid", "noexec", "noatime"} <= set(line[5].split(",")), line
+    assert line[line.index("-") + 1:][:2] == ["fuse.mirrorfs", volume.legs[0]], line
+    with open(f"/sys/class/bdi/{line[2]}/read_ahead_kb", encoding="utf-8") as file:
+        assert int(file.read()) >= 1024
+    volume.remount()
+    trees.write(volume.path("script"), b"#!/bin/sh\nexit 7\n")
+    os.chmod(volume.path("script"), 0o755)
+    assert ws.run(volume.path("script"), ok=False).returncode == 7
+    volume.umount()
+
+
+@case(FULL)
+def mapped_memory_survives_sigterm(ws):
+    volume = ws.volume()
+    volume.mount("commit=600")
+    with open(volume.path("f"), "w+b") as file:
+        file.truncate(MIB)
+        with mmap.mmap(file.fileno(), MIB) as memory:
+            memory[0:5] = b"first"
+            memory[MIB - 4:MIB] = b"last"
+            # It is in use, so it is detached; the daemon is killed before the last user is gone.
+            os.kill(volume.pid, signal.SIGTERM)
+            os.kill(volume.pid, signal.SIGTERM)
+            wait_for("the mount point to be free", lambda: not mounted(volume.mnt))
+            os.kill(volume.pid, signal.SIGKILL)
+            wait_for("the end of the daemon", lambda: not alive(volume.pid))
+    volume.mount()
+    content = trees.read(volume.path("f"))
+    assert content[:5] == b"first" and content[-4:] == b"last" and len(content) == MIB
+    volume.umount()
+
+
+@case(QUICK)
+def a_mount_whose_daemon_was_killed_is_told_from_a_living_one(ws):
+    volume = ws.volume()
+    volume.mount()
+    pid, other = volume.pid, ws.folder("other")
+    os.kill(pid, signal.SIGKILL)
+    wait_for("the end of the daemon", lambda: not alive(pid))
+    assert mounted(volume.mnt), "the dead mount should still be there"
+    assert ws.run("mirrorctl", "status", volume.mnt, ok=False).returncode == NO_DAEMON
+    done = ws.run("mirrorfs", *volume.legs, volume.mnt, ok=False)
+    assert done.returncode == MOUNT_FAILED and "daemon is gone" in done.stderr
+    ws.run("mirrorfs", *volume.legs, other)
+    assert ws.run("mirrorctl", "status", volume.mnt, ok=False).returncode == NO_DAEMON
+    assert ws.run("mirrorctl", "status", other).returncode == 0
+    ws.run("fusermount3", "-u", "-z", volume.mnt)
+    ws.run("fusermount3", "-u", other)
+
+
+@case(FULL, needs=["root"])
+def a_connection_that_is_cut_off_ends_the_daemon_and_loses_nothing(ws):
+    volume = ws.volume()
+    volume.mount("commit=600")
+    trees.write(volume.path("f"), trees.pattern(3 * MIB))
+    minor = os.minor(os.stat(volume.mnt).st_dev)
+    control = f"/sys/fs/fuse/connections/{minor}/abort"
+    here = not os.path.exists(control)
+    if here and ws.run("mount", "-t", "fusectl", "none", "/sys/fs/fuse/connections", ok=False).returncode:
+        raise Skip("fusectl: cannot be mounted")
+    try:
+        trees.write(control, b"1")
+    finally:
+        if here:
+            ws.run("umount", "/sys/fs/fuse/connections")
+    volume.wait_end()
+    assert not mounted(volume.mnt), "a mount was left behind that nobody serves"
+    volume.mount()
+    assert trees.read(volume.path("f")) == trees.pattern(3 * MIB)
+    volume.umount()
+
+
+@case(QUICK)
+def paths_may_have_any_character(ws):
+    odd = ws.folder("a, b\\c=d: é")
+    legs, mnt = [os.path.join(odd, "leg 0,"), os.path.join(odd, "leg\\1")], os.path.join(odd, "m n,t")
+    os.mkdir(mnt)
+    ws.run("mkfs.mirrorfs", "-s", "128M", *legs)
+    ws.run("mirrorfs", *legs, mnt)
+    trees.write(os.path.join(mnt, "f"), b"x")
+    done = ws.run("mirrorctl", "status", mnt)
+    assert mnt in done.stdout and legs[0] in done.stdout and legs[1] in done.stdout
+    assert ws.run("mirrorctl", "status", os.path.basename(mnt) + "/", cwd=odd).returncode == 0
+    ws.run("fusermount3", "-u", mnt)
+    wait_for("the end", lambda: ws.run("mirrorfs", "-o", "wait=30", *legs, mnt, ok=False).returncode == 0)
+    assert trees.read(os.path.join(mnt, "f")) == b"x"
+    ws.run("fusermount3", "-u", mnt)
+
+
+@case(QUICK)
+def in_the_foreground_it_ends_with_its_mount(ws):
+    volume = ws.volume()
+    tool = os.path.join(ws.tools, "mirrorfs")
+    for end in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, None):
+        daemon = subprocess.Popen([tool, "-f", *volume.legs, volume.mnt])
+        wait_for("the mount", lambda: mounted(volume.mnt))
+        # Mounted is not yet served: what is asked for then waits for the answer.
+        trees.write(volume.path(f"before {end}"), b"x")
+        if end is None:
+            ws.run("fusermount3", "-u", volume.mnt)
+        else:
+            daemon.send_signal(end)
+        assert daemon.wait(60) == 0
+        assert not mounted(volume.mnt)
+    volume.mount()
+    assert len(os.listdir(volume.mnt)) == 4
+    volume.umount()
+
+
+@case(QUICK)
+def waiting_for_a_locked_leg_can_be_interrupted(ws):
+    volume = ws.volume()
+    with open(volume.legs[0], "rb") as locked:
+        fcntl.flock(locked, fcntl.LOCK_EX)
+        done = ws.run("mirrorfs", "-o", "wait=0.5", *volume.legs, volume.mnt, ok=False)
+        assert done.returncode == MOUNT_FAILED and "lock" in done.stderr
+        tool = os.path.join(ws.tools, "mirrorfs")
+        waiting = subprocess.Popen([tool, "-f", *volume.legs, volume.mnt], stderr=subprocess.PIPE, text=True)
+        assert "waiting" in waiting.stderr.readline()
+        waiting.send_signal(signal.SIGINT)
+        assert waiting.wait(20) == INTERRUPTED
+        assert "interrupted" in waiting.stderr.read()
+    assert not mounted(volume.mnt)
+    volume.mount()
+    volume.umount()
+
+
+@case(FULL, needs=["loop"])
+def devices_are_found_by_uuid_label_and_each_other(ws):
+    label = f"test {os.getpid()}"
+    volume = ws.volume(loop=True, make=False)
+    for i, image in enumerate(volume.images):
+        ws.run("truncate", "-s", "128M", image)
+        volume.legs[i] = ws.loop(image)
+    volume.make("-L", label)
+    volume.mount()
+    uuid = volume.status()[0]["volume"]["uuid"]
+    trees.write(volume.path("f"), b"x")
+    volume.umount()
+    for spec in (f"LABEL={label}", f"UUID={uuid}", volume.legs[0], volume.legs[1]):
+        volume.mount(legs=[spec])
+        told, status = volume.status()
+        assert status == 0 and [leg["address"] for leg in told["legs"]] == volume.legs, told
+        assert trees.read(volume.path("f")) == b"x"
+        volume.umount()
+    ws.run("cp", volume.images[0], ws.join("clone"))
+    clone = ws.loop(ws.join("clone"))
+    done = ws.run("mirrorfs", f"UUID={uuid}", volume.mnt, ok=False)
+    assert done.returncode == MOUNT_FAILED and clone in done.stderr and volume.legs[0] in done.stderr
+    volume.mount()
+    volume.umount()
