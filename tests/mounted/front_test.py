@@ -198,3 +198,20 @@ def devices_are_found_by_uuid_label_and_each_other(ws):
     assert done.returncode == MOUNT_FAILED and clone in done.stderr and volume.legs[0] in done.stderr
     volume.mount()
     volume.umount()
+
+
+@case(QUICK)
+def what_was_written_with_o_dsync_survives_a_kill(ws):
+    volume = ws.volume()
+    for options, flags, rwf in ((["commit=600"], os.O_DSYNC, 0), (["commit=600"], os.O_SYNC, 0),
+                                (["commit=600"], 0, os.RWF_DSYNC), (["commit=600", "sync"], 0, 0)):
+        volume.mount(*options)
+        fd = os.open(volume.path("f"), os.O_RDWR | os.O_CREAT | flags, 0o600)
+        data = os.urandom(70000)
+        assert os.pwritev(fd, [data], 333, rwf) == len(data)
+        volume.kill()
+        os.close(fd)
+        volume.mount()
+        assert trees.read(volume.path("f"))[333:] == data, (options, flags, rwf)
+        os.unlink(volume.path("f"))
+        volume.umount()
