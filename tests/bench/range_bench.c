@@ -317,7 +317,8 @@ static void print_rates(uint64_t n)
 {
 	uint64_t pairs = n * 2;
 
-	printf("\nmillion pairs a second, %" PRIu64 " live ranges   magazines    none   two threads, magazines   none\n",
+	printf("\nmillion pairs a second, %" PRIu64 " live ranges   magazines    none   "
+	       "two threads, magazines   none\n",
 	       n);
 	printf("%-43s %12.2f %7.2f %24.2f %6.2f\n", "churn, 1..64 blocks", rate(n, pairs, 1, 0, true) / 1e6,
 	       rate(n, pairs, 1, 0, false) / 1e6, rate(n, pairs, 2, 0, true) / 1e6, rate(n, pairs, 2, 0, false) / 1e6);
