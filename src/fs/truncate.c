@@ -362,6 +362,17 @@ static int fallocate_zero_part(struct inode *inode, uint64_t from, uint64_t to)
 	return error;
 }
 
+/* Dirty pages up to `end` go without having been written: what they did to the size is logged with the hole. */
+static void fallocate_keep_size(struct inode *inode, uint64_t end)
+{
+	mutex_lock(&inode->state);
+	if (end > inode->attr.size)
+		end = inode->attr.size;
+	if (inode->logged_size < end)
+		inode->logged_size = end;
+	mutex_unlock(&inode->state);
+}
+
 /* Content lock held exclusively. */
 static int fallocate_punch(struct inode *inode, uint64_t offset, uint64_t end)
 {
@@ -376,6 +387,7 @@ static int fallocate_punch(struct inode *inode, uint64_t offset, uint64_t end)
 	if (error || first == last)
 		return error;
 	filepage_drop(inode, first, last - 1);
+	fallocate_keep_size(inode, last * FS_BLOCK);
 	while (!error && first < last)
 		error = truncate_punch(inode, &first, last);
 	return error;
