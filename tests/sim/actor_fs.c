@@ -284,6 +284,8 @@ static int foretell_rename(const struct place *from, const struct place *to, uns
 	}
 	if (a->directory && is_inside(to->dir, a))
 		return -EINVAL;
+	if (b && b->directory && is_inside(from->dir, b))
+		return -ENOTEMPTY; /* as the kernel says it, whatever `a` is */
 	*same = a == b;
 	if (!b || *same)
 		return 0;

@@ -215,6 +215,9 @@ void machine_unmount(struct machine *machine)
 	cache_destroy(machine->cache);
 	remember_states(machine);
 	machine_check_counters(machine);
+	/* A leg that hangs would be left open, as it must. */
+	if (machine->faulty && leg_fault_set(machine->fault[machine->suspect], "", NULL) != 0)
+		sim_fail("leg_fault_set");
 	if (!mirror_close(machine->mirror))
 		sim_fail("mirror_close left requests behind");
 	iobuf_pool_destroy(machine->pool);
@@ -368,5 +371,5 @@ void machine_scrub(struct machine *machine)
 	if (machine->faulty || machine->suspect < 0)
 		return;
 	scrub_once(machine, true);
-	machine->suspect = machine->doubted = -1;
+	machine->suspect = -1;
 }

@@ -422,14 +422,15 @@ static void bind_new_files(struct oracle *oracle, const struct oracle_found *fou
 void oracle_check_names(struct oracle *oracle, const struct oracle_found *found, bool crashed)
 {
 	char why[200] = "", last[200] = "";
-	uint64_t tick = crashed ? 0 : oracle->clock;
+	const uint64_t end = oracle->clock + 1; /* behind the start of what has not returned */
+	uint64_t tick = crashed ? 0 : end;
 
 	mark_visible(oracle, found);
-	while (tick <= oracle->clock && !explains(oracle, found, tick, why)) {
+	while (tick <= end && !explains(oracle, found, tick, why)) {
 		memcpy(last, why, sizeof(last));
 		tick++;
 	}
-	if (tick > oracle->clock) {
+	if (tick > end) {
 		tell_namings(oracle);
 		sim_fail("no moment explains the names: at the last one, %s", last);
 	}
