@@ -246,7 +246,7 @@ static int open_one(struct search *search, const char *address, struct error *er
 	}
 	if (code) {
 		leg_close(leg);
-		return error_set(error, code, "%s: %s", leg_path(leg), said.text);
+		return error_set(error, code, "%s", said.text);
 	}
 	search->leg[search->count++] = leg;
 	return 0;

@@ -21,6 +21,7 @@ def the_manual_has_every_option_of_the_help(ws):
     for tool in ("mkfs.mirrorfs", "mirrorfs", "mirrorctl"):
         said = ws.run(tool, "-h").stdout
         page = re.sub(".\b", "", ws.run("mandoc", "-T", "ascii", f"{ROOT}/man/{tool}.8").stdout)
+        said = re.sub(r"^usage:.*", "", said)
         words = set(re.findall(r"(?<![\w-])--?[a-zA-Z][\w-]*", said))
         words |= set(re.findall(r"^  ([a-z-]+)(?==| )", said, re.MULTILINE))
         missing = sorted(word for word in words if word not in page)

@@ -72,7 +72,7 @@ def qemu_works_without_a_cache(ws):
 
 def fio(ws, volume, name, *more):
     ws.run("fio", f"--name={name}", f"--directory={volume.mnt}", "--size=32M", "--verify=crc32c", "--verify_fatal=1",
-           "--do_verify=1", "--ioengine=psync", "--minimal", *more, timeout=150)
+           "--do_verify=1", "--verify_state_save=0", "--ioengine=psync", "--minimal", *more, timeout=150)
 
 
 @case(FULL, needs=["fio"], timeout=300)

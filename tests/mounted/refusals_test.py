@@ -27,10 +27,22 @@ def crc32c(data):
 
 
 def digest(path):
+    """Of a file: its length, and what in it is not zero."""
     if os.path.isdir(path):
         return sorted(os.listdir(path))
+    found = hashlib.sha256()
     with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest() if os.path.isfile(path) else None
+        at, end = 0, os.fstat(file.fileno()).st_size
+        while at < end:
+            try:
+                at = os.lseek(file.fileno(), at, os.SEEK_DATA) // MIB * MIB
+            except OSError:
+                break
+            chunk = os.pread(file.fileno(), MIB, at)
+            if any(chunk):
+                found.update(b"%d" % at + chunk)
+            at += MIB
+    return end, found.hexdigest()
 
 
 def refused(ws, command, says, status, keeps=()):
@@ -59,7 +71,7 @@ def edit_block(path, offset, change):
 
 def filesystem(ws, name):
     path = ws.join(name)
-    ws.run("truncate", "-s", "128M", path)
+    ws.run("truncate", "-s", "64M", path)
     ws.run("mkfs.ext4", "-q", "-L", "precious", path)
     return path
 
@@ -71,12 +83,12 @@ def filesystem(ws, name):
 def mkfs_names_what_a_leg_holds_and_leaves_it(ws):
     path = filesystem(ws, "ext4")
     uuid = ws.run("blkid", "-o", "value", "-s", "UUID", path).stdout.strip()
-    refused(ws, ["mkfs.mirrorfs", "-s", "128M", path, ws.join("new")], [path, "ext4", "precious", uuid], REFUSED,
+    refused(ws, ["mkfs.mirrorfs", "-s", "64M", path, ws.join("new")], [path, "ext4", "precious", uuid], REFUSED,
             [path])
     assert not os.path.exists(ws.join("new")), "a file that it made was left behind"
-    refused(ws, ["mkfs.mirrorfs", "-s", "128M", ws.join("new"), path], ["ext4"], REFUSED, [path])
+    refused(ws, ["mkfs.mirrorfs", "-s", "64M", ws.join("new"), path], ["ext4"], REFUSED, [path])
     assert not os.path.exists(ws.join("new")), "a file that it made was left behind"
-    ws.run("mkfs.mirrorfs", "-f", "-s", "128M", path, ws.join("new"))
+    ws.run("mkfs.mirrorfs", "-f", "-s", "64M", path, ws.join("new"))
     assert "ext4" not in ws.run("blkid", "-p", path, ok=False).stdout
     # Now it holds a leg, and that counts as much.
     refused(ws, ["mkfs.mirrorfs", path], ["mirrorfs volume"], REFUSED, [path])
@@ -96,7 +108,7 @@ def mkfs_never_takes_a_mounted_device(ws):
 
 @case(QUICK)
 def mkfs_never_takes_a_leg_of_a_mounted_volume(ws):
-    volume = ws.volume()
+    volume = ws.volume(size="64M")
     volume.mount()
     trees.write(volume.path("file"), b"precious")
     for words in ([], ["-f"]):
@@ -109,7 +121,7 @@ def mkfs_never_takes_a_leg_of_a_mounted_volume(ws):
 @case(QUICK)
 def mkfs_never_takes_one_leg_for_two(ws):
     path, link, hard = ws.join("leg"), ws.join("symlink"), ws.join("hardlink")
-    ws.run("truncate", "-s", "128M", path)
+    ws.run("truncate", "-s", "64M", path)
     os.symlink(path, link)
     os.link(path, hard)
     for other in (path, link, hard, ws.join("./leg")):
@@ -146,9 +158,9 @@ def mkfs_reserves_what_must_never_run_out_of_room(ws):
 
 @case(QUICK, needs=["mkfs.ext4"])
 def a_mount_refuses_what_is_no_leg(ws):
-    volume = ws.volume()
+    volume = ws.volume(size="64M")
     ext4 = filesystem(ws, "ext4")
-    ws.run("truncate", "-s", "128M", ws.join("zeros"))
+    ws.run("truncate", "-s", "64M", ws.join("zeros"))
     keeps = [*volume.legs, ext4]
     refused(ws, ["mirrorfs", ext4, volume.legs[1], volume.mnt], [ext4, "ext4"], MOUNT_FAILED, keeps)
     refused(ws, ["mirrorfs", volume.legs[0], ws.join("zeros"), volume.mnt], ["zeros"], MOUNT_FAILED, keeps)
@@ -158,7 +170,7 @@ def a_mount_refuses_what_is_no_leg(ws):
 
 @case(QUICK)
 def a_mount_refuses_a_leg_of_another_volume(ws):
-    volume, other = ws.volume("a"), ws.volume("b")
+    volume, other = ws.volume("a", size="64M"), ws.volume("b", size="64M")
     refused(ws, ["mirrorfs", volume.legs[0], other.legs[1], volume.mnt], ["volume"], MOUNT_FAILED,
             volume.legs + other.legs)
     refused(ws, ["mirrorfs", "-o", "degraded", volume.legs[0], other.legs[1], volume.mnt], ["volume"], MOUNT_FAILED,
@@ -167,11 +179,11 @@ def a_mount_refuses_a_leg_of_another_volume(ws):
 
 @case(QUICK)
 def a_mount_refuses_a_truncated_leg(ws):
-    volume = ws.volume()
+    volume = ws.volume(size="64M")
     volume.mount()
     trees.write(volume.path("file"), trees.pattern(8 * MIB))
     volume.umount()
-    os.truncate(volume.legs[0], 100 * MIB)
+    os.truncate(volume.legs[0], 40 * MIB)
     refused(ws, ["mirrorfs", *volume.legs, volume.mnt], [volume.legs[0]], MOUNT_FAILED, volume.legs)
     # Without it all is there.
     os.unlink(volume.legs[0])
@@ -182,7 +194,7 @@ def a_mount_refuses_a_truncated_leg(ws):
 
 @case(QUICK)
 def a_mount_refuses_one_leg_twice(ws):
-    volume = ws.volume()
+    volume = ws.volume(size="64M")
     copy = ws.join("copy")
     ws.run("cp", "--sparse=always", volume.legs[0], copy)
     refused(ws, ["mirrorfs", volume.legs[0], volume.legs[0], volume.mnt], ["same leg"], MOUNT_FAILED, volume.legs)
@@ -191,7 +203,7 @@ def a_mount_refuses_one_leg_twice(ws):
 
 @case(QUICK)
 def a_mount_refuses_a_volume_that_is_mounted(ws):
-    volume = ws.volume()
+    volume = ws.volume(size="64M")
     volume.mount()
     refused(ws, ["mirrorfs", "-o", "wait=1", *volume.legs, ws.folder("second")], ["already mounted", volume.mnt],
             MOUNT_FAILED)
@@ -201,7 +213,7 @@ def a_mount_refuses_a_volume_that_is_mounted(ws):
 
 @case(QUICK)
 def a_mount_refuses_a_bad_mount_point(ws):
-    volume = ws.volume()
+    volume = ws.volume(size="64M")
     trees.write(ws.join("file"), b"")
     refused(ws, ["mirrorfs", *volume.legs, ws.join("file")], ["file", "not a directory"], MOUNT_FAILED, volume.legs)
     refused(ws, ["mirrorfs", *volume.legs, ws.join("missing")], ["missing"], MOUNT_FAILED, volume.legs)
@@ -212,7 +224,7 @@ def a_mount_refuses_a_bad_mount_point(ws):
 
 @case(QUICK)
 def a_mount_refuses_an_option_it_does_not_know(ws):
-    volume = ws.volume()
+    volume = ws.volume(size="64M")
     for word, says in (("nonsense", "nonsense"), ("ro=1", "ro"), ("cache=12Q", "12Q"), ("wait", "wait"),
                        ("read-policy=leg2", "leg2"), ("errors=continue", "continue")):
         refused(ws, ["mirrorfs", "-o", word, *volume.legs, volume.mnt], [says], MOUNT_USAGE, volume.legs)
@@ -229,14 +241,14 @@ def a_mount_refuses_a_format_it_does_not_know(ws):
     def incompatible(block):
         block[64:72] = struct.pack("<Q", 1 << 40)
 
-    for name, change, says in (("v", version, "77"), ("i", incompatible, "40")):
-        volume = ws.volume(f"label-{name}")
+    for name, change, says in (("v", version, "77"), ("i", incompatible, "10000000000")):
+        volume = ws.volume(f"label-{name}", size="64M")
         for leg in volume.legs:
             for slot in LABEL_SLOTS:
                 if any(trees.read(leg)[slot:slot + 4]):
                     edit_block(leg, slot, change)
         refused(ws, ["mirrorfs", *volume.legs, volume.mnt], [says], MOUNT_FAILED, volume.legs)
-        volume = ws.volume(f"super-{name}")
+        volume = ws.volume(f"super-{name}", size="64M")
         for leg in volume.legs:
             for slot in (0, 16):
                 if any(trees.read(leg)[SPACE_OFFSET + slot * BLOCK:][:4]):
@@ -246,7 +258,7 @@ def a_mount_refuses_a_format_it_does_not_know(ws):
 
 @case(FULL)
 def two_histories_are_never_mixed(ws):
-    volume = ws.volume()
+    volume = ws.volume(size="64M")
     for leg in (0, 1):
         away = ws.join("away")
         os.rename(volume.legs[1 - leg], away)
@@ -259,7 +271,7 @@ def two_histories_are_never_mixed(ws):
 
 @case(QUICK)
 def a_read_only_mount_writes_nothing(ws):
-    volume = ws.volume()
+    volume = ws.volume(size="64M")
     volume.mount()
     trees.write(volume.path("file"), b"content")
     volume.umount()
@@ -277,7 +289,7 @@ def a_read_only_mount_writes_nothing(ws):
 
 @case(QUICK)
 def mirrorctl_tells_by_its_exit_status(ws):
-    volume = ws.volume()
+    volume = ws.volume(size="64M")
     assert ws.run("mirrorctl", "status", volume.mnt, ok=False).returncode == 5
     assert ws.run("mirrorctl", "scrub", volume.mnt, ok=False).returncode == 5
     for words in ([], ["nonsense", volume.mnt], ["scrub"], ["status", volume.mnt, "more"]):
