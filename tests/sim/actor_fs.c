@@ -510,18 +510,24 @@ static void changed(struct fs_actor *actor, struct oracle_file *file, const char
 	leave(file);
 }
 
+/* Most files are small, so that changes meet; some are longer than a record of the journal. */
+static uint64_t length_max(const struct oracle_file *file)
+{
+	return file->index % 4 ? 48u << 10 : ORACLE_FILE_MAX;
+}
+
 /* Small ones and unaligned ones, whole blocks, and more than a record of the journal holds. */
 static void some_range(struct fs_actor *actor, const struct oracle_file *file, uint64_t *offset, uint64_t *end)
 {
 	static const uint64_t lengths[] = { 16, 600, 5000, 70000, 300000 };
-	uint64_t length = 1 + below(actor, lengths[below(actor, 5)]);
+	uint64_t most = length_max(file), length = 1 + below(actor, lengths[below(actor, 5)]);
 
 	switch (below(actor, 4)) {
 	case 0:
 		*offset = file->size;
 		break;
 	case 1:
-		*offset = below(actor, ORACLE_FILE_MAX);
+		*offset = below(actor, most);
 		break;
 	default:
 		*offset = below(actor, file->size + 1);
@@ -530,9 +536,9 @@ static void some_range(struct fs_actor *actor, const struct oracle_file *file, u
 		*offset &= ~UINT64_C(4095);
 		length = (length + 4095) & ~UINT64_C(4095);
 	}
-	if (*offset >= ORACLE_FILE_MAX)
-		*offset = ORACLE_FILE_MAX - 1;
-	*end = *offset + length < ORACLE_FILE_MAX ? *offset + length : ORACLE_FILE_MAX;
+	if (*offset >= most)
+		*offset = most - 1;
+	*end = *offset + length < most ? *offset + length : most;
 }
 
 static void write_some(struct fs_actor *actor)
@@ -571,7 +577,7 @@ static void truncate_some(struct fs_actor *actor)
 
 	if (!file)
 		return;
-	size = chance(actor, 4) ? 0 : chance(actor, 2) ? below(actor, file->size + 1) : below(actor, ORACLE_FILE_MAX);
+	size = chance(actor, 4) ? 0 : chance(actor, 2) ? below(actor, file->size + 1) : below(actor, length_max(file));
 	oracle_change_begin(file, ORACLE_TRUNCATE, 0, size, false);
 	note("truncate inode %lu to %lu, change %u …", (unsigned long)file->inode, (unsigned long)size, file->count);
 	attr.st.st_size = (off_t)size;
