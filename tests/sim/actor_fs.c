@@ -592,19 +592,21 @@ static void truncate_some(struct fs_actor *actor)
 static void fallocate_some(struct fs_actor *actor)
 {
 	static const int modes[] = { FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, FALLOC_FL_ZERO_RANGE,
-				     FALLOC_FL_ZERO_RANGE | FALLOC_FL_KEEP_SIZE };
+				     FALLOC_FL_ZERO_RANGE | FALLOC_FL_KEEP_SIZE, 0, FALLOC_FL_KEEP_SIZE };
 	struct oracle_file *file = file_to_change(actor);
-	int mode = modes[below(actor, 3)], error;
+	int mode = modes[below(actor, 5)], error;
+	bool zeroes = mode & (FALLOC_FL_PUNCH_HOLE | FALLOC_FL_ZERO_RANGE);
 	uint64_t offset, end;
 
 	if (!file)
 		return;
 	some_range(actor, file, &offset, &end);
-	oracle_change_begin(file, ORACLE_ZERO, offset, end, !(mode & FALLOC_FL_KEEP_SIZE));
-	note("zero inode %lu, %lu .. %lu, mode %d, change %u …", (unsigned long)file->inode, (unsigned long)offset,
+	/* Real blocks for holes change no byte. */
+	oracle_change_begin(file, ORACLE_ZERO, zeroes ? offset : end, end, !(mode & FALLOC_FL_KEEP_SIZE));
+	note("fallocate inode %lu, %lu .. %lu, mode %d, change %u …", (unsigned long)file->inode, (unsigned long)offset,
 	     (unsigned long)end, mode, file->count);
 	error = fs_fallocate(actor->level->machine->fs, file->inode, mode, offset, end - offset);
-	note("zeroed inode %lu", (unsigned long)file->inode);
+	note("fallocated inode %lu", (unsigned long)file->inode);
 	changed(actor, file, "fallocate", error, false);
 }
 
@@ -628,6 +630,37 @@ static void read_some(struct fs_actor *actor)
 	oracle_check_read(&snapshot, data, (size_t)got);
 	free(data);
 	oracle_snapshot_free(&snapshot);
+	leave(file);
+}
+
+/* What is told to be a hole reads as zeros. */
+static void seek_some(struct fs_actor *actor)
+{
+	struct oracle_file *file = file_to_change(actor);
+	bool hole = chance(actor, 2);
+	uint64_t from, to;
+	int error;
+
+	if (!file)
+		return;
+	from = to = below(actor, file->size + 10);
+	error = fs_lseek(actor->level->machine->fs, file->inode, hole, &to);
+	if (error && error != -ENXIO)
+		fs_level_bad(actor->level, "lseek", file->inode, error);
+	else if (error && hole && from < file->size)
+		sim_fail("inode %lu has no hole behind %lu, not even its end", (unsigned long)file->inode,
+			 (unsigned long)from);
+	else if (!error && (from >= file->size || to < from || to > file->size))
+		sim_fail("lseek in inode %lu of %lu bytes from %lu gives %lu", (unsigned long)file->inode,
+			 (unsigned long)file->size, (unsigned long)from, (unsigned long)to);
+	for (uint64_t i = from; !hole && i < (error ? file->size : to); i++)
+		if (file->now[i] > 0)
+			sim_fail("inode %lu has data at %lu, lseek from %lu gives %lu", (unsigned long)file->inode,
+				 (unsigned long)i, (unsigned long)from, (unsigned long)to);
+	if (!error && hole && to < file->size && file->now[to] > 0)
+		sim_fail("inode %lu has data at %lu where lseek gives a hole", (unsigned long)file->inode,
+			 (unsigned long)to);
+	file->changing = false;
 	leave(file);
 }
 
@@ -715,6 +748,7 @@ void fs_act(void *arg)
 		{ 8, create },	    { 6, remove_name },	 { 3, add_link }, { 6, rename_some }, { 3, look_up },
 		{ 3, list },	    { 3, forget_some },	 { 22, write_some }, { 4, truncate_some }, { 4, fallocate_some },
 		{ 10, read_some },  { 6, sync_file },	 { 1, sync_everything }, { 3, look_at },
+		{ 3, seek_some },
 	};
 	struct fs_actor *actor = arg;
 	unsigned int total = 0;
