@@ -55,6 +55,7 @@ struct fs_attr {
 	struct stat st;
 	uint64_t generation;
 	struct timespec btime;
+	bool blocks_pending; /* st_blocks will change by itself, when what was written has reached the legs */
 };
 
 /* ---- names; those that give an attr count as one lookup, to be forgotten ---- */
