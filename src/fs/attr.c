@@ -5,7 +5,6 @@
 #include <errno.h>
 
 #define SET_OWNER (FS_SET_UID | FS_SET_GID)
-#define SET_ANY (~(unsigned int)FS_SET_SIZE)
 
 int fs_getattr(struct fs *fs, uint64_t number, struct fs_attr *attr)
 {
@@ -89,9 +88,11 @@ int fs_setattr(struct fs *fs, uint64_t number, unsigned int set, struct fs_attr 
 	error = inode_get(fs, number, &inode);
 	if (error)
 		return error;
-	if (set & FS_SET_SIZE)
+	if (set & FS_SET_SIZE) {
 		error = attr_set_size(inode, set, attr->st.st_size);
-	if (!error && set & SET_ANY)
+		set &= ~(FS_SET_SIZE | FS_KILL_SUIDGID);
+	}
+	if (!error && set)
 		error = attr_change(inode, set, &attr->st);
 	if (!error)
 		inode_fill_attr(inode, attr);

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * Entries of directories. An entry's key is its place: 55 bits of the keyed hash of its name and, below them, a
- * number that tells names of one hash apart. The key is also the cookie of readdir: it depends on the name alone, not on
- * what else comes and goes, and it is a positive off_t. The hash is never 0, so that no entry is below 256 and
- * the cookies of "." and ".." are theirs alone.
+ * number that tells names of one hash apart. The key is also the cookie of readdir: it depends on the name alone,
+ * not on what else comes and goes, and it is a positive off_t. The hash is never 0, so that no entry is below 256
+ * and the cookies of "." and ".." are theirs alone.
  */
 #include "fs_private.h"
 

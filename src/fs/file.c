@@ -88,8 +88,8 @@ ssize_t fs_read(struct fs *fs, uint64_t number, void *data, size_t length, uint6
 }
 
 /*
- * A page of which `length` bytes are going to be overwritten. If that is all of it, a new one need not be filled: nobody
- * sees it before, under the content lock.
+ * A page of which `length` bytes are going to be overwritten. If that is all of it, a new one need not be filled:
+ * nobody sees it before, under the content lock.
  */
 static int file_page_for_write(struct inode *inode, uint64_t index, size_t length, struct cache_page **page)
 {

@@ -55,7 +55,8 @@ static bool filepage_verify(const struct mirror_io *io, uint32_t unit, const voi
 }
 
 /* What the mapping says, into the pages. */
-static int filepage_read(struct inode *inode, struct filepage_read *read, struct mirror_pin *pin, struct cache_page **pages)
+static int filepage_read(struct inode *inode, struct filepage_read *read, struct mirror_pin *pin,
+			 struct cache_page **pages)
 {
 	uint32_t count = read->mapping.count;
 	int error;

@@ -159,8 +159,8 @@ static inline bool inode_is_file(const struct inode *inode)
 
 /*
  * A transaction that changes the items of up to four inodes. Their log locks are held from begin to end; fields are
- * changed in place (change_lock_state() for each), and nlink, parent, owner, mode and a directory's size are put
- * back if the commit fails.
+ * changed in place under the state lock, and nlink, parent, owner, mode and a directory's size are put back if the
+ * commit fails.
  */
 struct change {
 	struct fs *fs;
@@ -256,7 +256,7 @@ uint32_t file_kill_suidgid(uint32_t mode);
 
 /* Content lock held exclusively. */
 int truncate_to(struct inode *inode, uint64_t size, bool kill);
-/* Unmaps what an interrupted truncation left beyond the end. Content lock held exclusively (or nobody else knows it). */
+/* Unmaps what an interrupted truncation left beyond the end. Content lock held exclusively. */
 int truncate_finish(struct inode *inode);
 
 /* ---- writeout.c ---- */

@@ -365,8 +365,7 @@ int fs_forget(struct fs *fs, uint64_t number, uint64_t lookups)
 	mutex_lock(&fs->table_lock);
 	inode = table_find(fs, number);
 	if (inode && inode->phase == INODE_LIVE) {
-		assert(lookups <= inode->lookups);
-		inode->lookups -= lookups;
+		inode->lookups -= lookups < inode->lookups ? lookups : inode->lookups;
 		inode->references++;
 	} else {
 		inode = NULL;

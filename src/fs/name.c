@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * Names come and go: one transaction each, over the directory and the inode. Between two directory locks the
- * parent's comes first. A reference that may be the last is put after the locks: an inode without a name is then deleted.
+ * parent's comes first. A reference that may be the last is put after the locks: an inode without a name is then
+ * deleted.
  */
 #include "fs_private.h"
 

@@ -2,10 +2,11 @@
 /*
  * Rename: one transaction over both directories, what moves, and what it replaces or is exchanged with.
  *
- * A directory must not end below itself. fs->rename keeps who is whose ancestor while a rename between two directories
- * runs, so one walk up from each tells the two cases: `trap` is the child of the upper directory that the lower one lies
- * under (or is), and that child may neither move down nor be replaced. The same walk gives the order of the two content
- * locks: the upper directory first; unrelated ones by address, of which only one pair is held at a time.
+ * A directory must not end below itself. fs->rename keeps who is whose ancestor while a rename between two
+ * directories runs, so one walk up from each tells the two cases: a trap is the child of the upper directory that the
+ * lower one lies under (or is), and that child may neither move down nor be replaced. The same walk gives the order
+ * of the two content locks: the upper directory first; unrelated ones by address, and only one such pair is held
+ * at a time.
  */
 #include "fs_private.h"
 
@@ -187,8 +188,8 @@ static int rename_locked(struct rename *r)
 }
 
 /*
- * The new content goes to the legs and into the tree before the name does: commits are ordered, so after a crash the name
- * leads to the old file or to the new one, never to an empty one.
+ * The new content goes to the legs and into the tree before the name does: commits are ordered, so after a crash the
+ * name leads to the old file or to the new one, never to an empty one.
  */
 static int rename_write_source(struct rename *r)
 {

@@ -103,9 +103,9 @@ static int truncate_mark(struct inode *inode, struct cache_page *page, uint64_t 
 }
 
 /* The last block, if it is mapped, is written with zeros beyond the new end. Log lock held. */
-static int truncate_tail(struct writeout *wb, struct cache_page **tail, uint64_t *promises)
+static int truncate_tail(struct writeout *wo, struct cache_page **tail, uint64_t *promises)
 {
-	struct inode *inode = wb->inode;
+	struct inode *inode = wo->inode;
 	struct meta_mapping mapping;
 	ssize_t added;
 	bool took;
@@ -116,7 +116,7 @@ static int truncate_tail(struct writeout *wb, struct cache_page **tail, uint64_t
 	error = truncate_mark(inode, *tail, promises, &took);
 	if (error)
 		return error;
-	added = writeout_add(wb, tail, 1);
+	added = writeout_add(wo, tail, 1);
 	if (added < 0 && took) {
 		mutex_lock(&inode->state);
 		filepage_set_mark(inode, *tail, PAGE_WRITTEN);
@@ -130,18 +130,18 @@ static int truncate_tail(struct writeout *wb, struct cache_page **tail, uint64_t
 static int truncate_cut_locked(struct inode *inode, uint64_t size, struct cache_page **tail, uint64_t *promises)
 {
 	uint64_t first = blocks_of(size), block = first;
-	struct writeout wb;
+	struct writeout wo;
 	bool unfinished, before;
-	int error = writeout_begin(&wb, inode, &size);
+	int error = writeout_begin(&wo, inode, &size);
 
 	if (error)
 		return error;
 	if (*tail)
-		error = truncate_tail(&wb, tail, promises);
+		error = truncate_tail(&wo, tail, promises);
 	if (!error)
-		error = meta_map_punch(wb.txn, inode->number, &block, FS_BLOCKS_END, &wb.freed);
+		error = meta_map_punch(wo.txn, inode->number, &block, FS_BLOCKS_END, &wo.freed);
 	if (error) {
-		writeout_cancel(&wb);
+		writeout_cancel(&wo);
 		return error;
 	}
 	/* A dirty page behind the end can still be written and mapped before it is dropped. */
@@ -152,8 +152,8 @@ static int truncate_cut_locked(struct inode *inode, uint64_t size, struct cache_
 	inode->truncating = unfinished;
 	mutex_unlock(&inode->state);
 	if (unfinished)
-		orphan_put(wb.txn, inode->number);
-	error = writeout_commit(&wb);
+		orphan_put(wo.txn, inode->number);
+	error = writeout_commit(&wo);
 	if (error) {
 		mutex_lock(&inode->state);
 		inode->truncating = before;

@@ -23,32 +23,32 @@
 static_assert(WRITEOUT_PIECES * META_MAP_BYTES(EXTENT_BLOCKS_MAX) + 1024 <= META_TXN_BYTES, "bytes");
 static_assert(WRITEOUT_PIECES * META_MAP_UPDATES + 8 <= META_TXN_UPDATES, "updates");
 
-int writeout_begin(struct writeout *wb, struct inode *inode, const uint64_t *cut_size)
+int writeout_begin(struct writeout *wo, struct inode *inode, const uint64_t *cut_size)
 {
-	wb->inode = inode;
-	wb->cut = cut_size;
-	wb->size = cut_size ? *cut_size : FS_SIZE_MAX;
-	wb->end = wb->freed = wb->taken = 0;
-	wb->in_flight = wb->count = 0;
-	wb->error = 0;
-	wb->txn = meta_txn_begin(inode->fs->meta);
-	if (!wb->txn)
+	wo->inode = inode;
+	wo->cut = cut_size;
+	wo->size = cut_size ? *cut_size : FS_SIZE_MAX;
+	wo->end = wo->freed = wo->taken = 0;
+	wo->in_flight = wo->count = 0;
+	wo->error = 0;
+	wo->txn = meta_txn_begin(inode->fs->meta);
+	if (!wo->txn)
 		return -ENOMEM;
-	mutex_init(&wb->lock, RANK_LEAF);
-	cond_init(&wb->done);
+	mutex_init(&wo->lock, RANK_LEAF);
+	cond_init(&wo->done);
 	return 0;
 }
 
 static void writeout_written(struct meta_write *write)
 {
-	struct writeout *wb = write->context;
+	struct writeout *wo = write->context;
 
-	mutex_lock(&wb->lock);
-	if (write->io.error && !wb->error)
-		wb->error = write->io.error;
-	if (!--wb->in_flight)
-		cond_signal(&wb->done);
-	mutex_unlock(&wb->lock);
+	mutex_lock(&wo->lock);
+	if (write->io.error && !wo->error)
+		wo->error = write->io.error;
+	if (!--wo->in_flight)
+		cond_signal(&wo->done);
+	mutex_unlock(&wo->lock);
 }
 
 /* Where the next block should go: behind the one before it in the file. */
@@ -64,13 +64,13 @@ static uint64_t writeout_goal(struct inode *inode, uint64_t block)
 }
 
 /* The page's bytes as they are now, zeros beyond the end of the file, and its promise. */
-static void writeout_copy(struct writeout *wb, struct cache_page *page, unsigned char *to)
+static void writeout_copy(struct writeout *wo, struct cache_page *page, unsigned char *to)
 {
-	struct inode *inode = wb->inode;
+	struct inode *inode = wo->inode;
 	uint64_t start = page->index * FS_BLOCK, end;
 
 	mutex_lock(&inode->state);
-	end = inode->attr.size < wb->size ? inode->attr.size : wb->size;
+	end = inode->attr.size < wo->size ? inode->attr.size : wo->size;
 	memcpy(to, page->data, FS_BLOCK);
 	filepage_set_mark(inode, page, PAGE_WRITTEN);
 	mutex_unlock(&inode->state);
@@ -80,42 +80,42 @@ static void writeout_copy(struct writeout *wb, struct cache_page *page, unsigned
 		memset(to + (end - start), 0, start + FS_BLOCK - end);
 	else
 		end = start + FS_BLOCK;
-	if (end > start && end > wb->end)
-		wb->end = end;
+	if (end > start && end > wo->end)
+		wo->end = end;
 }
 
 /* One extent of pages on its way. */
-static int writeout_send(struct writeout *wb, struct cache_page **pages, uint32_t count, struct iobuf *buf,
+static int writeout_send(struct writeout *wo, struct cache_page **pages, uint32_t count, struct iobuf *buf,
 			  size_t buf_offset)
 {
-	struct writeout_piece *piece = &wb->pieces[wb->count];
-	struct inode *inode = wb->inode;
-	int error = meta_alloc(wb->txn, writeout_goal(inode, pages[0]->index), count, &piece->extent);
+	struct writeout_piece *piece = &wo->pieces[wo->count];
+	struct inode *inode = wo->inode;
+	int error = meta_alloc(wo->txn, writeout_goal(inode, pages[0]->index), count, &piece->extent);
 
 	if (error)
 		return error;
 	piece->pages = pages;
-	piece->crc = (uint32_t)wb->taken;
-	wb->taken += piece->extent.length;
-	wb->count++;
+	piece->crc = (uint32_t)wo->taken;
+	wo->taken += piece->extent.length;
+	wo->count++;
 	inode->goal_block = pages[0]->index + piece->extent.length;
 	inode->goal_address = piece->extent.start + piece->extent.length;
 	for (uint64_t i = 0; i < piece->extent.length; i++) {
 		unsigned char *to = buf->data + buf_offset + i * FS_BLOCK;
 
-		writeout_copy(wb, pages[i], to);
-		wb->crc[piece->crc + i] = crc32c(to, FS_BLOCK);
+		writeout_copy(wo, pages[i], to);
+		wo->crc[piece->crc + i] = crc32c(to, FS_BLOCK);
 	}
 	iobuf_ref(buf);
 	piece->write = (struct meta_write){
 		.io = { .block = piece->extent.start, .count = (uint32_t)piece->extent.length, .buf = buf,
 			.buf_offset = buf_offset },
 		.done = writeout_written,
-		.context = wb,
+		.context = wo,
 	};
-	mutex_lock(&wb->lock);
-	wb->in_flight++;
-	mutex_unlock(&wb->lock);
+	mutex_lock(&wo->lock);
+	wo->in_flight++;
+	mutex_unlock(&wo->lock);
 	error = meta_write(inode->fs->meta, &piece->write);
 	if (error) {
 		piece->write.io.error = error;
@@ -125,9 +125,9 @@ static int writeout_send(struct writeout *wb, struct cache_page **pages, uint32_
 }
 
 /* How many neighbours stand at the head of `pages`. */
-static uint32_t writeout_run(struct writeout *wb, struct cache_page **pages, size_t count)
+static uint32_t writeout_run(struct writeout *wo, struct cache_page **pages, size_t count)
 {
-	uint64_t most = WRITEOUT_BLOCKS - wb->taken;
+	uint64_t most = WRITEOUT_BLOCKS - wo->taken;
 	uint32_t run = 1;
 
 	if (most > EXTENT_BLOCKS_MAX)
@@ -139,61 +139,61 @@ static uint32_t writeout_run(struct writeout *wb, struct cache_page **pages, siz
 	return run;
 }
 
-ssize_t writeout_add(struct writeout *wb, struct cache_page **pages, size_t count)
+ssize_t writeout_add(struct writeout *wo, struct cache_page **pages, size_t count)
 {
-	struct iobuf_pool *pool = mirror_pool(wb->inode->fs->mirror);
+	struct iobuf_pool *pool = mirror_pool(wo->inode->fs->mirror);
 	struct iobuf *buf;
 	uint32_t run, sent = 0;
 	int error = 0;
 
-	if (wb->count == WRITEOUT_PIECES || wb->taken == WRITEOUT_BLOCKS)
+	if (wo->count == WRITEOUT_PIECES || wo->taken == WRITEOUT_BLOCKS)
 		return 0;
-	run = writeout_run(wb, pages, count);
-	buf = wb->count ? iobuf_try_get(pool, run * FS_BLOCK) : iobuf_get(pool, run * FS_BLOCK);
+	run = writeout_run(wo, pages, count);
+	buf = wo->count ? iobuf_try_get(pool, run * FS_BLOCK) : iobuf_get(pool, run * FS_BLOCK);
 	if (!buf)
 		return 0;
-	while (!error && sent < run && wb->count < WRITEOUT_PIECES) {
-		error = writeout_send(wb, pages + sent, run - sent, buf, sent * FS_BLOCK);
+	while (!error && sent < run && wo->count < WRITEOUT_PIECES) {
+		error = writeout_send(wo, pages + sent, run - sent, buf, sent * FS_BLOCK);
 		if (!error)
-			sent += (uint32_t)wb->pieces[wb->count - 1].extent.length;
+			sent += (uint32_t)wo->pieces[wo->count - 1].extent.length;
 	}
 	iobuf_put(buf);
 	return sent ? (ssize_t)sent : error;
 }
 
 /* The legs have it, or have refused it. */
-static int writeout_wait(struct writeout *wb)
+static int writeout_wait(struct writeout *wo)
 {
-	mutex_lock(&wb->lock);
-	while (wb->in_flight)
-		cond_wait(&wb->done, &wb->lock);
-	mutex_unlock(&wb->lock);
-	for (unsigned int i = 0; i < wb->count; i++)
-		iobuf_put(wb->pieces[i].write.io.buf);
-	mutex_fini(&wb->lock);
-	cond_fini(&wb->done);
-	return wb->error;
+	mutex_lock(&wo->lock);
+	while (wo->in_flight)
+		cond_wait(&wo->done, &wo->lock);
+	mutex_unlock(&wo->lock);
+	for (unsigned int i = 0; i < wo->count; i++)
+		iobuf_put(wo->pieces[i].write.io.buf);
+	mutex_fini(&wo->lock);
+	cond_fini(&wo->done);
+	return wo->error;
 }
 
-static int writeout_map(struct writeout *wb)
+static int writeout_map(struct writeout *wo)
 {
-	for (unsigned int i = 0; i < wb->count; i++) {
-		struct writeout_piece *piece = &wb->pieces[i];
+	for (unsigned int i = 0; i < wo->count; i++) {
+		struct writeout_piece *piece = &wo->pieces[i];
 		uint64_t freed = 0;
-		int error = meta_map_put(wb->txn, wb->inode->number, piece->pages[0]->index, &piece->extent,
-					 wb->crc + piece->crc, NULL, &freed);
+		int error = meta_map_put(wo->txn, wo->inode->number, piece->pages[0]->index, &piece->extent,
+					 wo->crc + piece->crc, NULL, &freed);
 
 		if (error)
 			return error;
-		wb->freed += freed;
+		wo->freed += freed;
 	}
 	return 0;
 }
 
 /* The fields as they are behind this transaction, the item, the commit. */
-static int writeout_commit_item(struct writeout *wb)
+static int writeout_commit_item(struct writeout *wo)
 {
-	struct inode *inode = wb->inode;
+	struct inode *inode = wo->inode;
 	uint64_t sequence = 0, logged, size, blocks;
 	int error;
 
@@ -201,19 +201,19 @@ static int writeout_commit_item(struct writeout *wb)
 	logged = inode->logged_size;
 	size = inode->attr.size;
 	blocks = inode->attr.blocks;
-	inode->attr.blocks += wb->taken - wb->freed;
-	if (wb->cut)
-		inode->attr.size = inode->logged_size = wb->size;
-	else if (wb->end > logged)
-		inode->logged_size = wb->end;
+	inode->attr.blocks += wo->taken - wo->freed;
+	if (wo->cut)
+		inode->attr.size = inode->logged_size = wo->size;
+	else if (wo->end > logged)
+		inode->logged_size = wo->end;
 	mutex_unlock(&inode->state);
-	change_put_item(wb->txn, inode);
-	error = meta_txn_commit(wb->txn, &sequence);
+	change_put_item(wo->txn, inode);
+	error = meta_txn_commit(wo->txn, &sequence);
 	if (error) {
 		mutex_lock(&inode->state);
 		inode->attr.blocks = blocks;
 		inode->logged_size = logged;
-		if (wb->cut)
+		if (wo->cut)
 			inode->attr.size = size;
 		mutex_unlock(&inode->state);
 	}
@@ -222,14 +222,14 @@ static int writeout_commit_item(struct writeout *wb)
 }
 
 /* Pages that were copied for nothing: their blocks are free again, and the promises went with them. */
-static void writeout_unmark(struct writeout *wb)
+static void writeout_unmark(struct writeout *wo)
 {
-	struct inode *inode = wb->inode;
+	struct inode *inode = wo->inode;
 
 	mutex_lock(&inode->state);
-	for (unsigned int i = 0; i < wb->count; i++) {
-		for (uint64_t j = 0; j < wb->pieces[i].extent.length; j++) {
-			struct cache_page *page = wb->pieces[i].pages[j];
+	for (unsigned int i = 0; i < wo->count; i++) {
+		for (uint64_t j = 0; j < wo->pieces[i].extent.length; j++) {
+			struct cache_page *page = wo->pieces[i].pages[j];
 
 			if (filepage_mark(page) == PAGE_WRITTEN)
 				filepage_set_mark(inode, page, PAGE_UNPROMISED);
@@ -239,26 +239,26 @@ static void writeout_unmark(struct writeout *wb)
 	inode->goal_address = 0;
 }
 
-int writeout_commit(struct writeout *wb)
+int writeout_commit(struct writeout *wo)
 {
-	int error = writeout_wait(wb);
+	int error = writeout_wait(wo);
 
 	if (!error)
-		error = writeout_map(wb);
+		error = writeout_map(wo);
 	if (error)
-		meta_txn_abort(wb->txn);
+		meta_txn_abort(wo->txn);
 	else
-		error = writeout_commit_item(wb);
+		error = writeout_commit_item(wo);
 	if (error)
-		writeout_unmark(wb);
+		writeout_unmark(wo);
 	return error;
 }
 
-void writeout_cancel(struct writeout *wb)
+void writeout_cancel(struct writeout *wo)
 {
-	writeout_wait(wb);
-	meta_txn_abort(wb->txn);
-	writeout_unmark(wb);
+	writeout_wait(wo);
+	meta_txn_abort(wo->txn);
+	writeout_unmark(wo);
 }
 
 /* ---- the cache asks ---- */
@@ -318,19 +318,19 @@ static size_t writeout_skip(struct inode *inode, struct cache_page **pages, size
 /* One transaction for some pages at the head, each promised; they are answered: how many. */
 static size_t writeout_batch(struct inode *inode, struct cache_page **pages, size_t count)
 {
-	struct writeout wb;
+	struct writeout wo;
 	size_t taken = 0;
-	int error = writeout_begin(&wb, inode, NULL);
+	int error = writeout_begin(&wo, inode, NULL);
 
 	if (!error) {
 		ssize_t added = 0;
 
-		while (taken < count && (added = writeout_add(&wb, pages + taken, count - taken)) > 0)
+		while (taken < count && (added = writeout_add(&wo, pages + taken, count - taken)) > 0)
 			taken += (size_t)added;
 		if (taken) {
-			error = writeout_commit(&wb);
+			error = writeout_commit(&wo);
 		} else {
-			writeout_cancel(&wb);
+			writeout_cancel(&wo);
 			error = (int)added;
 		}
 	}

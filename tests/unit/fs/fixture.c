@@ -10,6 +10,7 @@
 struct fs *fs;
 struct meta *meta;
 struct cache *cache;
+struct fs *fs_left_behind[4];
 const struct fs_caller caller = { .uid = 1000, .gid = 100 };
 
 static struct mirror *mirror;
@@ -116,7 +117,11 @@ static uint32_t drop(void *context, uint32_t n)
 
 void volume_crash(void)
 {
+	static unsigned int count;
+
 	/* What is mounted stays behind, asleep: its process is gone as far as the disks are concerned. */
+	ck_assert_uint_lt(count, 4);
+	fs_left_behind[count++] = fs;
 	for (int i = 0; i < MIRROR_LEGS; i++)
 		leg_memory_crash(legs[i], disks[i], drop, NULL);
 	volume_mount(false);

@@ -61,7 +61,41 @@ START_TEST(bytes_behind_the_end_are_zeros_on_disk)
 }
 END_TEST
 
+static void write_anew(void *arg)
+{
+	put_pattern(*(uint64_t *)arg, 0, 3000, 2);
+}
+
 START_TEST(a_page_dirtied_during_its_write_out_is_written_again)
+{
+	uint64_t file = make_file(ROOT, "file");
+	struct cache_page *page;
+	struct writeout wo;
+	struct thread writer;
+	struct inode *inode;
+
+	put_pattern(file, 0, 3000, 1);
+	ck_assert_int_eq(inode_get(fs, file, &inode), 0);
+	ck_assert_int_eq(filepage_get(inode, 0, &page), 0);
+	ck_assert(cache_write_begin(page));
+	mutex_lock(&inode->log);
+	ck_assert_int_eq(writeout_begin(&wo, inode, NULL), 0);
+	ck_assert_int_eq(writeout_add(&wo, &page, 1), 1);
+	ck_assert_int_eq(thread_start(&writer, "writer", write_anew, &file), 0);
+	thread_join(&writer);
+	ck_assert_int_eq(writeout_commit(&wo), 0);
+	mutex_unlock(&inode->log);
+	cache_written(page, 0);
+	ck_assert_int_eq(filepage_mark(page), PAGE_PROMISED);
+	cache_put(page);
+	inode_put(inode);
+	ck_assert(cache_range_dirty(&inode->space, 0, 0));
+	volume_remount();
+	expect_pattern(file, 0, 3000, 2);
+}
+END_TEST
+
+START_TEST(many_writes_and_syncs_leave_the_latest)
 {
 	uint64_t file = make_file(ROOT, "file");
 
@@ -164,6 +198,7 @@ Suite *writeout_suite(void)
 	tcase_add_test(tests, the_size_on_disk_never_runs_ahead_of_the_data);
 	tcase_add_test(tests, bytes_behind_the_end_are_zeros_on_disk);
 	tcase_add_test(tests, a_page_dirtied_during_its_write_out_is_written_again);
+	tcase_add_test(tests, many_writes_and_syncs_leave_the_latest);
 	tcase_add_test(tests, a_file_written_in_order_lies_in_order);
 	tcase_add_test(tests, a_sync_makes_everything_durable);
 	suite_add_tcase(suite, tests);
