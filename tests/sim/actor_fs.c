@@ -319,9 +319,9 @@ static void rename_reserved(struct fs_actor *actor, struct place *from, struct p
 	oracle_naming_move(naming, to->dir, to->name, a);
 	if (!foretold && b && !same && !a->directory && !flags)
 		remember_brought(naming, a);
-	snprintf(what, sizeof(what), "rename %lu/%d inode %ld to %lu/%d inode %ld flags %u", (unsigned long)from->dir->inode,
-		 from->name, a ? (long)a->inode : -1, (unsigned long)to->dir->inode, to->name, b ? (long)b->inode : -1,
-		 flags);
+	snprintf(what, sizeof(what), "rename %lu/%d inode %ld to %lu/%d inode %ld flags %u",
+		 (unsigned long)from->dir->inode, from->name, a ? (long)a->inode : -1, (unsigned long)to->dir->inode,
+		 to->name, b ? (long)b->inode : -1, flags);
 	note("%s …", what);
 	error = fs_rename(level->machine->fs, from->dir->inode, oracle_name(from->name), to->dir->inode,
 			  oracle_name(to->name), flags);
@@ -543,7 +543,8 @@ static void some_range(struct fs_actor *actor, const struct oracle_file *file, u
 
 static void write_some(struct fs_actor *actor)
 {
-	static const unsigned int all_flags[] = { 0, 0, 0, FS_WRITE_THROUGH, FS_WRITE_SYNC, FS_WRITE_THROUGH | FS_WRITE_SYNC };
+	static const unsigned int all_flags[] = {
+		0, 0, 0, FS_WRITE_THROUGH, FS_WRITE_SYNC, FS_WRITE_THROUGH | FS_WRITE_SYNC};
 	struct oracle_file *file = file_to_change(actor);
 	unsigned int flags = all_flags[below(actor, 6)];
 	uint64_t offset, end;
@@ -603,7 +604,8 @@ static void fallocate_some(struct fs_actor *actor)
 	some_range(actor, file, &offset, &end);
 	/* Real blocks for holes change no byte. */
 	oracle_change_begin(file, ORACLE_ZERO, zeroes ? offset : end, end, !(mode & FALLOC_FL_KEEP_SIZE));
-	note("fallocate inode %lu, %lu .. %lu, mode %d, change %u …", (unsigned long)file->inode, (unsigned long)offset,
+	note("fallocate inode %lu, %lu .. %lu, mode %d, change %u …", (unsigned long)file->inode,
+	     (unsigned long)offset,
 	     (unsigned long)end, mode, file->count);
 	error = fs_fallocate(actor->level->machine->fs, file->inode, mode, offset, end - offset);
 	note("fallocated inode %lu", (unsigned long)file->inode);
@@ -745,10 +747,9 @@ void fs_act(void *arg)
 		unsigned int weight;
 		void (*run)(struct fs_actor *actor);
 	} doings[] = {
-		{ 8, create },	    { 6, remove_name },	 { 3, add_link }, { 6, rename_some }, { 3, look_up },
-		{ 3, list },	    { 3, forget_some },	 { 22, write_some }, { 4, truncate_some }, { 4, fallocate_some },
-		{ 10, read_some },  { 6, sync_file },	 { 1, sync_everything }, { 3, look_at },
-		{ 3, seek_some },
+		{8, create},	 {6, remove_name}, {3, add_link},	 {6, rename_some},   {3, look_up},
+		{3, list},	 {3, forget_some}, {22, write_some},	 {4, truncate_some}, {4, fallocate_some},
+		{10, read_some}, {6, sync_file},   {1, sync_everything}, {3, look_at},	     {3, seek_some},
 	};
 	struct fs_actor *actor = arg;
 	unsigned int total = 0;

@@ -206,7 +206,8 @@ static void act(void *arg)
 				drop_range(owner, first, first + count);
 			break;
 		case 5:
-			sim_sleep(sim_random_below(&owner->random, sim_random_chance(&owner->random, 9) ? 8000000000 : 1000000));
+			sim_sleep(sim_random_below(&owner->random,
+						   sim_random_chance(&owner->random, 9) ? 8000000000 : 1000000));
 			break;
 		default:
 			for (uint64_t i = first; i < first + count; i++)

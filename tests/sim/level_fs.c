@@ -51,7 +51,8 @@ static bool list_one(void *context, const struct fs_entry *entry)
 		return true;
 	}
 	if (name < 0)
-		sim_fail("directory %lu holds a name that was never made: %s", (unsigned long)listing->self, entry->name);
+		sim_fail("directory %lu holds a name that was never made: %s", (unsigned long)listing->self,
+			 entry->name);
 	if (listing->index == UINT32_MAX)
 		sim_fail("directory %lu, whose creation never returned, is not empty", (unsigned long)listing->self);
 	if (listing->found->names[listing->index][name])
@@ -132,7 +133,8 @@ unsigned char *fs_level_read_all(struct fs_level *level, uint64_t inode, uint64_
 }
 
 /* Compares one file; returns the blocks that it holds. */
-static uint64_t check_file(struct fs_level *level, const struct listing *listing, struct oracle_file *file, bool crashed)
+static uint64_t check_file(struct fs_level *level, const struct listing *listing, struct oracle_file *file,
+			   bool crashed)
 {
 	struct fs_attr attr;
 	unsigned char *data;
@@ -148,8 +150,8 @@ static uint64_t check_file(struct fs_level *level, const struct listing *listing
 	free(data);
 	fs_getattr(level->machine->fs, file->inode, &attr);
 	if (!S_ISREG(attr.st.st_mode) || attr.st.st_nlink != names)
-		sim_fail("inode %lu has mode %o and %lu links, with %u names", (unsigned long)file->inode, attr.st.st_mode,
-			 (unsigned long)attr.st.st_nlink, names);
+		sim_fail("inode %lu has mode %o and %lu links, with %u names", (unsigned long)file->inode,
+			 attr.st.st_mode, (unsigned long)attr.st.st_nlink, names);
 	return (uint64_t)attr.st.st_blocks / 8;
 }
 

@@ -260,7 +260,8 @@ static uint64_t check_blocks(const struct actor *actor, const struct content *co
 	return mapped;
 }
 
-static void check_value(const struct actor *actor, uint32_t key, uint32_t stamp, const unsigned char *value, ssize_t length)
+static void check_value(const struct actor *actor, uint32_t key, uint32_t stamp, const unsigned char *value,
+			ssize_t length)
 {
 	unsigned char expected[VALUE_MAX];
 	size_t size;
@@ -368,7 +369,8 @@ static int write_wait(struct machine *machine, const struct range_extent *extent
 }
 
 /* One piece of a file write, in the record or ahead of it. 0 or why the transaction must be aborted. */
-static int map_piece(struct actor *actor, struct meta_txn *txn, uint32_t block, const struct range_extent *extent, bool inside)
+static int map_piece(struct actor *actor, struct meta_txn *txn, uint32_t block, const struct range_extent *extent,
+		     bool inside)
 {
 	struct machine *machine = actor->level->machine;
 	struct transaction *history = &actor->transactions[actor->count - 1];
@@ -399,7 +401,7 @@ static void write_blocks(struct actor *actor)
 	bool inside = sim_random_chance(&actor->random, 2);
 	uint32_t count = 1 + (uint32_t)sim_random_below(&actor->random, inside ? META_TXN_DATA_BLOCKS : 300);
 	uint32_t block = (uint32_t)sim_random_below(&actor->random, BLOCKS - count);
-	uint64_t goal = sim_random_chance(&actor->random, 2) ? 0 : sim_random_below(&actor->random, mirror_blocks(machine->mirror));
+	uint64_t goal = sim_random_below(&actor->random, 2) * sim_random_below(&actor->random, 20000);
 	struct meta_txn *txn;
 	int error = meta_promise(machine->meta, count);
 
@@ -448,7 +450,8 @@ static void punch_blocks(struct actor *actor)
 		for (uint64_t i = first; i < offset; i++)
 			held += actor->now.blocks[i] != 0;
 		if (freed != held)
-			sim_fail("punch freed %lu blocks, the file held %lu", (unsigned long)freed, (unsigned long)held);
+			sim_fail("punch freed %lu blocks, the file held %lu", (unsigned long)freed,
+				 (unsigned long)held);
 		history_add(history, true, (uint32_t)first, (uint32_t)(offset - first), 0);
 		if (commit(actor, txn) != 0)
 			return;
@@ -478,17 +481,19 @@ static void read_own(struct actor *actor)
 	ssize_t length = meta_get(actor->level->machine->meta, &at, value, sizeof(value));
 
 	check_value(actor, key, actor->now.keys[key], value, length);
-	check_blocks(actor, &actor->now, first, first + 1 + (uint32_t)sim_random_below(&actor->random, BLOCKS - first), NULL);
+	check_blocks(actor, &actor->now, first, first + 1 + (uint32_t)sim_random_below(&actor->random, BLOCKS - first),
+		     NULL);
 }
 
-/* Another actor's file, which it may replace or punch meanwhile: under the pin, the bytes are those that were mapped. */
+/* Another actor's file, which that one may replace or punch meanwhile: under the pin, it reads as it was mapped. */
 static void read_foreign(struct actor *actor)
 {
 	struct meta_level *level = actor->level;
 	const struct actor *other = &level->actors[sim_random_below(&actor->random, (uint64_t)level->count)];
 	struct mirror_pin *pin = mirror_pin(level->machine->mirror);
 	struct meta_mapping mapping;
-	int error = meta_map(level->machine->meta, other->object, sim_random_below(&actor->random, BLOCKS), 64, &mapping);
+	int error =
+		meta_map(level->machine->meta, other->object, sim_random_below(&actor->random, BLOCKS), 64, &mapping);
 
 	if (error)
 		sim_fail("meta_map: %s", strerror(-error));
@@ -530,7 +535,8 @@ static void act(void *arg)
 			read_foreign(actor);
 			break;
 		default:
-			sim_sleep(sim_random_below(&actor->random, sim_random_chance(&actor->random, 10) ? 8000000000 : 1000000));
+			sim_sleep(sim_random_below(&actor->random,
+						   sim_random_chance(&actor->random, 10) ? 8000000000 : 1000000));
 		}
 	}
 	actor->running = false;
@@ -638,7 +644,8 @@ static void check(void *state, bool crashed)
 	if (kept >= lost)
 		sim_fail("sequence %lu was kept, %lu was lost", (unsigned long)kept, (unsigned long)lost);
 	if (level->synced_sequence >= lost)
-		sim_fail("sequence %lu was synced, %lu was lost", (unsigned long)level->synced_sequence, (unsigned long)lost);
+		sim_fail("sequence %lu was synced, %lu was lost", (unsigned long)level->synced_sequence,
+			 (unsigned long)lost);
 	meta_super_info(level->machine->meta, &info);
 	if (info.data_blocks != mapped)
 		sim_fail("the superblock counts %lu blocks, files hold %lu", (unsigned long)info.data_blocks,

@@ -181,7 +181,8 @@ static void act(void *arg)
 			must("flush", flush(actor));
 			break;
 		case 7:
-			sim_sleep(sim_random_below(&actor->random, sim_random_chance(&actor->random, 20) ? 8000000000 : 1000000));
+			sim_sleep(sim_random_below(&actor->random,
+						   sim_random_chance(&actor->random, 20) ? 8000000000 : 1000000));
 			break;
 		default:
 			must("read", read_blocks(actor, first, count));

@@ -17,7 +17,8 @@
 
 static unsigned char *disk_create(uint64_t bytes)
 {
-	unsigned char *disk = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	unsigned char *disk =
+		mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 
 	if (disk == MAP_FAILED)
 		sim_fail("no memory for a disk");
@@ -358,8 +359,8 @@ static void scrub_once(struct machine *machine, bool must_be_clean)
 	if (scrub.unrecoverable)
 		sim_fail("scrub: %lu blocks are bad on every leg", (unsigned long)scrub.unrecoverable);
 	if (scrub.repaired && must_be_clean)
-		sim_fail("scrub: repaired %lu blocks of %lu where nothing should be wrong", (unsigned long)scrub.repaired,
-			 (unsigned long)scrub.blocks);
+		sim_fail("scrub: repaired %lu blocks of %lu where nothing should be wrong",
+			 (unsigned long)scrub.repaired, (unsigned long)scrub.blocks);
 	note("scrub: %lu blocks, %lu repaired", (unsigned long)scrub.blocks, (unsigned long)scrub.repaired);
 }
 

@@ -94,7 +94,8 @@ static void make_room(struct oracle_file *file, uint64_t end)
 	file->room = room;
 }
 
-uint32_t oracle_change_begin(struct oracle_file *file, enum oracle_kind kind, uint64_t offset, uint64_t end, bool extends)
+uint32_t oracle_change_begin(struct oracle_file *file, enum oracle_kind kind, uint64_t offset, uint64_t end,
+			     bool extends)
 {
 	file->changes = must(realloc(file->changes, (file->count + 1) * sizeof(*file->changes)));
 	file->changes[file->count] = (struct oracle_change){ kind,   file->count + 1, ++file->salts,
@@ -152,7 +153,8 @@ static bool allowed(const struct oracle_file *file, uint64_t at, int value, int 
 		if (change->kind == ORACLE_ZERO && covers && value == 0)
 			return true;
 		/* A longer file reads as zeros where it had ended. */
-		if (may_be_eof && value == 0 && change->end > at && (change->kind == ORACLE_TRUNCATE || change->extends))
+		if (may_be_eof && value == 0 && change->end > at &&
+		    (change->kind == ORACLE_TRUNCATE || change->extends))
 			return true;
 	}
 	return false;
@@ -179,8 +181,8 @@ void oracle_change_failed(struct oracle_file *file, const unsigned char *data, u
 
 		if (!allowed(file, i, value, file->now[i], file->returned)) {
 			tell_changes(file, i);
-			sim_fail("inode %lu, byte %lu: is %d after a change that failed, was %d", (unsigned long)file->inode,
-				 (unsigned long)i, value, file->now[i]);
+			sim_fail("inode %lu, byte %lu: is %d after a change that failed, was %d",
+				 (unsigned long)file->inode, (unsigned long)i, value, file->now[i]);
 		}
 		file->now[i] = (int16_t)value;
 	}
@@ -209,9 +211,9 @@ void oracle_check_read(const struct oracle_snapshot *snapshot, const unsigned ch
 		if (allowed(snapshot->file, snapshot->offset + i, value, snapshot->bytes[i], snapshot->id))
 			continue;
 		tell_changes(snapshot->file, snapshot->offset + i);
-		sim_fail("inode %lu, byte %lu: read %d, was %d after change %u of %u", (unsigned long)snapshot->file->inode,
-			 (unsigned long)(snapshot->offset + i), value, snapshot->bytes[i], snapshot->id,
-			 snapshot->file->count);
+		sim_fail("inode %lu, byte %lu: read %d, was %d after change %u of %u",
+			 (unsigned long)snapshot->file->inode, (unsigned long)(snapshot->offset + i), value,
+			 snapshot->bytes[i], snapshot->id, snapshot->file->count);
 	}
 }
 
@@ -305,7 +307,8 @@ void oracle_names_synced(struct oracle *oracle, const struct oracle_file *file, 
 	}
 }
 
-static bool found_as(const struct oracle_found *found, const struct oracle_file *dir, int name, const struct oracle_file *file)
+static bool found_as(const struct oracle_found *found, const struct oracle_file *dir, int name,
+		     const struct oracle_file *file)
 {
 	uint64_t inode = dir->index < found->count ? found->names[dir->index][name] : 0;
 
@@ -372,8 +375,8 @@ static bool explains(struct oracle *oracle, const struct oracle_found *found, ui
 		for (int n = 0; n < ORACLE_NAMES; n++) {
 			if (found_as(found, dir, n, dir->entries[n].file))
 				continue;
-			snprintf(why, 200, "name %d of directory %lu is inode %lu, not %lu", n, (unsigned long)dir->inode,
-				 (unsigned long)(d < found->count ? found->names[d][n] : 0),
+			snprintf(why, 200, "name %d of directory %lu is inode %lu, not %lu", n,
+				 (unsigned long)dir->inode, (unsigned long)(d < found->count ? found->names[d][n] : 0),
 				 (unsigned long)(dir->entries[n].file ? dir->entries[n].file->inode : 0));
 			return false;
 		}

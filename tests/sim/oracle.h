@@ -101,7 +101,8 @@ struct oracle_file *oracle_find(struct oracle *oracle, uint64_t inode);
 
 uint8_t oracle_pattern(const struct oracle_file *file, uint32_t id, uint64_t offset);
 /* A change begins: its id. */
-uint32_t oracle_change_begin(struct oracle_file *file, enum oracle_kind kind, uint64_t offset, uint64_t end, bool extends);
+uint32_t oracle_change_begin(struct oracle_file *file, enum oracle_kind kind, uint64_t offset, uint64_t end,
+			     bool extends);
 /* It has returned. `durable`: its bytes are. */
 void oracle_change_end(struct oracle_file *file, bool durable);
 /* It has failed: what is there now tells which bytes it has changed; `data` is the whole file. */

@@ -26,8 +26,8 @@ void report_start(bool verbose)
 void note(const char *format, ...)
 {
 	char *line = story.lines[story.count++ % LINES];
-	int at = snprintf(line, LINE_BYTES, "%8lu %10.6f %-10s ", (unsigned long)sim_steps(), (double)clock_now_ns() / 1e9,
-			  sim_fiber_name());
+	int at = snprintf(line, LINE_BYTES, "%8lu %10.6f %-10s ", (unsigned long)sim_steps(),
+			  (double)clock_now_ns() / 1e9, sim_fiber_name());
 	va_list args;
 
 	va_start(args, format);

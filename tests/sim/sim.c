@@ -249,7 +249,8 @@ static bool run_and_compare(void)
 static int usage(int status)
 {
 	fprintf(status ? stderr : stdout,
-		"usage: sim [--level mirror|cache|meta|fs] [--seed N] [--runs M] [--seconds S] [--steps K] [--replay] [--verbose]\n"
+		"usage: sim [--level mirror|cache|meta|fs] [--seed N] [--runs M] [--seconds S] [--steps K] [--replay]\n"
+		"           [--verbose]\n"
 		"Runs M seeds from N on (0: until S seconds are over). Without a seed, MIRRORFS_SEED or a fresh one.\n"
 		"--steps bounds the operations of each run; --replay runs each seed twice and compares every step.\n");
 	return status;
@@ -325,7 +326,8 @@ int main(int argc, char **argv)
 		return status;
 	printf("sim: seeds from %lu\n", (unsigned long)arguments.seed);
 	clock_gettime(CLOCK_MONOTONIC, &start);
-	while (good && (!arguments.runs || done < arguments.runs) && (!arguments.seconds || seconds < (double)arguments.seconds)) {
+	while (good && (!arguments.runs || done < arguments.runs) &&
+	       (!arguments.seconds || seconds < (double)arguments.seconds)) {
 		seed_now = arguments.seed + done;
 		level_now = arguments.level ? arguments.level : levels[seed_now % LEVELS];
 		good = run_and_compare();

@@ -106,8 +106,8 @@ static void print_stack(const struct fiber *fiber)
 		const char *offset = symbol ? strstr(symbol[0], "(+0x") : NULL;
 
 		if (offset && at + 64 < (int)sizeof(command))
-			at += snprintf(command + at, sizeof(command) - (size_t)at, " %.*s", (int)strcspn(offset + 2, ")"),
-				       offset + 2);
+			at += snprintf(command + at, sizeof(command) - (size_t)at, " %.*s",
+				       (int)strcspn(offset + 2, ")"), offset + 2);
 		else if (symbol)
 			fprintf(stderr, "     %s\n", symbol[0]);
 		free(symbol);
@@ -568,7 +568,7 @@ static void sim_rwlock_lock(struct rwlock *lock, bool exclusive)
 			sim_fail("a rwlock of rank %d is taken twice by one fiber", lock->rank);
 	hold(lock, lock->rank, true);
 	self->wants_write = exclusive ? lock : NULL;
-	/* Readers queue behind a writer that waits, as in the real world: recursive reading would deadlock there too. */
+	/* Readers queue behind a writer that waits, as in the real world: there, too, reading twice would deadlock. */
 	while (lock->sim || (exclusive ? lock->readers > 0 : writer_waits(lock)))
 		wait_for(lock, exclusive ? "waits to write rwlock" : "waits to read rwlock", CLOCK_NEVER, UINT64_MAX);
 	self->wants_write = NULL;
