@@ -219,3 +219,19 @@ def what_was_written_with_o_dsync_survives_a_kill(ws):
         assert trees.read(volume.path("f"))[333:] == data, (options, flags, rwf)
         os.unlink(volume.path("f"))
         volume.umount()
+
+
+@case(FULL)
+def blocks_are_counted_once_when_a_file_was_overwritten(ws):
+    volume = ws.volume()
+    volume.mount("commit=0.5")
+    path = volume.path("f")
+    trees.write(path, trees.pattern(10 * MIB))
+    with open(path, "r+b") as file:
+        os.fsync(file.fileno())
+        before = os.stat(path).st_blocks
+        file.write(trees.pattern(10 * MIB, 1))
+        file.flush()
+        os.stat(path)  # what the kernel is told now counts what waits to be written
+    wait_for("the blocks to be counted once", lambda: os.stat(path).st_blocks == before, 20)
+    volume.umount()
