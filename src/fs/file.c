@@ -165,13 +165,13 @@ static int file_write(struct inode *inode, const unsigned char *data, size_t len
 /* The durability that `flags` ask for. */
 static int file_write_out(struct inode *inode, size_t length, uint64_t offset, unsigned int flags)
 {
-	int error = 0;
+	uint64_t first = offset / FS_BLOCK, last = (offset + length - 1) / FS_BLOCK;
 
-	if (flags & (FS_WRITE_THROUGH | FS_WRITE_SYNC))
-		error = cache_write_range(&inode->space, offset / FS_BLOCK, (offset + length - 1) / FS_BLOCK);
-	if (!error && flags & FS_WRITE_SYNC)
-		error = writeout_sync(inode);
-	return error;
+	if (flags & FS_WRITE_SYNC)
+		return writeout_durable(inode, first, last, false);
+	if (flags & FS_WRITE_THROUGH)
+		return cache_write_range(&inode->space, first, last);
+	return 0;
 }
 
 ssize_t fs_write(struct fs *fs, uint64_t number, const void *data, size_t length, uint64_t offset, unsigned int flags)

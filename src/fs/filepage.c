@@ -33,8 +33,14 @@ const struct cache_space_ops filepage_space_ops = {
 
 void filepage_set_mark(struct inode *inode, struct cache_page *page, enum page_mark mark)
 {
-	if (filepage_mark(page) != PAGE_PROMISED && mark == PAGE_PROMISED)
-		inode->promised++;
+	if (filepage_mark(page) != PAGE_PROMISED && mark == PAGE_PROMISED) {
+		if (!inode->promised++)
+			inode->recent_count = 0;
+		if (inode->recent_count < META_TXN_DATA_BLOCKS)
+			inode->recent[inode->recent_count] = page->index;
+		if (inode->recent_count <= META_TXN_DATA_BLOCKS)
+			inode->recent_count++;
+	}
 	if (filepage_mark(page) == PAGE_PROMISED && mark != PAGE_PROMISED)
 		inode->promised--;
 	page->owner = (void *)(uintptr_t)mark;
@@ -144,7 +150,7 @@ int filepage_get(struct inode *inode, uint64_t index, struct cache_page **page)
 /* ---- changing ---- */
 
 void filepage_store(struct inode *inode, struct cache_page *page, size_t offset, const void *data, size_t length,
-		bool extend, uint64_t *promises)
+		    bool extend, uint64_t *promises)
 {
 	uint64_t end = page->index * FS_BLOCK + offset + length;
 

@@ -86,7 +86,9 @@ struct inode {
 	/* a regular file's pages; see filepage.c */
 	struct cache_space space;
 	uint64_t evicted_promises; /* of dropped pages, to be given back by the dropper */
-	uint64_t promised; /* pages that hold one; under state */
+	uint64_t promised; /* pages that hold one; under state, with the next two */
+	uint64_t recent[META_TXN_DATA_BLOCKS]; /* their indexes, and perhaps others */
+	unsigned int recent_count; /* above META_TXN_DATA_BLOCKS: not all of them */
 };
 
 RB_HEAD(inode_table, inode);
@@ -243,7 +245,7 @@ int filepage_get_ahead(struct inode *inode, uint64_t index, uint64_t last, struc
  * `extend`: the file ends behind them at least. One step to a write-out, which takes no byte beyond the end.
  */
 void filepage_store(struct inode *inode, struct cache_page *page, size_t offset, const void *data, size_t length,
-		bool extend, uint64_t *promises);
+		    bool extend, uint64_t *promises);
 /* Drops pages first .. last with their promises. No log lock may be held. May wait. */
 void filepage_drop(struct inode *inode, uint64_t first, uint64_t last);
 
@@ -268,6 +270,7 @@ int truncate_finish(struct inode *inode);
 struct writeout {
 	struct inode *inode;
 	struct meta_txn *txn;
+	bool in_record; /* the data rides in the journal: the commit needs no flush and does not wait for the legs */
 	bool cut; /* the file ends at `size` from this transaction on */
 	uint64_t size; /* bytes beyond it are written as zeros */
 	uint64_t end; /* of the bytes written */
@@ -280,26 +283,31 @@ struct writeout {
 	unsigned int count;
 	struct writeout_piece {
 		struct meta_write write;
+		struct iobuf *buf; /* from write.io.buf_offset on */
 		struct range_extent extent;
 		struct cache_page **pages; /* extent.length of them */
 		uint32_t crc; /* where its checksums start */
 	} pieces[WRITEOUT_PIECES];
 	uint32_t crc[WRITEOUT_BLOCKS];
+	uint64_t sequence; /* of its commit */
 };
 
 /* `cut_size`: NULL, or where the file is cut. -ENOMEM: nothing to end. */
 int writeout_begin(struct writeout *writeout, struct inode *inode, const uint64_t *cut_size);
 /* Takes some of these pages (ascending, each PAGE_PROMISED) and sends them: how many, 0 if it is full, or -errno. */
 ssize_t writeout_add(struct writeout *writeout, struct cache_page **pages, size_t count);
-/* Waits for the legs; on success maps, puts the item and commits. Ends the write-out. 0 or -errno: as before. */
+/*
+ * Waits for the legs; on success maps, puts the item and commits. Ends the write-out. 0 or -errno: as before.
+ * in_record: commits, makes that durable while the legs are busy, and then waits for them.
+ */
 int writeout_commit(struct writeout *writeout);
 void writeout_cancel(struct writeout *writeout); /* waits, and nothing has happened */
 
 void writeout_pages(struct cache_space *space, struct cache_page **pages, size_t count);
-/* What was committed of this inode becomes durable. */
-int writeout_sync(struct inode *inode);
 /* Everything dirty of this inode into the tree, not yet durable. */
 int writeout_inode(struct inode *inode, bool attributes);
+/* What is dirty of blocks first .. last, and what is needed to read it (with `attributes`: all fields), is durable. */
+int writeout_durable(struct inode *inode, uint64_t first, uint64_t last, bool attributes);
 
 /* ---- orphan.c ---- */
 

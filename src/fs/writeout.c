@@ -17,6 +17,7 @@
 
 #include <assert.h>
 #include <errno.h>
+#include <stdlib.h>
 #include <string.h>
 
 /* A transaction always has room for what a write-out gathers, an item and a note. */
@@ -26,6 +27,8 @@ static_assert(WRITEOUT_PIECES * META_MAP_UPDATES + 8 <= META_TXN_UPDATES, "updat
 int writeout_begin(struct writeout *wo, struct inode *inode, const uint64_t *cut_size)
 {
 	wo->inode = inode;
+	wo->in_record = false;
+	wo->sequence = 0;
 	wo->cut = cut_size;
 	wo->size = cut_size ? *cut_size : FS_SIZE_MAX;
 	wo->end = wo->freed = wo->taken = 0;
@@ -86,7 +89,7 @@ static void writeout_copy(struct writeout *wo, struct cache_page *page, unsigned
 
 /* One extent of pages on its way. */
 static int writeout_send(struct writeout *wo, struct cache_page **pages, uint32_t count, struct iobuf *buf,
-			  size_t buf_offset)
+			 size_t buf_offset)
 {
 	struct writeout_piece *piece = &wo->pieces[wo->count];
 	struct inode *inode = wo->inode;
@@ -107,6 +110,7 @@ static int writeout_send(struct writeout *wo, struct cache_page **pages, uint32_
 		wo->crc[piece->crc + i] = crc32c(to, FS_BLOCK);
 	}
 	iobuf_ref(buf);
+	piece->buf = buf;
 	piece->write = (struct meta_write){
 		.io = { .block = piece->extent.start, .count = (uint32_t)piece->extent.length, .buf = buf,
 			.buf_offset = buf_offset },
@@ -161,6 +165,13 @@ ssize_t writeout_add(struct writeout *wo, struct cache_page **pages, size_t coun
 	return sent ? (ssize_t)sent : error;
 }
 
+/* The legs use references of their own: nothing here needs the bytes any more. */
+static void writeout_put_buffers(struct writeout *wo)
+{
+	for (unsigned int i = 0; i < wo->count; i++)
+		iobuf_put(wo->pieces[i].buf);
+}
+
 /* The legs have it, or have refused it. */
 static int writeout_wait(struct writeout *wo)
 {
@@ -168,8 +179,6 @@ static int writeout_wait(struct writeout *wo)
 	while (wo->in_flight)
 		cond_wait(&wo->done, &wo->lock);
 	mutex_unlock(&wo->lock);
-	for (unsigned int i = 0; i < wo->count; i++)
-		iobuf_put(wo->pieces[i].write.io.buf);
 	mutex_fini(&wo->lock);
 	cond_fini(&wo->done);
 	return wo->error;
@@ -179,9 +188,10 @@ static int writeout_map(struct writeout *wo)
 {
 	for (unsigned int i = 0; i < wo->count; i++) {
 		struct writeout_piece *piece = &wo->pieces[i];
+		const void *data = wo->in_record ? piece->buf->data + piece->write.io.buf_offset : NULL;
 		uint64_t freed = 0;
 		int error = meta_map_put(wo->txn, wo->inode->number, piece->pages[0]->index, &piece->extent,
-					 wo->crc + piece->crc, NULL, &freed);
+					 wo->crc + piece->crc, data, &freed);
 
 		if (error)
 			return error;
@@ -194,7 +204,7 @@ static int writeout_map(struct writeout *wo)
 static int writeout_commit_item(struct writeout *wo)
 {
 	struct inode *inode = wo->inode;
-	uint64_t sequence = 0, logged, size, blocks;
+	uint64_t logged, size, blocks;
 	int error;
 
 	mutex_lock(&inode->state);
@@ -208,7 +218,7 @@ static int writeout_commit_item(struct writeout *wo)
 		inode->logged_size = wo->end;
 	mutex_unlock(&inode->state);
 	change_put_item(wo->txn, inode);
-	error = meta_txn_commit(wo->txn, &sequence);
+	error = meta_txn_commit(wo->txn, &wo->sequence);
 	if (error) {
 		mutex_lock(&inode->state);
 		inode->attr.blocks = blocks;
@@ -217,7 +227,7 @@ static int writeout_commit_item(struct writeout *wo)
 			inode->attr.size = size;
 		mutex_unlock(&inode->state);
 	}
-	change_done(inode, error, sequence);
+	change_done(inode, error, wo->sequence);
 	return error;
 }
 
@@ -239,24 +249,41 @@ static void writeout_unmark(struct writeout *wo)
 	inode->goal_address = 0;
 }
 
-int writeout_commit(struct writeout *wo)
+static int writeout_map_and_commit(struct writeout *wo)
 {
-	int error = writeout_wait(wo);
+	int error = writeout_map(wo);
 
 	if (!error)
-		error = writeout_map(wo);
-	if (error)
-		meta_txn_abort(wo->txn);
-	else
-		error = writeout_commit_item(wo);
-	if (error)
-		writeout_unmark(wo);
+		return writeout_commit_item(wo);
+	meta_txn_abort(wo->txn);
 	return error;
+}
+
+int writeout_commit(struct writeout *wo)
+{
+	int error = 0, home = 0;
+
+	if (!wo->in_record)
+		error = writeout_wait(wo);
+	if (!error)
+		error = writeout_map_and_commit(wo);
+	else
+		meta_txn_abort(wo->txn);
+	writeout_put_buffers(wo);
+	if (wo->in_record) {
+		if (!error)
+			meta_sync(wo->inode->fs->meta, wo->sequence); /* who wants to know asks again */
+		home = writeout_wait(wo);
+	}
+	if (error || home)
+		writeout_unmark(wo);
+	return error ? error : home;
 }
 
 void writeout_cancel(struct writeout *wo)
 {
 	writeout_wait(wo);
+	writeout_put_buffers(wo);
 	meta_txn_abort(wo->txn);
 	writeout_unmark(wo);
 }
@@ -316,7 +343,7 @@ static size_t writeout_skip(struct inode *inode, struct cache_page **pages, size
 }
 
 /* One transaction for some pages at the head, each promised; they are answered: how many. */
-static size_t writeout_batch(struct inode *inode, struct cache_page **pages, size_t count)
+static size_t writeout_batch(struct inode *inode, struct cache_page **pages, size_t count, bool in_record)
 {
 	struct writeout wo;
 	size_t taken = 0;
@@ -325,6 +352,7 @@ static size_t writeout_batch(struct inode *inode, struct cache_page **pages, siz
 	if (!error) {
 		ssize_t added = 0;
 
+		wo.in_record = in_record;
 		while (taken < count && (added = writeout_add(&wo, pages + taken, count - taken)) > 0)
 			taken += (size_t)added;
 		if (taken) {
@@ -355,36 +383,97 @@ void writeout_pages(struct cache_space *space, struct cache_page **pages, size_t
 		while (done + run < count && writeout_promise(inode, pages[done + run]) == PAGE_PROMISED)
 			run++;
 		if (run)
-			done += writeout_batch(inode, pages + done, run);
+			done += writeout_batch(inode, pages + done, run, false);
 	}
 	mutex_unlock(&inode->log);
 }
 
 /* ---- a caller asks ---- */
 
-int writeout_inode(struct inode *inode, bool attributes)
+static int compare_index(const void *a, const void *b)
+{
+	uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
+
+	return x < y ? -1 : x > y;
+}
+
+/* Takes the promised pages into writing, if there are so few that a record holds them: how many. Log lock held. */
+static size_t writeout_take_few(struct inode *inode, struct cache_page *pages[META_TXN_DATA_BLOCKS])
+{
+	uint64_t recent[META_TXN_DATA_BLOCKS];
+	size_t count, taken = 0;
+
+	mutex_lock(&inode->state);
+	count = inode->promised && inode->recent_count <= META_TXN_DATA_BLOCKS ? inode->recent_count : 0;
+	memcpy(recent, inode->recent, sizeof(recent));
+	mutex_unlock(&inode->state);
+	qsort(recent, count, sizeof(recent[0]), compare_index);
+	for (size_t i = 0; i < count; i++) {
+		struct cache_page *page;
+
+		if (cache_get(&inode->space, recent[i], false, false, &page))
+			continue;
+		/* While it is being written it is held by its writer, whose turn comes when we are done. */
+		if (writeout_promise(inode, page) == PAGE_PROMISED && cache_write_begin(page))
+			pages[taken++] = page;
+		cache_put(page);
+	}
+	return taken;
+}
+
+/*
+ * Few dirty pages whose durability somebody waits for: their data rides in the journal's record, and so one round to
+ * the legs does for data and tree. What it leaves is the usual way's.
+ */
+static void writeout_few(struct inode *inode)
+{
+	struct cache_page *pages[META_TXN_DATA_BLOCKS];
+	size_t count, done = 0;
+
+	mutex_lock(&inode->log);
+	count = writeout_take_few(inode, pages);
+	while (done < count)
+		done += writeout_batch(inode, pages + done, count - done, true);
+	mutex_unlock(&inode->log);
+}
+
+static int writeout_range(struct inode *inode, uint64_t first, uint64_t last, bool attributes)
 {
 	int error = 0;
 
-	if (inode->fs->read_only)
-		return 0;
 	if (inode_is_file(inode))
-		error = cache_write_range(&inode->space, 0, UINT64_MAX);
+		error = cache_write_range(&inode->space, first, last);
 	if (!error && attributes)
 		error = change_log(inode);
 	return error;
 }
 
-int writeout_sync(struct inode *inode)
+int writeout_inode(struct inode *inode, bool attributes)
+{
+	return inode->fs->read_only ? 0 : writeout_range(inode, 0, UINT64_MAX, attributes);
+}
+
+/* What was committed of this inode becomes durable. */
+static int writeout_sync(struct inode *inode)
 {
 	uint64_t sequence;
 
-	if (inode->fs->read_only)
-		return 0;
 	mutex_lock(&inode->state);
 	sequence = inode->sequence;
 	mutex_unlock(&inode->state);
 	return meta_sync(inode->fs->meta, sequence);
+}
+
+int writeout_durable(struct inode *inode, uint64_t first, uint64_t last, bool attributes)
+{
+	int error;
+
+	if (inode->fs->read_only)
+		return 0;
+	if (inode_is_file(inode))
+		writeout_few(inode);
+	error = writeout_range(inode, first, last, attributes);
+	return error ? error : writeout_sync(inode);
 }
 
 int fs_error_mark(struct fs *fs, uint64_t number, uint64_t *seen)
@@ -408,9 +497,7 @@ int fs_fsync(struct fs *fs, uint64_t number, bool data_only, uint64_t *seen)
 
 	if (error)
 		return error;
-	error = writeout_inode(inode, !data_only);
-	if (!error)
-		error = writeout_sync(inode);
+	error = writeout_durable(inode, 0, UINT64_MAX, !data_only);
 	mutex_lock(&inode->state);
 	if (seen && *seen != inode->errors) {
 		*seen = inode->errors;

@@ -143,7 +143,7 @@ START_TEST(a_through_write_is_in_the_tree_and_a_sync_write_survives)
 	memset(data, 'd', sizeof(data));
 	ck_assert_int_eq(fs_write(fs, file, data, 5000, 100, FS_WRITE_THROUGH), 5000);
 	ck_assert_uint_gt(count_items(file, TYPE_EXTENT), 0);
-	put_pattern(file, 1 << 20, 10, 9); /* dirty, and not asked for */
+	put_pattern(file, 1 << 20, 17 * FS_BLOCK, 9); /* dirty, and not asked for */
 	ck_assert_int_eq(fs_write(fs, file, data, sizeof(data), 8192, FS_WRITE_SYNC), sizeof(data));
 	volume_crash();
 	expect_size(file, 8192 + sizeof(data));
