@@ -472,6 +472,36 @@ static void sync_all(struct actor *actor)
 		actor->level->synced_sequence = sequence;
 }
 
+/* The last key at or before `from`. */
+static void look_back(struct actor *actor, uint32_t from)
+{
+	const struct meta_key first = value_key(actor, 0);
+	struct meta_key key = value_key(actor, from);
+	unsigned char value[VALUE_MAX];
+	ssize_t length = meta_previous(actor->level->machine->meta, &key, &first, value, sizeof(value));
+	uint32_t expected = from;
+
+	while (expected && !actor->now.keys[expected])
+		expected--;
+	if (length >= 0 && key.offset != expected)
+		sim_fail("meta_previous of %lu.%u gives %lu, not %u", (unsigned long)actor->object, from,
+			 (unsigned long)key.offset, expected);
+	check_value(actor, expected, actor->now.keys[expected], value, length);
+}
+
+/* The first block mapped, or not, at or behind `from`. */
+static void seek(struct actor *actor, uint32_t from, bool hole)
+{
+	uint64_t found = from, expected = from;
+	int error = meta_map_seek(actor->level->machine->meta, actor->object, hole, &found);
+
+	while (expected < BLOCKS && !actor->now.blocks[expected] != hole)
+		expected++;
+	if (!hole && expected == BLOCKS ? error != -ENOENT : error || found != expected)
+		sim_fail("meta_map_seek of %lu.%u gives %lu, not %lu: %s", (unsigned long)actor->object, from,
+			 (unsigned long)found, (unsigned long)expected, strerror(-error));
+}
+
 static void read_own(struct actor *actor)
 {
 	uint32_t first = (uint32_t)sim_random_below(&actor->random, BLOCKS);
@@ -481,6 +511,8 @@ static void read_own(struct actor *actor)
 	ssize_t length = meta_get(actor->level->machine->meta, &at, value, sizeof(value));
 
 	check_value(actor, key, actor->now.keys[key], value, length);
+	look_back(actor, key);
+	seek(actor, first, sim_random_chance(&actor->random, 2));
 	check_blocks(actor, &actor->now, first, first + 1 + (uint32_t)sim_random_below(&actor->random, BLOCKS - first),
 		     NULL);
 }
