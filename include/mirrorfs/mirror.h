@@ -88,7 +88,7 @@ struct mirror_io {
  * request. Refused so, done will not be called. Never waits. No lock of rank RANK_MIRROR or above may be held.
  */
 int mirror_submit(struct mirror *mirror, struct mirror_io *io);
-/* Submits and waits; returns io->error or the refusal. Not from a completion. */
+/* Submits and waits; io->done and io->context are its own. io->error or the refusal. Not from a completion. */
 int mirror_submit_wait(struct mirror *mirror, struct mirror_io *io);
 
 /* Buffers for requests, from the pool that the mirror was opened with. */
