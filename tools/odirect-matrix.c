@@ -68,6 +68,7 @@ struct matrix {
 	bool failing; /* both legs fail: EIO is the answer */
 	bool write_failed; /* so the volume may have turned read-only */
 	unsigned char *shadow; /* what the file holds */
+	bool *unsure; /* where a write failed: may hold the old bytes or the new */
 	size_t size; /* how much of it */
 	unsigned char *arena; /* guards, and the request's memory among them */
 	unsigned char *aligned; /* to read back with */
@@ -119,6 +120,16 @@ static ssize_t carry_out(struct matrix *m, const struct request *r)
 			  pread(m->fd, m->vectors[0].iov_base, r->length, offset);
 }
 
+static bool same(const struct matrix *m, const unsigned char *data, size_t offset, size_t length)
+{
+	if (!m->write_failed)
+		return memcmp(data, m->shadow + offset, length) == 0;
+	for (size_t i = 0; i < length; i++)
+		if (data[i] != m->shadow[offset + i] && !m->unsure[offset + i])
+			return false;
+	return true;
+}
+
 /* True if the first `got` bytes of the vectors are the file's, and every other byte of the arena is a guard. */
 static bool memory_is_right(struct matrix *m, const struct request *r, size_t got)
 {
@@ -131,7 +142,7 @@ static bool memory_is_right(struct matrix *m, const struct request *r, size_t go
 
 		if (size > got - done)
 			size = got - done;
-		if (memcmp(base, m->shadow + r->offset + done, size) != 0)
+		if (!same(m, base, r->offset + done, size))
 			return false;
 		for (; seen < base; seen++)
 			if (*seen != GUARD)
@@ -158,7 +169,7 @@ static bool file_is_right(struct matrix *m, size_t offset, size_t length)
 	end = end < m->size ? end : m->size;
 	if ((size_t)got != (end > start ? end - start : 0))
 		return false;
-	return memcmp(m->aligned, m->shadow + start, (size_t)got) == 0;
+	return same(m, m->aligned, start, (size_t)got);
 }
 
 /* NULL: the answer is right. */
@@ -168,7 +179,10 @@ static const char *judge_read(struct matrix *m, const struct request *r, ssize_t
 
 	if (got < 0)
 		return m->failing && error == EIO ? NULL : "wrong errno";
-	if ((size_t)got != (r->length < there ? r->length : there))
+	if (r->length < there)
+		there = r->length;
+	/* A write that failed behind the end may have moved it. */
+	if ((size_t)got < there || ((size_t)got > there && !m->unsure[m->size]))
 		return "wrong length";
 	return memory_is_right(m, r, (size_t)got) ? NULL : "wrong data";
 }
@@ -179,7 +193,11 @@ static const char *judge_write(struct matrix *m, const struct request *r, ssize_
 
 	if (got < 0) {
 		bool read_only = m->write_failed && error == EROFS;
+		size_t end = r->offset + r->length;
 
+		memset(m->unsure + r->offset, true, r->length);
+		if (end > m->size)
+			memset(m->unsure + m->size, true, end - m->size);
 		m->write_failed = true;
 		return m->failing && (error == EIO || read_only) ? NULL : "wrong errno";
 	}
@@ -315,10 +333,11 @@ static int work(const char *directory, bool failing, bool prepare_only, int ende
 	int result = ALL_RIGHT;
 
 	m.shadow = calloc(1, ROOM_BYTES);
+	m.unsure = calloc(ROOM_BYTES, sizeof(*m.unsure));
 	m.arena = aligned_alloc(PAGE, (ARENA_BYTES + PAGE - 1) / PAGE * PAGE);
 	m.aligned = aligned_alloc(PAGE, 2 * MIB);
 	snprintf(path, sizeof(path), "%s/odirect-matrix.data", directory);
-	if (!m.shadow || !m.arena || !m.aligned || prepare(&m, path) < 0) {
+	if (!m.shadow || !m.unsure || !m.arena || !m.aligned || prepare(&m, path) < 0) {
 		fprintf(stderr, "odirect-matrix: %s: %s\n", path, strerror(errno));
 		return SOME_WRONG;
 	}
