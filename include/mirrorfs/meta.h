@@ -57,8 +57,8 @@ struct meta_options {
 
 /*
  * Opens: newest valid slot, ring replayed, slots and ring made equal on both legs, allocator rebuilt, one checkpoint
- * under a new epoch, committer started. -ENODATA no valid slot, -EPROTONOSUPPORT with `error` naming the version or bit,
- * -EIO an unreadable node. The mirror and the cache stay the caller's and must outlive the meta.
+ * under a new epoch, committer started. -ENODATA no valid slot, -EPROTONOSUPPORT with `error` naming the version or
+ * bit, -EIO an unreadable node. The mirror and the cache stay the caller's and must outlive the meta.
  */
 int meta_open(struct mirror *mirror, struct cache *cache, const struct meta_options *options, struct meta **meta,
 	      struct error *error);
@@ -100,8 +100,8 @@ void meta_txn_delete(struct meta_txn *txn, const struct meta_key *key);
 bool meta_txn_full(const struct meta_txn *txn, unsigned int updates, size_t bytes);
 
 /*
- * Applies and journals. 0 and *sequence (may be NULL) to hand to meta_sync(); -EROFS read-only or failed, -ENOSPC, -EIO,
- * -ENOMEM: nothing was changed and its allocations are free again. The transaction is freed either way.
+ * Applies and journals. 0 and *sequence (may be NULL) to hand to meta_sync(); -EROFS read-only or failed, -ENOSPC,
+ * -EIO, -ENOMEM: nothing was changed and its allocations are free again. The transaction is freed either way.
  */
 int meta_txn_commit(struct meta_txn *txn, uint64_t *sequence);
 
@@ -117,8 +117,8 @@ uint64_t meta_new_object(struct meta *meta); /* a number never used before, dura
 /* ---- file data: allocation, mapping, I/O ---- */
 
 /*
- * Promises room for `blocks` of file data, to be taken by meta_alloc with the promise or returned. What was promised can
- * be written. -ENOSPC; never waits for I/O but for a commit that frees space.
+ * Promises room for `blocks` of file data, to be taken by meta_alloc with the promise or returned. What was promised
+ * can be written. -ENOSPC; never waits for I/O but for a commit that frees space.
  */
 int meta_promise(struct meta *meta, uint64_t blocks);
 void meta_unpromise(struct meta *meta, uint64_t blocks); /* never waits */
@@ -193,7 +193,7 @@ struct meta_super_info {
 void meta_super_info(struct meta *meta, struct meta_super_info *info);
 
 struct meta_stats {
-	uint64_t commits, records, checkpoints, replayed; /* transactions, ring records, checkpoints, records at mount */
+	uint64_t commits, records, checkpoints, replayed; /* transactions, ring records, checkpoints, those at mount */
 	uint64_t ring_used_blocks, ring_blocks;
 	uint64_t dirty_nodes, tree_height;
 	struct range_stats range;
@@ -219,8 +219,8 @@ struct meta_scrub {
 	void *context;
 };
 /*
- * Reads every referenced block on each in-sync leg, verifies it, and rewrites a bad copy from the good one: slots, ring,
- * nodes, data. Runs beside the foreground, on the caller's thread. 0, -EINTR stopped, -EIO.
+ * Reads every referenced block on each in-sync leg, verifies it, and rewrites a bad copy from the good one: slots,
+ * ring, nodes, data. Runs beside the foreground, on the caller's thread. 0, -EINTR stopped, -EIO.
  */
 int meta_scrub(struct meta *meta, struct meta_scrub *scrub);
 

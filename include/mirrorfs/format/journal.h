@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * A record of the journal ring: one or more transactions as key updates with absolute values, and the data blocks
- * that ride inside. A record starts at a block of the ring and is padded to whole blocks. None starts where it might not
- * fit: after a record that ends beyond ring_blocks - JOURNAL_RECORD_BLOCKS, the next one is at position 0.
+ * that ride inside. A record starts at a block of the ring and is padded to whole blocks. None starts where it might
+ * not fit: after a record that ends beyond ring_blocks - JOURNAL_RECORD_BLOCKS, the next one is at position 0.
  */
 #ifndef MIRRORFS_FORMAT_JOURNAL_H
 #define MIRRORFS_FORMAT_JOURNAL_H
