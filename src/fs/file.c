@@ -177,9 +177,7 @@ static int file_write_out(struct inode *inode, size_t length, uint64_t offset, u
 ssize_t fs_write(struct fs *fs, uint64_t number, const void *data, size_t length, uint64_t offset, unsigned int flags)
 {
 	struct inode *inode;
-	/* Once no leg takes writes any more (I12), pages made dirty would fill the cache for good. */
-	bool read_only = fs->read_only || mirror_failed(meta_mirror(fs->meta));
-	int error = read_only ? -EROFS : inode_get_file(fs, number, &inode);
+	int error = fs_takes_writes(fs) ? inode_get_file(fs, number, &inode) : -EROFS;
 
 	if (error)
 		return error;

@@ -69,6 +69,11 @@ int fs_open(struct meta *meta, struct cache *cache, const struct fs_options *opt
 	return 0;
 }
 
+bool fs_takes_writes(const struct fs *fs)
+{
+	return !fs->read_only && !mirror_failed(fs->mirror);
+}
+
 int fs_sync(struct fs *fs)
 {
 	struct inode *inode;

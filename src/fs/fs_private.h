@@ -108,6 +108,11 @@ struct fs {
 	uint64_t inodes;
 };
 
+/* ---- fs.c ---- */
+
+/* False once no leg takes writes any more (I12), too: pages made dirty would fill the cache for good. */
+bool fs_takes_writes(const struct fs *fs);
+
 /* ---- inode.c ---- */
 
 struct timespec inode_now(void);

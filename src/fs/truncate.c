@@ -425,7 +425,7 @@ int fs_fallocate(struct fs *fs, uint64_t number, int mode, uint64_t offset, uint
 
 	if (!fallocate_supported(mode))
 		return -EOPNOTSUPP;
-	if (fs->read_only)
+	if (!fs_takes_writes(fs))
 		return -EROFS;
 	if (!length)
 		return -EINVAL;

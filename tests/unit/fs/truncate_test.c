@@ -254,6 +254,20 @@ START_TEST(a_punched_hole_is_zeros_and_the_rest_stays)
 }
 END_TEST
 
+START_TEST(a_hole_punched_over_dirty_pages_keeps_the_size)
+{
+	uint64_t file = make_file(ROOT, "file");
+
+	put_pattern(file, 0, 20 * FS_BLOCK, 1);
+	ck_assert_int_eq(fs_fallocate(fs, file, PUNCH, 10 * FS_BLOCK, 10 * FS_BLOCK), 0);
+	sync_file(file);
+	volume_crash();
+	expect_size(file, 20 * FS_BLOCK);
+	expect_pattern(file, 0, 10 * FS_BLOCK, 1);
+	expect_zeros(file, 10 * FS_BLOCK, 10 * FS_BLOCK);
+}
+END_TEST
+
 START_TEST(a_hole_punched_in_a_hole_takes_nothing)
 {
 	uint64_t file = make_file(ROOT, "file"), before;
@@ -300,6 +314,7 @@ Suite *truncate_suite(void)
 	tcase_add_test(tests, fallocate_beyond_the_room_there_is_takes_nothing);
 	tcase_add_test(tests, keep_size_allocates_beyond_the_end_and_a_cut_frees_it);
 	tcase_add_loop_test(tests, a_punched_hole_is_zeros_and_the_rest_stays, 0, 2);
+	tcase_add_test(tests, a_hole_punched_over_dirty_pages_keeps_the_size);
 	tcase_add_test(tests, a_hole_punched_in_a_hole_takes_nothing);
 	tcase_add_test(tests, zero_range_zeroes_and_grows_unless_told_not_to);
 	suite_add_tcase(suite, tests);
