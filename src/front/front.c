@@ -287,7 +287,8 @@ void front_stop(struct front *front)
 	if (front->stop_started && front->stop_failed && !front->ended) {
 		/* Perhaps it can now. */
 		thread_join(&front->stop_thread);
-		front->stop_started = front->stop_failed = false;
+		front->stop_started = false;
+		front->stop_failed = false;
 	}
 	if (!front->stop_started && !front->ended)
 		front->stop_started = !thread_start(&front->stop_thread, "front-stop", stop_run, front);
