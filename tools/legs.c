@@ -65,13 +65,13 @@ static int address_absolute(const char *address, char *absolute, size_t size)
 {
 	const char *path = path_in(address);
 	char current[PATH_MAX] = "";
+	int length;
 
 	if (path[0] != '/' && !getcwd(current, sizeof(current)))
 		return -errno;
-	return snprintf(absolute, size, "%.*s%s%s%s", (int)(path - address), address, current, current[0] ? "/" : "",
-			path) < (int)size ?
-		       0 :
-		       -ENAMETOOLONG;
+	length = snprintf(absolute, size, "%.*s%s%s%s", (int)(path - address), address, current,
+			  current[0] ? "/" : "", path);
+	return length < (int)size ? 0 : -ENAMETOOLONG;
 }
 
 /* True for what may appear by itself a moment later: a device, unlike a mistyped file. */

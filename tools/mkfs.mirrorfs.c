@@ -198,7 +198,7 @@ static int format_space(struct leg *legs[MIRROR_LEGS], struct iobuf_pool *pool, 
 {
 	struct mirror_options options = { .pool = pool };
 	struct format_inode root;
-	struct mirror *mirror;
+	struct mirror *mirror = NULL;
 	int code = mirror_open(legs, &options, &mirror, error);
 
 	if (code) {
