@@ -138,7 +138,11 @@ struct meta_write {
 	struct mirror_io io; /* the caller fills block, count, buf, buf_offset; meta the rest */
 	void (*done)(struct meta_write *write); /* io.error tells; a completion's rules */
 	void *context;
-	struct meta *meta; /* meta's own */
+	/* meta's own */
+	struct meta *meta;
+	struct mirror_pin *pin;
+	uint64_t order;
+	struct meta_write *next, *previous;
 };
 int meta_write(struct meta *meta, struct meta_write *write);
 

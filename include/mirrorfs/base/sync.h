@@ -24,7 +24,7 @@ enum lock_rank {
 	RANK_FS_TABLE = 38, /* fs: the table of inodes in memory */
 	RANK_FS_STATE = 39, /* fs: an inode's fields and the bytes of its pages; never held across a wait */
 	RANK_META_CHECKPOINT = 40, /* meta: one checkpoint at a time; may be held across I/O */
-	RANK_META_TREE = 44, /* meta: the tree in memory; never held across I/O */
+	RANK_META_TREE = 44, /* meta: the tree in memory; held while a node is read, never while one is written */
 	RANK_META_JOURNAL = 46, /* meta: the running record */
 	RANK_META_ALLOC = 48, /* meta: reservations, freed ranges */
 	RANK_CACHE = 50, /* cache: a space's index */

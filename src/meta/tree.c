@@ -1,0 +1,597 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The copy-on-write tree in memory.
+ *
+ * A node may be changed in place exactly if it was made in the running generation; an older one is first copied to
+ * a new address and its parent told, up to the root (I1). So what a checkpoint writes is never touched by what
+ * comes after its cut, and what the last checkpoint refers to stays as it is on the legs.
+ *
+ * Insertion splits full nodes on the way down, so that a parent always has room for one more child; deletion
+ * joins thin ones on the way back. The checksums in the pointers to nodes of the running generation are set when the
+ * generation ends (tree_seal).
+ *
+ * A node freed or replaced waits in meta->freed for the checkpoint without it.
+ */
+#include "meta_private.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <string.h>
+
+/* Room that an insertion may need in an internal node: one more child. */
+#define CHILD_BYTES (NODE_ITEM_BYTES + sizeof(struct format_pointer))
+/* A node with more room than this is joined with a neighbour, if both fit in one with this much to spare. */
+#define THIN_ROOM (NODE_BYTES * 3 / 4)
+#define JOINED_ROOM (NODE_BYTES / 4)
+
+struct node_read {
+	struct mirror_io io;
+	struct meta *meta;
+	uint64_t generation;
+	uint32_t crc;
+	int level;
+};
+
+static bool node_read_verify(const struct mirror_io *io, uint32_t unit, const void *data)
+{
+	const struct node_read *read = (const struct node_read *)io;
+
+	(void)unit;
+	return node_valid(data, read->meta->volume, io->block, read->level, &read->generation, &read->crc);
+}
+
+/* Reads a node into the page that cache_get() gave to be filled. */
+static int node_fill(struct meta *meta, struct cache_page *page, uint64_t generation, uint32_t crc, int level)
+{
+	struct node_read read = {
+		.io = { .op = MIRROR_READ,
+			.block = page->index,
+			.count = NODE_BLOCKS,
+			.verify = node_read_verify,
+			.verify_blocks = NODE_BLOCKS },
+		.meta = meta,
+		.generation = generation,
+		.crc = crc,
+		.level = level,
+	};
+	int error;
+
+	read.io.buf = iobuf_get(mirror_pool(meta->mirror), NODE_BYTES);
+	read.io.pin = mirror_pin(meta->mirror);
+	error = mirror_submit_wait(meta->mirror, &read.io);
+	if (!error)
+		memcpy(page->data, read.io.buf->data + read.io.buf_offset, NODE_BYTES);
+	mirror_pin_put(read.io.pin);
+	iobuf_put(read.io.buf);
+	cache_filled(page, error);
+	return error;
+}
+
+int tree_load(struct meta *meta, uint64_t address, uint64_t generation, uint32_t crc, int level, struct cache_page **page)
+{
+	int error;
+
+	if (address < meta->heap_start || address + NODE_BLOCKS > meta->heap_end || level < 0)
+		return -EIO;
+	error = cache_get(&meta->nodes, address, true, true, page);
+	if (error == 1)
+		error = node_fill(meta, *page, generation, crc, level);
+	else if (!error && (node_generation((*page)->data) != generation || node_level((*page)->data) != level))
+		error = -EIO; /* two pointers of a broken tree name one node */
+	else
+		return error;
+	if (error)
+		cache_put(*page);
+	return error;
+}
+
+int tree_root_load(struct meta *meta, struct cache_page **page)
+{
+	return tree_load(meta, meta->root.address, meta->root.generation, meta->root.crc, (int)meta->root.level, page);
+}
+
+static struct format_pointer pointer_at(const void *node, unsigned int slot)
+{
+	struct format_pointer pointer;
+
+	memcpy(&pointer, node_value(node, slot, NULL), sizeof(pointer));
+	return pointer;
+}
+
+static int child_load(struct meta *meta, const struct cache_page *parent, unsigned int slot, struct cache_page **page)
+{
+	struct format_pointer at = pointer_at(parent->data, slot);
+
+	return tree_load(meta, le64_get(at.address), le64_get(at.generation), le32_get(at.crc),
+			 node_level(parent->data) - 1, page);
+}
+
+/* ---- reading ---- */
+
+static ssize_t value_out(const void *node, unsigned int slot, void *value, size_t size)
+{
+	size_t length;
+	const void *from = node_value(node, slot, &length);
+
+	if (size && length)
+		memcpy(value, from, length < size ? length : size);
+	return (ssize_t)length;
+}
+
+ssize_t tree_get(struct meta *meta, const struct meta_key *key, void *value, size_t size)
+{
+	struct cache_page *page, *child;
+	unsigned int slot;
+	ssize_t result;
+	bool exact;
+	int error = tree_root_load(meta, &page);
+
+	if (error)
+		return error;
+	while (node_level(page->data)) {
+		error = child_load(meta, page, node_child_slot(page->data, key), &child);
+		cache_put(page);
+		if (error)
+			return error;
+		page = child;
+	}
+	slot = node_search(page->data, key, &exact);
+	result = exact ? value_out(page->data, slot, value, size) : -ENOENT;
+	cache_put(page);
+	return result;
+}
+
+/* The first key >= *key below `page` (or, backwards, the last <= *key): found in a subtree or in the next one. */
+static ssize_t find(struct meta *meta, struct cache_page *page, bool backwards, struct meta_key *key, void *value,
+		    size_t size)
+{
+	const void *node = page->data;
+	struct cache_page *child;
+	ssize_t result = -ENOENT;
+	int slot;
+
+	if (!node_level(node)) {
+		bool exact;
+
+		slot = (int)node_search(node, key, &exact);
+		if (backwards && !exact)
+			slot--;
+		if (slot < 0 || slot >= (int)node_count(node))
+			return -ENOENT;
+		*key = node_key(node, (unsigned int)slot);
+		return value_out(node, (unsigned int)slot, value, size);
+	}
+	slot = (int)node_child_slot(node, key);
+	for (; slot >= 0 && slot < (int)node_count(node) && result == -ENOENT; slot += backwards ? -1 : 1) {
+		int error = child_load(meta, page, (unsigned int)slot, &child);
+
+		if (error)
+			return error;
+		result = find(meta, child, backwards, key, value, size);
+		cache_put(child);
+	}
+	return result;
+}
+
+ssize_t tree_next(struct meta *meta, struct meta_key *key, const struct meta_key *last, void *value, size_t size)
+{
+	struct meta_key at = *key;
+	struct cache_page *root;
+	ssize_t result = tree_root_load(meta, &root);
+
+	if (result)
+		return result;
+	result = find(meta, root, false, &at, value, size);
+	cache_put(root);
+	if (result >= 0 && meta_key_compare(&at, last) > 0)
+		return -ENOENT;
+	if (result >= 0)
+		*key = at;
+	return result;
+}
+
+ssize_t tree_previous(struct meta *meta, struct meta_key *key, const struct meta_key *first, void *value, size_t size)
+{
+	struct meta_key at = *key;
+	struct cache_page *root;
+	ssize_t result = tree_root_load(meta, &root);
+
+	if (result)
+		return result;
+	result = find(meta, root, true, &at, value, size);
+	cache_put(root);
+	if (result >= 0 && meta_key_compare(&at, first) < 0)
+		return -ENOENT;
+	if (result >= 0)
+		*key = at;
+	return result;
+}
+
+static int walk(struct meta *meta, struct cache_page *page, bool leaves,
+		int (*visit)(struct meta *meta, const struct format_pointer *pointer, unsigned int level, void *context),
+		void *context)
+{
+	unsigned int level = node_level(page->data);
+	int error = 0;
+
+	for (unsigned int i = 0; level && i < node_count(page->data) && !error; i++) {
+		struct format_pointer pointer = pointer_at(page->data, i);
+		struct cache_page *child;
+
+		error = visit(meta, &pointer, level - 1, context);
+		if (error || (level == 1 && !leaves))
+			continue;
+		error = child_load(meta, page, i, &child);
+		if (error)
+			break;
+		error = walk(meta, child, leaves, visit, context);
+		cache_put(child);
+	}
+	return error;
+}
+
+int tree_walk(struct meta *meta, bool leaves,
+	      int (*visit)(struct meta *meta, const struct format_pointer *pointer, unsigned int level, void *context),
+	      void *context)
+{
+	struct format_pointer root = {
+		.address = le64_of(meta->root.address),
+		.generation = le64_of(meta->root.generation),
+		.crc = le32_of(meta->root.crc),
+	};
+	struct cache_page *page;
+	int error = visit(meta, &root, meta->root.level, context);
+
+	if (!error)
+		error = tree_root_load(meta, &page);
+	if (error)
+		return error;
+	error = walk(meta, page, leaves, visit, context);
+	cache_put(page);
+	return error;
+}
+
+/* ---- changing ---- */
+
+/* A page at a new address, valid and dirty; its content is the caller's to set at once. */
+static int node_new(struct meta *meta, uint64_t *address, struct cache_page **page)
+{
+	int error = alloc_node(meta, address);
+
+	if (error)
+		return error;
+	cache_drop_range(&meta->nodes, *address, *address); /* what was read from here in an earlier life */
+	error = cache_get(&meta->nodes, *address, true, true, page);
+	assert(error != 0);
+	if (error < 0)
+		return error;
+	error = meta_list_add(&meta->dirty, *address);
+	if (error) {
+		cache_filled(*page, error);
+		cache_put(*page);
+		return error;
+	}
+	memset((*page)->data, 0, NODE_BYTES);
+	cache_filled(*page, 0);
+	cache_dirty(*page);
+	return 0;
+}
+
+/* Frees the node at `page`, whose reference is the caller's. */
+static int node_free(struct meta *meta, const struct cache_page *page)
+{
+	return meta_list_add(&meta->freed, page->index);
+}
+
+static void pointer_set(struct cache_page *parent, unsigned int slot, const struct cache_page *child)
+{
+	struct format_pointer pointer = {
+		.address = le64_of(child->index),
+		.generation = le64_of(node_generation(child->data)),
+	};
+
+	memcpy(node_value_mutable(parent->data, slot), &pointer, sizeof(pointer));
+}
+
+static void root_set(struct meta *meta, const struct cache_page *page)
+{
+	meta->root.address = page->index;
+	meta->root.generation = node_generation(page->data);
+	meta->root.crc = 0;
+	meta->root.level = node_level(page->data);
+}
+
+/*
+ * Makes *page changeable; `parent` (changeable, NULL: it is the root) then points to the copy. The old reference is
+ * exchanged for one to the copy.
+ */
+static int node_own(struct meta *meta, struct cache_page *parent, unsigned int slot, struct cache_page **page)
+{
+	struct format_node *head;
+	struct cache_page *copy;
+	uint64_t address;
+	int error;
+
+	if (node_generation((*page)->data) == meta->generation)
+		return 0;
+	error = node_new(meta, &address, &copy);
+	if (error)
+		return error;
+	memcpy(copy->data, (*page)->data, NODE_BYTES);
+	head = (struct format_node *)copy->data;
+	head->address = le64_of(address);
+	head->generation = le64_of(meta->generation);
+	head->crc = le32_of(0);
+	error = node_free(meta, *page);
+	cache_put(*page);
+	*page = copy;
+	if (parent)
+		pointer_set(parent, slot, copy);
+	else
+		root_set(meta, copy);
+	return error;
+}
+
+/* Puts a new root above the old one. */
+static int root_grow(struct meta *meta, struct cache_page **root)
+{
+	struct meta_key least = { 0, 0, 0 };
+	struct format_pointer pointer = { .address = le64_of(0) };
+	struct cache_page *above;
+	uint64_t address;
+	int error;
+
+	if (node_level((*root)->data) + 1u >= NODE_LEVELS)
+		return -ENOSPC;
+	error = node_new(meta, &address, &above);
+	if (error)
+		return error;
+	node_init(above->data, (uint8_t)(node_level((*root)->data) + 1), meta->volume, address, meta->generation);
+	node_insert(above->data, 0, &least, &pointer, sizeof(pointer));
+	pointer_set(above, 0, *root);
+	root_set(meta, above);
+	cache_put(*root);
+	*root = above;
+	return 0;
+}
+
+/*
+ * Splits the child at `slot` of `parent`, which has room; both are changeable. Afterwards *page is the half where `key`
+ * belongs. A key behind all others begins a new node, so that what is appended fills its nodes.
+ */
+static int node_split(struct meta *meta, struct cache_page *parent, unsigned int slot, struct cache_page **page,
+		      const struct meta_key *key)
+{
+	struct format_pointer pointer = { .address = le64_of(0) };
+	unsigned int count = node_count((*page)->data), at;
+	uint8_t level = node_level((*page)->data);
+	struct cache_page *right;
+	struct meta_key first;
+	uint64_t address;
+	bool exact;
+	int error = node_new(meta, &address, &right);
+
+	if (error)
+		return error;
+	at = node_middle((*page)->data);
+	if (!level && node_search((*page)->data, key, &exact) == count) {
+		at = count;
+		first = *key;
+	} else {
+		first = node_key((*page)->data, at);
+	}
+	node_init(right->data, level, meta->volume, address, meta->generation);
+	node_move((*page)->data, at, right->data);
+	node_insert(parent->data, slot + 1, &first, &pointer, sizeof(pointer));
+	pointer_set(parent, slot + 1, right);
+	if (meta_key_compare(key, &first) >= 0) {
+		cache_put(*page);
+		*page = right;
+	} else {
+		cache_put(right);
+	}
+	return 0;
+}
+
+static bool has_room(const struct cache_page *page, size_t leaf_bytes)
+{
+	return node_room(page->data) >= (node_level(page->data) ? CHILD_BYTES : leaf_bytes);
+}
+
+int tree_put(struct meta *meta, const struct meta_key *key, const void *value, size_t length)
+{
+	size_t need = NODE_ITEM_BYTES + length;
+	struct cache_page *page, *child;
+	unsigned int slot;
+	size_t old;
+	bool exact;
+	int error = tree_root_load(meta, &page);
+
+	if (error)
+		return error;
+	error = node_own(meta, NULL, 0, &page);
+	if (!error && !has_room(page, need))
+		error = root_grow(meta, &page);
+	while (!error && node_level(page->data)) {
+		slot = node_child_slot(page->data, key);
+		error = child_load(meta, page, slot, &child);
+		if (error)
+			break;
+		error = node_own(meta, page, slot, &child);
+		/* Uneven values may leave the half too full as well: then it is split again. */
+		while (!error && !has_room(child, need) && node_room(page->data) >= CHILD_BYTES) {
+			error = node_split(meta, page, slot, &child, key);
+			slot = node_child_slot(page->data, key);
+		}
+		cache_put(page);
+		page = child;
+	}
+	if (!error) {
+		slot = node_search(page->data, key, &exact);
+		if (exact) {
+			node_value(page->data, slot, &old);
+			if (old != length)
+				node_remove(page->data, slot);
+		}
+		if (exact && old == length) {
+			if (length)
+				memcpy(node_value_mutable(page->data, slot), value, length);
+		} else if (node_room(page->data) >= need) {
+			node_insert(page->data, slot, key, value, length);
+		} else {
+			error = -ENOSPC;
+		}
+	}
+	cache_put(page);
+	return error;
+}
+
+/* Joins the child at `slot` with the one behind it, if they are thin enough; both belong to `parent`, changeable. */
+static int node_join(struct meta *meta, struct cache_page *parent, unsigned int slot)
+{
+	struct cache_page *left, *right;
+	size_t used;
+	int error = child_load(meta, parent, slot, &left);
+
+	if (error)
+		return error;
+	error = child_load(meta, parent, slot + 1, &right);
+	if (error) {
+		cache_put(left);
+		return error;
+	}
+	used = 2 * (NODE_BYTES - sizeof(struct format_node)) - node_room(left->data) - node_room(right->data);
+	if (used + JOINED_ROOM < NODE_BYTES) {
+		error = node_own(meta, parent, slot, &left);
+		if (!error)
+			error = node_own(meta, parent, slot + 1, &right);
+		if (!error) {
+			node_move(right->data, 0, left->data);
+			node_remove(parent->data, slot + 1);
+			error = node_free(meta, right);
+		}
+	}
+	cache_put(left);
+	cache_put(right);
+	return error;
+}
+
+/* Deletes below `page`, which is changeable. */
+static int delete_below(struct meta *meta, struct cache_page *page, const struct meta_key *key)
+{
+	struct cache_page *child;
+	unsigned int slot, count;
+	bool exact, thin;
+	int error;
+
+	if (!node_level(page->data)) {
+		slot = node_search(page->data, key, &exact);
+		if (exact)
+			node_remove(page->data, slot);
+		return 0;
+	}
+	slot = node_child_slot(page->data, key);
+	error = child_load(meta, page, slot, &child);
+	if (error)
+		return error;
+	error = node_own(meta, page, slot, &child);
+	if (!error)
+		error = delete_below(meta, child, key);
+	count = node_count(page->data);
+	thin = node_room(child->data) > THIN_ROOM;
+	if (!error && !node_count(child->data) && count > 1) {
+		node_remove(page->data, slot);
+		error = node_free(meta, child);
+		thin = false;
+	}
+	cache_put(child);
+	if (!error && thin && count > 1)
+		error = node_join(meta, page, slot + 1 < count ? slot : slot - 1);
+	return error;
+}
+
+int tree_delete(struct meta *meta, const struct meta_key *key)
+{
+	struct cache_page *page, *child;
+	ssize_t there = tree_get(meta, key, NULL, 0);
+	int error;
+
+	if (there == -ENOENT)
+		return 0;
+	if (there < 0)
+		return (int)there;
+	error = tree_root_load(meta, &page);
+	if (error)
+		return error;
+	error = node_own(meta, NULL, 0, &page);
+	if (!error)
+		error = delete_below(meta, page, key);
+	while (!error && node_level(page->data) && node_count(page->data) == 1) {
+		error = child_load(meta, page, 0, &child);
+		if (error)
+			break;
+		error = node_own(meta, page, 0, &child);
+		if (!error) {
+			root_set(meta, child);
+			error = node_free(meta, page);
+		}
+		cache_put(page);
+		page = child;
+	}
+	cache_put(page);
+	return error;
+}
+
+int tree_create(struct meta *meta)
+{
+	struct cache_page *page;
+	uint64_t address;
+	int error = node_new(meta, &address, &page);
+
+	if (error)
+		return error;
+	node_init(page->data, 0, meta->volume, address, meta->generation);
+	root_set(meta, page);
+	cache_put(page);
+	return 0;
+}
+
+/* Checksums of all nodes of the running generation below `page`, children first. */
+static int seal_below(struct meta *meta, struct cache_page *page, uint32_t *crc)
+{
+	for (unsigned int i = 0; node_level(page->data) && i < node_count(page->data); i++) {
+		struct format_pointer pointer = pointer_at(page->data, i);
+		struct cache_page *child;
+		uint32_t sum;
+		int error;
+
+		if (le64_get(pointer.generation) != meta->generation)
+			continue;
+		error = child_load(meta, page, i, &child);
+		if (error)
+			return error;
+		error = seal_below(meta, child, &sum);
+		cache_put(child);
+		if (error)
+			return error;
+		pointer.crc = le32_of(sum);
+		memcpy(node_value_mutable(page->data, i), &pointer, sizeof(pointer));
+	}
+	*crc = node_seal(page->data);
+	return 0;
+}
+
+int tree_seal(struct meta *meta)
+{
+	struct cache_page *page;
+	int error;
+
+	if (meta->root.generation != meta->generation)
+		return 0;
+	error = tree_root_load(meta, &page);
+	if (error)
+		return error;
+	error = seal_below(meta, page, &meta->root.crc);
+	cache_put(page);
+	return error;
+}
