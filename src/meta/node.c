@@ -188,6 +188,15 @@ void node_remove(void *node, unsigned int slot)
 	}
 }
 
+void node_rekey(void *node, unsigned int slot, const struct meta_key *key)
+{
+	struct format_item *item = &items(node)[slot];
+
+	item->object = le64_of(key->object);
+	item->type = key->type;
+	item->offset = le64_of(key->offset);
+}
+
 void node_move(void *node, unsigned int slot, void *to)
 {
 	struct format_node *head = node;

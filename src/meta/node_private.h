@@ -32,6 +32,8 @@ size_t node_room(const void *node);
 /* The caller has made sure of the room. */
 void node_insert(void *node, unsigned int slot, const struct meta_key *key, const void *value, size_t length);
 void node_remove(void *node, unsigned int slot);
+/* Gives the item at `slot` another key, which keeps the order. */
+void node_rekey(void *node, unsigned int slot, const struct meta_key *key);
 /* Moves the items from `slot` on to the end of `to`, which has room. */
 void node_move(void *node, unsigned int slot, void *to);
 /* The slot at which a split leaves about half of the bytes on each side; 1 .. count - 1. */

@@ -466,6 +466,11 @@ static int node_join(struct meta *meta, struct cache_page *parent, unsigned int 
 		if (!error)
 			error = node_own(meta, parent, slot + 1, &right);
 		if (!error) {
+			struct meta_key bound = node_key(parent->data, slot + 1);
+
+			/* Its first child also held what lies between the parent's key and the child's own. */
+			if (node_level(right->data))
+				node_rekey(right->data, 0, &bound);
 			node_move(right->data, 0, left->data);
 			node_remove(parent->data, slot + 1);
 			error = node_free(meta, right);

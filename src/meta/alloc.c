@@ -1,0 +1,356 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Space: who may have it, and when it may be had again.
+ *
+ * The heap is two ranges: below the boundary lie nodes and nothing else, above it file data, and nodes too when
+ * theirs is full. File data never goes below: so however fragmented a full volume is, there are whole nodes left for
+ * the deletions that make room again.
+ *
+ * Allocation is made durable by the tree: data by its TYPE_ALLOC items, nodes by being found in it. At mount the ranges
+ * are filled from there.
+ *
+ * Freed space is reused only when nothing can refer to it (I9): the transaction that freed data is in the ring on every
+ * in-sync leg, the checkpoint without a node is durable; then it waits, deferred under a pin stamp, for every read and
+ * repair that began before, and for its discard.
+ */
+#include "meta_private.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+int meta_list_add(struct meta_list *list, uint64_t value)
+{
+	if (list->count == list->room) {
+		size_t room = list->room ? 2 * list->room : 64;
+		uint64_t *at = reallocarray(list->at, room, sizeof(*at));
+
+		if (!at)
+			return -ENOMEM;
+		list->at = at;
+		list->room = room;
+	}
+	list->at[list->count++] = value;
+	return 0;
+}
+
+int meta_extents_add(struct meta_extents *list, uint64_t start, uint64_t length)
+{
+	if (list->count == list->room) {
+		size_t room = list->room ? 2 * list->room : 8;
+		struct range_extent *at = reallocarray(list->at, room, sizeof(*at));
+
+		if (!at)
+			return -ENOMEM;
+		list->at = at;
+		list->room = room;
+	}
+	list->at[list->count++] = (struct range_extent){ start, length };
+	return 0;
+}
+
+static struct range *range_of(struct meta *meta, uint64_t address)
+{
+	return address < meta->boundary ? meta->node_range : meta->data_range;
+}
+
+static int reserve_node(struct meta *meta, const struct format_pointer *pointer, unsigned int level, void *context)
+{
+	uint64_t address = le64_get(pointer->address);
+
+	(void)level;
+	(void)context;
+	if (address < meta->heap_start || address > meta->heap_end - NODE_BLOCKS || address % NODE_BLOCKS)
+		return -EIO;
+	return range_reserve(range_of(meta, address), address, NODE_BLOCKS) ? -EIO : 0;
+}
+
+static int reserve_data(struct meta *meta)
+{
+	struct meta_key key = { OBJECT_VOLUME, TYPE_ALLOC, 0 }, last = { OBJECT_VOLUME, TYPE_ALLOC, UINT64_MAX };
+	struct format_alloc alloc;
+	ssize_t length;
+
+	meta->data_blocks = 0;
+	while ((length = tree_next(meta, &key, &last, &alloc, sizeof(alloc))) == sizeof(alloc)) {
+		uint32_t blocks = le32_get(alloc.length);
+
+		if (key.offset < meta->boundary || !blocks || key.offset > meta->heap_end - blocks ||
+		    range_reserve(meta->data_range, key.offset, blocks))
+			return -EIO;
+		meta->data_blocks += blocks;
+		key.offset++;
+	}
+	return length == -ENOENT ? 0 : -EIO;
+}
+
+int alloc_open(struct meta *meta)
+{
+	struct range_config nodes = {
+		.start = meta->heap_start,
+		.length = meta->boundary - meta->heap_start,
+		.boundary = meta->boundary,
+	};
+	struct range_config data = {
+		.start = meta->boundary,
+		.length = meta->heap_end - meta->boundary,
+		.boundary = meta->boundary,
+	};
+	int error;
+
+	alloc_close(meta);
+	meta->node_range = range_create(&nodes);
+	meta->data_range = range_create(&data);
+	if (!meta->node_range || !meta->data_range)
+		return -ENOMEM;
+	error = tree_walk(meta, false, reserve_node, NULL);
+	return error ? error : reserve_data(meta);
+}
+
+void alloc_close(struct meta *meta)
+{
+	if (meta->node_range)
+		range_destroy(meta->node_range);
+	if (meta->data_range)
+		range_destroy(meta->data_range);
+	meta->node_range = meta->data_range = NULL;
+}
+
+/* A record of the ring names this extent: no node may be put there while it is replayed. */
+int alloc_reserve_tail(struct meta *meta, uint64_t start, uint64_t length)
+{
+	if (start < meta->boundary || length > meta->heap_end - meta->boundary || start > meta->heap_end - length)
+		return -EIO;
+	for (uint64_t block = start; block < start + length; block++) {
+		int error = range_reserve(meta->data_range, block, 1);
+
+		if (error && error != -EEXIST)
+			return error;
+	}
+	return 0;
+}
+
+int alloc_node(struct meta *meta, uint64_t *address)
+{
+	struct range_request request = {
+		.at_least = NODE_BLOCKS,
+		.at_most = NODE_BLOCKS,
+		.align = NODE_BLOCKS,
+		.zone = RANGE_LOW,
+	};
+	struct range_extent got;
+	int error = range_alloc(meta->node_range, &request, &got);
+
+	if (error == -ENOSPC)
+		error = range_alloc(meta->data_range, &request, &got);
+	*address = got.start;
+	return error;
+}
+
+/* ---- freed space on its way back ---- */
+
+void alloc_defer(struct meta *meta, uint64_t start, uint64_t length)
+{
+	mutex_lock(&meta->alloc_lock);
+	meta->stamp = mirror_pin_stamp(meta->mirror);
+	/* Without memory the range stays taken until the next mount: room is lost for a while, never data. */
+	if (range_defer(range_of(meta, start), start, length, meta->stamp))
+		(void)0;
+	mutex_unlock(&meta->alloc_lock);
+}
+
+static void discard(void *context, uint64_t start, uint64_t length)
+{
+	struct meta *meta = context;
+	struct mirror_io io = { .op = MIRROR_DISCARD, .block = start };
+
+	if (!meta->options.discard || meta_writable(meta))
+		return;
+	while (length) {
+		io.count = length > UINT32_MAX ? UINT32_MAX : (uint32_t)length;
+		(void)mirror_submit_wait(meta->mirror, &io); /* advice: a leg that cannot is no fault */
+		io.block += io.count;
+		length -= io.count;
+	}
+}
+
+void alloc_release(struct meta *meta)
+{
+	uint64_t stamp;
+
+	mutex_lock(&meta->alloc_lock);
+	stamp = meta->stamp;
+	mutex_unlock(&meta->alloc_lock);
+	if (!mirror_pins_passed(meta->mirror, stamp))
+		return;
+	range_release(meta->node_range, stamp, discard, meta);
+	range_release(meta->data_range, stamp, discard, meta);
+}
+
+/* ---- promises ---- */
+
+/* Blocks that file data may still take: free ones less what is promised and what nodes may come to need. */
+static uint64_t available(struct meta *meta)
+{
+	uint64_t free = range_free_count(meta->data_range), nodes = range_free_count(meta->node_range), held = meta->promised;
+
+	if (nodes < meta->reserve)
+		held += meta->reserve - nodes;
+	return free > held ? free - held : 0;
+}
+
+int meta_promise(struct meta *meta, uint64_t blocks)
+{
+	int error = meta_writable(meta);
+
+	/* What was freed lately comes back with a commit, nodes with a checkpoint. */
+	for (int try = 0; !error; try++) {
+		mutex_lock(&meta->alloc_lock);
+		if (available(meta) >= blocks) {
+			meta->promised += blocks;
+			mutex_unlock(&meta->alloc_lock);
+			return 0;
+		}
+		mutex_unlock(&meta->alloc_lock);
+		if (try == 0)
+			error = meta_sync(meta, meta_sequence(meta));
+		else if (try == 1)
+			error = meta_checkpoint(meta);
+		else
+			error = -ENOSPC;
+		alloc_release(meta);
+	}
+	return error;
+}
+
+void meta_unpromise(struct meta *meta, uint64_t blocks)
+{
+	mutex_lock(&meta->alloc_lock);
+	assert(meta->promised >= blocks);
+	meta->promised -= blocks;
+	mutex_unlock(&meta->alloc_lock);
+}
+
+int meta_alloc(struct meta_txn *txn, uint64_t goal, uint32_t blocks, struct range_extent *got)
+{
+	struct meta *meta = txn->meta;
+	struct range_request request = {
+		.at_least = 1,
+		.at_most = blocks < EXTENT_BLOCKS_MAX ? blocks : EXTENT_BLOCKS_MAX,
+		.zone = RANGE_HIGH,
+		.goal = goal,
+	};
+	int error = range_alloc(meta->data_range, &request, got);
+
+	if (error == -ENOSPC) {
+		alloc_release(meta);
+		error = range_alloc(meta->data_range, &request, got);
+	}
+	if (error)
+		return error;
+	mutex_lock(&meta->alloc_lock);
+	assert(meta->promised >= got->length);
+	meta->promised -= got->length;
+	mutex_unlock(&meta->alloc_lock);
+	error = meta_extents_add(&txn->taken, got->start, got->length);
+	if (error)
+		range_free(meta->data_range, got->start, got->length);
+	return error;
+}
+
+/* ---- writes of file data in flight ---- */
+
+static void write_done(struct mirror_io *io)
+{
+	struct meta_write *write = (struct meta_write *)io;
+	struct meta *meta = write->meta;
+	struct mirror_pin *pin = write->pin;
+
+	mutex_lock(&meta->alloc_lock);
+	if (write->previous)
+		write->previous->next = write->next;
+	else
+		meta->first_write = write->next;
+	if (write->next)
+		write->next->previous = write->previous;
+	else
+		meta->last_write = write->previous;
+	cond_broadcast(&meta->writes_moved);
+	mutex_unlock(&meta->alloc_lock);
+	write->done(write);
+	mirror_pin_put(pin);
+}
+
+static_assert(offsetof(struct meta_write, io) == 0, "write_done() finds the write by its io");
+
+int meta_write(struct meta *meta, struct meta_write *write)
+{
+	int error = meta_writable(meta);
+
+	if (error)
+		return error;
+	write->meta = meta;
+	write->pin = mirror_pin(meta->mirror); /* blocks of a failed commit are not reused while this is in flight */
+	write->io.op = MIRROR_WRITE;
+	write->io.flags = 0;
+	write->io.done = write_done;
+	mutex_lock(&meta->alloc_lock);
+	write->order = ++meta->write_order;
+	write->next = NULL;
+	write->previous = meta->last_write;
+	if (meta->last_write)
+		meta->last_write->next = write;
+	else
+		meta->first_write = write;
+	meta->last_write = write;
+	mutex_unlock(&meta->alloc_lock);
+	error = mirror_submit(meta->mirror, &write->io);
+	if (error) {
+		struct mirror_pin *pin = write->pin;
+
+		mutex_lock(&meta->alloc_lock);
+		if (write->previous)
+			write->previous->next = write->next;
+		else
+			meta->first_write = write->next;
+		if (write->next)
+			write->next->previous = write->previous;
+		else
+			meta->last_write = write->previous;
+		mutex_unlock(&meta->alloc_lock);
+		mirror_pin_put(pin);
+	}
+	return error;
+}
+
+uint64_t alloc_write_order(struct meta *meta)
+{
+	uint64_t order;
+
+	mutex_lock(&meta->alloc_lock);
+	order = meta->write_order;
+	mutex_unlock(&meta->alloc_lock);
+	return order;
+}
+
+/* Waits until every write submitted up to then has been answered. */
+void alloc_wait_writes(struct meta *meta, uint64_t up_to)
+{
+	mutex_lock(&meta->alloc_lock);
+	while (meta->first_write && meta->first_write->order <= up_to)
+		cond_wait(&meta->writes_moved, &meta->alloc_lock);
+	mutex_unlock(&meta->alloc_lock);
+}
+
+void meta_statfs(struct meta *meta, struct meta_statfs *statfs)
+{
+	struct range_stats stats;
+
+	range_stats(meta->data_range, &stats);
+	mutex_lock(&meta->alloc_lock);
+	statfs->blocks = meta->heap_end - meta->boundary;
+	statfs->free = stats.free + stats.deferred;
+	statfs->available = available(meta) + stats.deferred;
+	mutex_unlock(&meta->alloc_lock);
+}

@@ -1,0 +1,143 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The two superblock slots. A checkpoint writes the one that its generation's parity names, so the other stays whole
+ * whatever happens to this write.
+ */
+#include "mirrorfs/base/crc32c.h"
+#include "meta_private.h"
+
+#include <errno.h>
+#include <string.h>
+
+static uint64_t slot_address(uint64_t generation)
+{
+	return generation & 1 ? SUPER_SLOT1 : SUPER_SLOT0;
+}
+
+/* Everything that mounting relies on, so that a malicious slot cannot lead it astray. */
+static bool geometry_valid(const struct format_super *super, uint64_t space)
+{
+	uint64_t ring = le64_get(super->ring_start), ring_blocks = le64_get(super->ring_blocks);
+	uint64_t heap = le64_get(super->heap_start), heap_blocks = le64_get(super->heap_blocks);
+	uint64_t boundary = le64_get(super->boundary);
+
+	return ring >= SUPER_RING && ring_blocks >= 4 * JOURNAL_RECORD_BLOCKS && ring_blocks <= space &&
+	       ring <= space - ring_blocks && heap >= ring + ring_blocks && heap <= space && heap_blocks <= space - heap &&
+	       heap % NODE_BLOCKS == 0 && boundary >= heap && boundary - heap <= heap_blocks &&
+	       boundary % NODE_BLOCKS == 0 && le64_get(super->reserve_blocks) <= heap_blocks &&
+	       le64_get(super->ring_position) < ring_blocks && le32_get(super->root_level) < NODE_LEVELS;
+}
+
+int super_check(const struct format_super *super, uint64_t address, const uint8_t volume[16], struct error *error)
+{
+	if (le32_get(super->magic) != SUPER_MAGIC || le64_get(super->address) != address ||
+	    memcmp(super->volume, volume, sizeof(super->volume)) ||
+	    crc32c_block(super, sizeof(*super), offsetof(struct format_super, crc)) != le32_get(super->crc))
+		return -ENODATA;
+	if (le32_get(super->version) != FORMAT_VERSION)
+		return error_set(error, -EPROTONOSUPPORT,
+				 "the volume's format is version %u, this mirrorfs knows version %u: use a newer one",
+				 le32_get(super->version), FORMAT_VERSION);
+	if (le64_get(super->incompat))
+		return error_set(error, -EPROTONOSUPPORT,
+				 "the volume uses features that this mirrorfs does not know (incompat 0x%llx): use a newer one",
+				 (unsigned long long)le64_get(super->incompat));
+	return 0;
+}
+
+static int slot_io(struct mirror *mirror, enum mirror_op op, unsigned int flags, uint64_t address,
+		   struct format_super *super)
+{
+	struct mirror_io io = { .op = op, .flags = flags, .block = address, .count = 1 };
+	int error;
+
+	io.buf = iobuf_get(mirror_pool(mirror), FORMAT_BLOCK);
+	if (op == MIRROR_WRITE)
+		memcpy(io.buf->data, super, FORMAT_BLOCK);
+	error = mirror_submit_wait(mirror, &io);
+	if (!error && op == MIRROR_READ)
+		memcpy(super, io.buf->data + io.buf_offset, FORMAT_BLOCK);
+	iobuf_put(io.buf);
+	return error;
+}
+
+/* The newest valid slot on any in-sync leg. A slot that a newer mirrorfs wrote refuses the volume. */
+int super_read(struct mirror *mirror, struct format_super *super, struct error *error)
+{
+	const uint8_t *volume = mirror_identity(mirror)->volume.bytes;
+	static const uint64_t slots[] = { SUPER_SLOT0, SUPER_SLOT1 };
+	struct format_super found;
+	int result = -ENODATA;
+
+	for (int leg = 0; leg < MIRROR_LEGS; leg++) {
+		for (int i = 0; i < 2 && mirror_leg_insync(mirror, leg); i++) {
+			int check = slot_io(mirror, MIRROR_READ, leg ? MIRROR_ONLY_LEG1 : MIRROR_ONLY_LEG0, slots[i], &found);
+
+			if (!check)
+				check = super_check(&found, slots[i], volume, error);
+			if (check == -EPROTONOSUPPORT)
+				return check;
+			if (check || !geometry_valid(&found, mirror_blocks(mirror)))
+				continue;
+			if (result || le64_get(found.generation) > le64_get(super->generation))
+				*super = found;
+			result = 0;
+		}
+	}
+	if (result)
+		return error_set(error, result, "no valid superblock on any leg: was mkfs.mirrorfs interrupted?");
+	return 0;
+}
+
+void super_adopt(struct meta *meta, const struct format_super *super)
+{
+	meta->super = *super;
+	meta->ring_start = le64_get(super->ring_start);
+	meta->ring_blocks = le64_get(super->ring_blocks);
+	meta->heap_start = le64_get(super->heap_start);
+	meta->heap_end = meta->heap_start + le64_get(super->heap_blocks);
+	meta->boundary = le64_get(super->boundary);
+	meta->reserve = le64_get(super->reserve_blocks);
+	meta->data_blocks = (int64_t)le64_get(super->data_blocks);
+	meta->root = (struct meta_root){
+		.address = le64_get(super->root.address),
+		.generation = le64_get(super->root.generation),
+		.crc = le32_get(super->root.crc),
+		.level = le32_get(super->root_level),
+	};
+	meta->generation = le64_get(super->generation) + 1;
+	atomic_store(&meta->next_object, le64_get(super->next_object));
+	meta->record = le64_get(super->sequence);
+	meta->record_crc = le32_get(super->ring_crc);
+	meta->head = meta->tail = le64_get(super->ring_position);
+	meta->epoch = le64_get(super->epoch);
+}
+
+/* The slot of a checkpoint; durable on every in-sync leg at return. */
+int super_write(struct meta *meta, const struct meta_root *root, uint64_t generation, uint64_t record, uint32_t crc,
+		uint64_t position)
+{
+	struct format_super *super = &meta->super;
+
+	super->address = le64_of(slot_address(generation));
+	super->generation = le64_of(generation);
+	super->root.address = le64_of(root->address);
+	super->root.generation = le64_of(root->generation);
+	super->root.crc = le32_of(root->crc);
+	super->root_level = le32_of(root->level);
+	super->sequence = le64_of(record);
+	super->ring_crc = le32_of(crc);
+	super->ring_position = le64_of(position);
+	super->epoch = le64_of(meta->epoch);
+	super->next_object = le64_of(atomic_load(&meta->next_object));
+	super->crc = le32_of(crc32c_block(super, sizeof(*super), offsetof(struct format_super, crc)));
+	return slot_io(meta->mirror, MIRROR_WRITE, MIRROR_DSYNC, slot_address(generation), super);
+}
+
+/* After a crash the slots may differ between the legs: both legs get what the mount chose, in both slots' places. */
+int super_equalise(struct meta *meta)
+{
+	struct format_super super = meta->super;
+
+	return slot_io(meta->mirror, MIRROR_WRITE, MIRROR_DSYNC, slot_address(le64_get(super.generation)), &super);
+}
