@@ -1,0 +1,218 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Transactions: built on one thread as the very bytes that the journal will carry, then applied to the tree in
+ * memory and queued for the ring under one hold of the tree's lock, so that the order in the ring is the order in the tree.
+ */
+#include "mirrorfs/base/clock.h"
+#include "meta_private.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+struct meta_txn *meta_txn_begin(struct meta *meta)
+{
+	struct meta_txn *txn = calloc(1, sizeof(*txn));
+
+	if (!txn)
+		return NULL;
+	txn->meta = meta;
+	txn->chunk = calloc(1, sizeof(*txn->chunk));
+	if (!txn->chunk) {
+		free(txn);
+		return NULL;
+	}
+	return txn;
+}
+
+static void txn_free(struct meta_txn *txn)
+{
+	if (txn->chunk)
+		journal_chunk_free(txn->chunk);
+	free(txn->taken.at);
+	free(txn);
+}
+
+void meta_txn_abort(struct meta_txn *txn)
+{
+	for (size_t i = 0; i < txn->taken.count; i++)
+		alloc_defer(txn->meta, txn->taken.at[i].start, txn->taken.at[i].length);
+	txn_free(txn);
+}
+
+void txn_update(struct meta_txn *txn, enum format_update_kind kind, const struct meta_key *key, const void *value,
+		size_t length)
+{
+	struct meta_chunk *chunk = txn->chunk;
+	size_t padded = (length + 7) & ~(size_t)7;
+	struct format_update update = {
+		.object = le64_of(key->object),
+		.offset = le64_of(key->offset),
+		.type = key->type,
+		.kind = (uint8_t)kind,
+		.length = le16_of((uint16_t)length),
+	};
+
+	if (txn->error)
+		return;
+	assert(length <= NODE_VALUE_MAX);
+	if (chunk->bytes + sizeof(update) + padded > txn->room) {
+		size_t room = 2 * (txn->room + sizeof(update) + padded);
+		unsigned char *updates = realloc(chunk->updates, room);
+
+		if (!updates) {
+			txn->error = -ENOMEM;
+			return;
+		}
+		chunk->updates = updates;
+		txn->room = room;
+	}
+	memcpy(chunk->updates + chunk->bytes, &update, sizeof(update));
+	memset(chunk->updates + chunk->bytes + sizeof(update), 0, padded);
+	if (length)
+		memcpy(chunk->updates + chunk->bytes + sizeof(update), value, length);
+	chunk->bytes += sizeof(update) + padded;
+	chunk->update_count++;
+}
+
+void meta_txn_put(struct meta_txn *txn, const struct meta_key *key, const void *value, size_t length)
+{
+	txn_update(txn, UPDATE_PUT, key, value, length);
+}
+
+void meta_txn_delete(struct meta_txn *txn, const struct meta_key *key)
+{
+	txn_update(txn, UPDATE_DELETE, key, NULL, 0);
+	txn->deletes = true;
+}
+
+bool meta_txn_full(const struct meta_txn *txn, unsigned int updates, size_t bytes)
+{
+	return txn->error || txn->chunk->update_count + updates > META_TXN_UPDATES ||
+	       txn->chunk->bytes + bytes + updates * sizeof(struct format_update) > META_TXN_BYTES;
+}
+
+/*
+ * Births are those of the checkpoint that will first contain the blocks, known only now that the tree is locked. The
+ * extents taken by this transaction are the ones whose allocation says 0.
+ */
+static int apply(struct meta *meta, struct meta_chunk *chunk)
+{
+	unsigned char *at = chunk->updates;
+
+	for (unsigned int i = 0; i < chunk->update_count; i++) {
+		struct format_update update;
+		struct meta_key key;
+		size_t length;
+		int error = 0;
+
+		memcpy(&update, at, sizeof(update));
+		key = (struct meta_key){ le64_get(update.object), update.type, le64_get(update.offset) };
+		length = le16_get(update.length);
+		at += sizeof(update);
+		if (update.kind == UPDATE_PUT && key.object == OBJECT_VOLUME && key.type == TYPE_ALLOC) {
+			struct format_alloc *alloc = (struct format_alloc *)at;
+
+			if (!le64_get(alloc->birth))
+				alloc->birth = le64_of(meta->generation);
+		}
+		if (update.kind == UPDATE_PUT)
+			error = tree_put(meta, &key, at, length);
+		else if (update.kind == UPDATE_DELETE)
+			error = tree_delete(meta, &key);
+		if (error)
+			return error;
+		at += (length + 7) & ~(size_t)7;
+	}
+	return 0;
+}
+
+/* Blocks of nodes that these updates may cost at worst: each level of a path copied and split. */
+static uint64_t nodes_needed(const struct meta *meta, const struct meta_chunk *chunk)
+{
+	return (uint64_t)chunk->update_count * (meta->root.level + 2) * 2 * NODE_BLOCKS;
+}
+
+/*
+ * What must be free before a transaction is applied, as applying cannot fail half-way: ring, nodes, memory. 0: it is; 1: a
+ * checkpoint would help; -ENOSPC. Tree locked.
+ */
+static int room_for(struct meta *meta, const struct meta_txn *txn, bool again)
+{
+	const struct meta_chunk *chunk = txn->chunk;
+	uint64_t free = range_free_count(meta->node_range) + range_free_count(meta->data_range);
+	uint64_t ring = meta->ring_used + meta->pending_blocks + 2 * JOURNAL_RECORD_BLOCKS;
+	struct cache_stats stats;
+	size_t dirty = meta->dirty.count * (size_t)NODE_BYTES;
+
+	ring += chunk->bytes / FORMAT_BLOCK + 2 + chunk->data_count;
+	cache_stats(meta->cache, &stats);
+	if (!again && (ring > meta->ring_blocks * 3 / 4 || dirty > stats.budget_bytes / 8 ||
+		       meta->dirty.count * NODE_BLOCKS > meta->reserve / 2))
+		return 1;
+	if (ring > meta->ring_blocks - JOURNAL_RECORD_BLOCKS)
+		return 1;
+	/* Only what deletes, or was promised its room, may draw on the last of the reserve. */
+	if (!txn->deletes && !txn->taken.count && free < meta->reserve / 2 + nodes_needed(meta, chunk))
+		return again ? -ENOSPC : 1;
+	if (free < 16 * NODE_BLOCKS || (!again && free < nodes_needed(meta, chunk)))
+		return again ? -ENOSPC : 1;
+	return 0;
+}
+
+int meta_txn_commit(struct meta_txn *txn, uint64_t *sequence)
+{
+	struct meta *meta = txn->meta;
+	struct meta_chunk *chunk = txn->chunk;
+	int error = txn->error ? txn->error : meta_writable(meta);
+	int room = 0;
+	bool half;
+
+	for (int try = 0; !error; try++) {
+		rwlock_write(&meta->tree_lock);
+		mutex_lock(&meta->journal_lock);
+		room = room_for(meta, txn, try >= 2);
+		mutex_unlock(&meta->journal_lock);
+		if (!room)
+			break;
+		rwlock_unlock(&meta->tree_lock);
+		error = room < 0 ? room : meta_checkpoint(meta);
+		alloc_release(meta);
+	}
+	if (error) {
+		meta_txn_abort(txn);
+		return error;
+	}
+	error = apply(meta, chunk);
+	if (!error) {
+		chunk->generation = meta->generation;
+		chunk->next_object = atomic_load(&meta->next_object);
+		for (size_t i = 0; i < txn->taken.count; i++)
+			meta->data_blocks += (int64_t)txn->taken.at[i].length;
+		for (size_t i = 0; i < chunk->freed.count; i++)
+			meta->data_blocks -= (int64_t)chunk->freed.at[i].length;
+		mutex_lock(&meta->journal_lock);
+		journal_add(meta, chunk);
+		if (sequence)
+			*sequence = chunk->sequence;
+		half = meta->ring_used + meta->pending_blocks > meta->ring_blocks / 2;
+		mutex_unlock(&meta->journal_lock);
+		atomic_fetch_add(&meta->commits, 1);
+		txn->chunk = NULL;
+		rwlock_unlock(&meta->tree_lock);
+		meta_kick(meta, half);
+		txn_free(txn);
+		return 0;
+	}
+	/* Half applied: the tree in memory is no state that may ever reach the legs. */
+	meta_fail(meta, error);
+	rwlock_unlock(&meta->tree_lock);
+	meta_txn_abort(txn);
+	return error;
+}
+
+uint64_t meta_new_object(struct meta *meta)
+{
+	return atomic_fetch_add(&meta->next_object, 1);
+}
