@@ -13,7 +13,6 @@
  */
 #include "meta_private.h"
 
-#include <assert.h>
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -76,10 +75,10 @@ static int write_nodes(struct meta *meta, const struct meta_list *dirty)
 		io.count = (uint32_t)(run * NODE_BLOCKS);
 		io.buf = iobuf_get(mirror_pool(meta->mirror), run * NODE_BYTES);
 		for (size_t n = 0; n < run; n++) {
-			int there = cache_get(&meta->nodes, dirty->at[i + n], false, true, &pages[n]);
-
-			assert(!there && cache_write_begin(pages[n])); /* dirty nodes stay in memory */
-			(void)there;
+			/* Dirty nodes stay in memory, and nobody else writes them. */
+			if (cache_get(&meta->nodes, dirty->at[i + n], false, true, &pages[n]) ||
+			    !cache_write_begin(pages[n]))
+				abort();
 			memcpy(io.buf->data + n * NODE_BYTES, pages[n]->data, NODE_BYTES);
 		}
 		error = mirror_submit_wait(meta->mirror, &io);
@@ -92,30 +91,59 @@ static int write_nodes(struct meta *meta, const struct meta_list *dirty)
 	return error;
 }
 
-static int cut_write(struct meta *meta, const struct cut *cut)
+static int write_all(struct meta *meta, const struct cut *cut, struct meta_cut *end)
 {
 	struct mirror_io flush = { .op = MIRROR_FLUSH };
-	uint64_t record, position, used;
-	uint32_t crc;
 	int error = journal_write(meta, cut->sequence);
 
 	if (error)
 		return error;
 	mutex_lock(&meta->journal_lock);
-	/* Records after the cut may be in the ring already; they stay needed. */
-	record = meta->cut_record;
-	crc = meta->cut_crc;
-	position = meta->cut_position;
-	used = meta->ring_after_cut;
+	*end = meta->cut[cut->generation & 1];
+	if (end->generation != cut->generation) { /* it has no record: S is that of the generation before */
+		*end = meta->cut[(cut->generation - 1) & 1];
+		end->generation = cut->generation;
+		meta->cut[cut->generation & 1] = *end;
+	}
 	mutex_unlock(&meta->journal_lock);
-	(void)used;
 	alloc_wait_writes(meta, cut->writes);
 	error = write_nodes(meta, &cut->dirty);
 	if (!error)
 		error = mirror_submit_wait(meta->mirror, &flush);
 	if (!error) {
 		meta->super.data_blocks = le64_of((uint64_t)cut->data_blocks);
-		error = super_write(meta, &cut->root, cut->generation, record, crc, position);
+		error = super_write(meta, &cut->root, end);
 	}
+	return error;
+}
+
+int meta_checkpoint(struct meta *meta)
+{
+	struct cut cut = { .generation = 0 };
+	struct meta_cut end;
+	int error;
+
+	mutex_lock(&meta->checkpoint_lock);
+	error = meta_writable(meta);
+	if (!error)
+		error = cut_make(meta, &cut);
+	if (!error)
+		error = write_all(meta, &cut, &end);
+	if (!error) {
+		mutex_lock(&meta->journal_lock);
+		meta->ring_released = end.written;
+		mutex_unlock(&meta->journal_lock);
+		for (size_t i = 0; i < cut.freed.count; i++)
+			alloc_defer(meta, cut.freed.at[i], NODE_BLOCKS);
+		mirror_generation_durable(meta->mirror, cut.generation);
+		atomic_fetch_add(&meta->checkpoints, 1);
+	} else if (cut.generation) {
+		meta_fail(meta, error);
+	}
+	free(cut.dirty.at);
+	free(cut.freed.at);
+	mutex_unlock(&meta->checkpoint_lock);
+	if (!error)
+		alloc_release(meta);
 	return error;
 }

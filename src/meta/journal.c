@@ -158,7 +158,14 @@ static int write_record(struct meta *meta)
 	meta->record++;
 	meta->record_crc = le32_get(head.crc);
 	meta->head = journal_next_position(meta, position, io.count);
-	meta->ring_used += meta->head ? io.count : meta->ring_blocks - position;
+	meta->ring_written += meta->head ? io.count : meta->ring_blocks - position;
+	meta->cut[le64_get(head.generation) & 1] = (struct meta_cut){
+		.generation = le64_get(head.generation),
+		.record = meta->record,
+		.crc = meta->record_crc,
+		.position = meta->head,
+		.written = meta->ring_written,
+	};
 	meta->durable = last;
 	atomic_fetch_add(&meta->records, 1);
 	return 0;

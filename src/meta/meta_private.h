@@ -34,6 +34,15 @@ struct meta_extents {
 };
 int meta_extents_add(struct meta_extents *list, uint64_t start, uint64_t length);
 
+/* The ring behind the last record of a generation. */
+struct meta_cut {
+	uint64_t generation;
+	uint64_t record; /* its sequence: S */
+	uint32_t crc;
+	uint64_t position; /* where the next record goes */
+	uint64_t written; /* blocks of the ring used up to there, since the mount */
+};
+
 /* One committed transaction on its way to the ring. */
 struct meta_chunk {
 	STAILQ_ENTRY(meta_chunk) link;
@@ -88,8 +97,9 @@ struct meta {
 	bool writing; /* somebody writes records */
 	uint64_t record; /* sequence of the last record written */
 	uint32_t record_crc;
-	uint64_t head, tail; /* ring: where the next record goes, the first that is still needed */
-	uint64_t ring_used;
+	uint64_t head; /* blocks from the ring's start: where the next record goes */
+	uint64_t ring_written, ring_released; /* blocks since the mount; the difference is still needed */
+	struct meta_cut cut[2]; /* by parity of the generation: no more than two are about at a time */
 	uint64_t epoch;
 
 	struct mutex alloc_lock;
@@ -117,8 +127,7 @@ void meta_kick(struct meta *meta, bool checkpoint);
 
 /* super.c */
 int super_check(const struct format_super *super, uint64_t address, const uint8_t volume[16], struct error *error);
-int super_write(struct meta *meta, const struct meta_root *root, uint64_t generation, uint64_t record, uint32_t crc,
-		uint64_t position);
+int super_write(struct meta *meta, const struct meta_root *root, const struct meta_cut *cut);
 int super_read(struct mirror *mirror, struct format_super *super, struct error *error);
 int super_equalise(struct meta *meta);
 void super_adopt(struct meta *meta, const struct format_super *super);

@@ -109,29 +109,28 @@ void super_adopt(struct meta *meta, const struct format_super *super)
 	atomic_store(&meta->next_object, le64_get(super->next_object));
 	meta->record = le64_get(super->sequence);
 	meta->record_crc = le32_get(super->ring_crc);
-	meta->head = meta->tail = le64_get(super->ring_position);
+	meta->head = le64_get(super->ring_position);
 	meta->epoch = le64_get(super->epoch);
 }
 
 /* The slot of a checkpoint; durable on every in-sync leg at return. */
-int super_write(struct meta *meta, const struct meta_root *root, uint64_t generation, uint64_t record, uint32_t crc,
-		uint64_t position)
+int super_write(struct meta *meta, const struct meta_root *root, const struct meta_cut *cut)
 {
 	struct format_super *super = &meta->super;
 
-	super->address = le64_of(slot_address(generation));
-	super->generation = le64_of(generation);
+	super->address = le64_of(slot_address(cut->generation));
+	super->generation = le64_of(cut->generation);
 	super->root.address = le64_of(root->address);
 	super->root.generation = le64_of(root->generation);
 	super->root.crc = le32_of(root->crc);
 	super->root_level = le32_of(root->level);
-	super->sequence = le64_of(record);
-	super->ring_crc = le32_of(crc);
-	super->ring_position = le64_of(position);
+	super->sequence = le64_of(cut->record);
+	super->ring_crc = le32_of(cut->crc);
+	super->ring_position = le64_of(cut->position);
 	super->epoch = le64_of(meta->epoch);
 	super->next_object = le64_of(atomic_load(&meta->next_object));
 	super->crc = le32_of(crc32c_block(super, sizeof(*super), offsetof(struct format_super, crc)));
-	return slot_io(meta->mirror, MIRROR_WRITE, MIRROR_DSYNC, slot_address(generation), super);
+	return slot_io(meta->mirror, MIRROR_WRITE, MIRROR_DSYNC, slot_address(cut->generation), super);
 }
 
 /* After a crash the slots may differ between the legs: both legs get what the mount chose, in both slots' places. */

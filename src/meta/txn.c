@@ -142,7 +142,7 @@ static int room_for(struct meta *meta, const struct meta_txn *txn, bool again)
 {
 	const struct meta_chunk *chunk = txn->chunk;
 	uint64_t free = range_free_count(meta->node_range) + range_free_count(meta->data_range);
-	uint64_t ring = meta->ring_used + meta->pending_blocks + 2 * JOURNAL_RECORD_BLOCKS;
+	uint64_t ring = meta->ring_written - meta->ring_released + meta->pending_blocks + 2 * JOURNAL_RECORD_BLOCKS;
 	struct cache_stats stats;
 	size_t dirty = meta->dirty.count * (size_t)NODE_BYTES;
 
@@ -196,7 +196,7 @@ int meta_txn_commit(struct meta_txn *txn, uint64_t *sequence)
 		journal_add(meta, chunk);
 		if (sequence)
 			*sequence = chunk->sequence;
-		half = meta->ring_used + meta->pending_blocks > meta->ring_blocks / 2;
+		half = meta->ring_written - meta->ring_released + meta->pending_blocks > meta->ring_blocks / 2;
 		mutex_unlock(&meta->journal_lock);
 		atomic_fetch_add(&meta->commits, 1);
 		txn->chunk = NULL;

@@ -1,0 +1,274 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Where a file's blocks are: TYPE_EXTENT items with their checksums, and beside each a TYPE_ALLOC item at the physical
+ * address that says whose it is. Cutting a piece out of an extent cuts both.
+ */
+#include "mirrorfs/base/crc32c.h"
+#include "meta_private.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+struct extent {
+	uint64_t offset; /* in the file, blocks */
+	uint64_t address;
+	uint32_t length;
+	uint32_t crc[EXTENT_BLOCKS_MAX];
+};
+
+union extent_value {
+	struct format_extent head;
+	unsigned char bytes[sizeof(struct format_extent) + 4 * EXTENT_BLOCKS_MAX];
+};
+
+static_assert(sizeof(union extent_value) <= NODE_VALUE_MAX, "an extent fits a node");
+
+bool map_verify(const struct mirror_io *io, uint32_t unit, const void *data)
+{
+	const struct map_read *read = (const struct map_read *)io;
+
+	return crc32c(data, FORMAT_BLOCK) == read->crc[unit];
+}
+
+static int extent_parse(const struct meta *meta, const struct meta_key *key, const union extent_value *value,
+			ssize_t size, struct extent *extent)
+{
+	extent->offset = key->offset;
+	if (size < (ssize_t)sizeof(value->head))
+		return -EIO;
+	extent->length = le32_get(value->head.length);
+	extent->address = le64_get(value->head.address);
+	if (!extent->length || extent->length > EXTENT_BLOCKS_MAX || extent->address < meta->boundary ||
+	    extent->address > meta->heap_end - extent->length ||
+	    size != (ssize_t)(sizeof(value->head) + 4 * extent->length))
+		return -EIO;
+	for (uint32_t i = 0; i < extent->length; i++)
+		extent->crc[i] = le32_get(value->head.crc[i]);
+	return 0;
+}
+
+/* The first extent that ends behind file block `offset`. -ENOENT: none. Tree locked. */
+static int extent_find(struct meta *meta, uint64_t object, uint64_t offset, struct extent *extent)
+{
+	struct meta_key first = { object, TYPE_EXTENT, 0 }, last = { object, TYPE_EXTENT, UINT64_MAX };
+	struct meta_key key = { object, TYPE_EXTENT, offset };
+	union extent_value value;
+	ssize_t size = tree_previous(meta, &key, &first, &value, sizeof(value));
+	int error;
+
+	if (size >= 0) {
+		error = extent_parse(meta, &key, &value, size, extent);
+		if (error || extent->offset + extent->length > offset)
+			return error;
+	} else if (size != -ENOENT) {
+		return (int)size;
+	}
+	key = (struct meta_key){ object, TYPE_EXTENT, offset };
+	size = tree_next(meta, &key, &last, &value, sizeof(value));
+	return size < 0 ? (int)size : extent_parse(meta, &key, &value, size, extent);
+}
+
+static int extent_find_locked(struct meta *meta, uint64_t object, uint64_t offset, struct extent *extent)
+{
+	struct mirror_pin *pin = mirror_pin(meta->mirror);
+	int error;
+
+	rwlock_read(&meta->tree_lock);
+	error = extent_find(meta, object, offset, extent);
+	rwlock_unlock(&meta->tree_lock);
+	mirror_pin_put(pin);
+	return error;
+}
+
+int meta_map(struct meta *meta, uint64_t object, uint64_t offset, uint32_t count, struct meta_mapping *mapping)
+{
+	struct extent extent;
+	int error = extent_find_locked(meta, object, offset, &extent);
+	uint64_t skip;
+
+	*mapping = (struct meta_mapping){ .offset = offset, .count = count };
+	if (error == -ENOENT)
+		return 0;
+	if (error)
+		return error;
+	if (extent.offset > offset) { /* a hole up to it */
+		if (extent.offset - offset < count)
+			mapping->count = (uint32_t)(extent.offset - offset);
+		return 0;
+	}
+	skip = offset - extent.offset;
+	if (extent.length - skip < count)
+		mapping->count = (uint32_t)(extent.length - skip);
+	mapping->address = extent.address + skip;
+	memcpy(mapping->crc, extent.crc + skip, mapping->count * sizeof(mapping->crc[0]));
+	return 0;
+}
+
+static void put_extent(struct meta_txn *txn, uint64_t object, uint64_t offset, uint64_t address, uint32_t length,
+		       const uint32_t *crc)
+{
+	struct meta_key key = { object, TYPE_EXTENT, offset };
+	union extent_value value = { .head = { .address = le64_of(address), .length = le32_of(length) } };
+
+	for (uint32_t i = 0; i < length; i++)
+		value.head.crc[i] = le32_of(crc[i]);
+	meta_txn_put(txn, &key, &value, sizeof(value.head) + 4 * length);
+}
+
+/* `birth` 0: new in this transaction. */
+static void put_alloc(struct meta_txn *txn, uint64_t object, uint64_t offset, uint64_t address, uint32_t length,
+		      uint64_t birth)
+{
+	struct meta_key key = { OBJECT_VOLUME, TYPE_ALLOC, address };
+	struct format_alloc alloc = {
+		.owner = le64_of(object),
+		.owner_offset = le64_of(offset),
+		.birth = le64_of(birth),
+		.length = le32_of(length),
+		.references = le32_of(1),
+	};
+
+	meta_txn_put(txn, &key, &alloc, sizeof(alloc));
+}
+
+/* Cuts file blocks [from, to) out of an extent that they touch; what is left of it stays. */
+static int extent_cut(struct meta_txn *txn, uint64_t object, const struct extent *extent, uint64_t from, uint64_t to)
+{
+	struct meta_key key = { object, TYPE_EXTENT, extent->offset };
+	struct meta_key alloc_key = { OBJECT_VOLUME, TYPE_ALLOC, extent->address };
+	uint64_t end = extent->offset + extent->length;
+	uint32_t before = from > extent->offset ? (uint32_t)(from - extent->offset) : 0;
+	uint32_t after = to < end ? (uint32_t)(end - to) : 0;
+	uint32_t tail = extent->length - after;
+	struct format_alloc alloc;
+	ssize_t size = meta_get(txn->meta, &alloc_key, &alloc, sizeof(alloc));
+	uint64_t birth;
+
+	if (size != sizeof(alloc) || le32_get(alloc.length) != extent->length)
+		return -EIO;
+	birth = le64_get(alloc.birth);
+	if (before) {
+		put_extent(txn, object, extent->offset, extent->address, before, extent->crc);
+		put_alloc(txn, object, extent->offset, extent->address, before, birth);
+	} else {
+		meta_txn_delete(txn, &key);
+		meta_txn_delete(txn, &alloc_key);
+	}
+	if (after) {
+		put_extent(txn, object, to, extent->address + tail, after, extent->crc + tail);
+		put_alloc(txn, object, to, extent->address + tail, after, birth);
+	}
+	return meta_extents_add(&txn->chunk->freed, extent->address + before, extent->length - before - after);
+}
+
+/* The room that one more cut may take. */
+static bool room_to_cut(const struct meta_txn *txn)
+{
+	return !meta_txn_full(txn, 4, 3 * 4 * EXTENT_BLOCKS_MAX);
+}
+
+int meta_map_punch(struct meta_txn *txn, uint64_t object, uint64_t *offset, uint64_t end, uint64_t *freed)
+{
+	struct extent extent;
+
+	*freed = 0;
+	while (*offset < end && room_to_cut(txn)) {
+		int error = extent_find_locked(txn->meta, object, *offset, &extent);
+		uint64_t from, to;
+
+		if (error == -ENOENT || (!error && extent.offset >= end)) {
+			*offset = end;
+			break;
+		}
+		if (error)
+			return error;
+		from = extent.offset > *offset ? extent.offset : *offset;
+		to = extent.offset + extent.length < end ? extent.offset + extent.length : end;
+		error = extent_cut(txn, object, &extent, from, to);
+		if (error)
+			return error;
+		*freed += to - from;
+		*offset = to;
+	}
+	return 0;
+}
+
+/*
+ * A mapping that replaces hundreds of old ones may make a transaction longer than META_TXN_UPDATES: that limit is for
+ * those who build, with room to spare below what a record takes.
+ */
+int meta_map_put(struct meta_txn *txn, uint64_t object, uint64_t offset, const struct range_extent *extent,
+		 const uint32_t *crc, const void *data, uint64_t *freed)
+{
+	struct meta_chunk *chunk = txn->chunk;
+	uint64_t end = offset + extent->length, at = offset;
+	struct extent old;
+	int error;
+
+	*freed = 0;
+	while (at < end) {
+		uint64_t from, to;
+
+		error = extent_find_locked(txn->meta, object, at, &old);
+		if (error == -ENOENT || (!error && old.offset >= end))
+			break;
+		if (error)
+			return error;
+		from = old.offset > at ? old.offset : at;
+		to = old.offset + old.length < end ? old.offset + old.length : end;
+		error = extent_cut(txn, object, &old, from, to);
+		if (error)
+			return error;
+		*freed += to - from;
+		at = to;
+	}
+	put_extent(txn, object, offset, extent->start, (uint32_t)extent->length, crc);
+	put_alloc(txn, object, offset, extent->start, (uint32_t)extent->length, 0);
+	if (data) {
+		size_t bytes = chunk->data_count * (size_t)FORMAT_BLOCK, more = extent->length * FORMAT_BLOCK;
+		unsigned char *room = realloc(chunk->data, bytes + more);
+
+		assert(chunk->data_count + extent->length <= META_TXN_DATA_BLOCKS);
+		if (!room)
+			return -ENOMEM;
+		memcpy(room + bytes, data, more);
+		chunk->data = room;
+		chunk->data_count += (unsigned int)extent->length;
+		for (uint64_t i = 0; i < extent->length; i++) {
+			struct meta_key key = { 0, 0, extent->start + i };
+
+			txn_update(txn, UPDATE_DATA, &key, NULL, 0);
+		}
+	} else {
+		struct meta_key key = { 0, 0, extent->start };
+		le32 count = le32_of((uint32_t)extent->length);
+
+		txn_update(txn, UPDATE_WRITTEN, &key, &count, sizeof(count));
+		chunk->flush = true;
+	}
+	return 0;
+}
+
+int meta_map_seek(struct meta *meta, uint64_t object, bool hole, uint64_t *offset)
+{
+	struct extent extent;
+
+	for (;;) {
+		int error = extent_find_locked(meta, object, *offset, &extent);
+
+		if (error == -ENOENT)
+			return hole ? 0 : -ENOENT;
+		if (error)
+			return error;
+		if (!hole) {
+			if (extent.offset > *offset)
+				*offset = extent.offset;
+			return 0;
+		}
+		if (extent.offset > *offset)
+			return 0;
+		*offset = extent.offset + extent.length;
+	}
+}
