@@ -14,8 +14,18 @@
 struct extent {
 	uint64_t offset; /* in the file, blocks */
 	uint64_t address;
+	uint64_t birth; /* only of one that the transaction has changed already */
 	uint32_t length;
+	bool changed;
 	uint32_t crc[EXTENT_BLOCKS_MAX];
+};
+
+/* What a transaction has done to the extent at one offset of a file: the tree does not show it yet. */
+struct meta_overlay {
+	uint64_t object, offset;
+	uint64_t address, birth;
+	uint32_t length; /* 0: deleted */
+	size_t crc; /* where the checksums are in the updates */
 };
 
 union extent_value {
@@ -70,22 +80,101 @@ static int extent_find(struct meta *meta, uint64_t object, uint64_t offset, stru
 	return size < 0 ? (int)size : extent_parse(meta, &key, &value, size, extent);
 }
 
-static int extent_find_locked(struct meta *meta, uint64_t object, uint64_t offset, struct extent *extent)
+static const struct meta_overlay *overlay_at(const struct meta_txn *txn, uint64_t object, uint64_t offset)
+{
+	for (size_t i = 0; txn && i < txn->overlay_count; i++) {
+		if (txn->overlay[i].object == object && txn->overlay[i].offset == offset)
+			return &txn->overlay[i];
+	}
+	return NULL;
+}
+
+/* The first extent of the transaction's own that ends behind `offset`. */
+static const struct meta_overlay *overlay_find(const struct meta_txn *txn, uint64_t object, uint64_t offset)
+{
+	const struct meta_overlay *best = NULL;
+
+	for (size_t i = 0; txn && i < txn->overlay_count; i++) {
+		const struct meta_overlay *at = &txn->overlay[i];
+
+		if (at->object == object && at->length && at->offset + at->length > offset &&
+		    (!best || at->offset < best->offset))
+			best = at;
+	}
+	return best;
+}
+
+static void overlay_extent(const struct meta_txn *txn, const struct meta_overlay *overlay, struct extent *extent)
+{
+	const le32 *crc = (const le32 *)(txn->chunk->updates + overlay->crc);
+
+	*extent = (struct extent){
+		.offset = overlay->offset,
+		.address = overlay->address,
+		.birth = overlay->birth,
+		.length = overlay->length,
+		.changed = true,
+	};
+	for (uint32_t i = 0; i < overlay->length; i++)
+		extent->crc[i] = le32_get(crc[i]);
+}
+
+/* As extent_find(), with the changes of `txn` (NULL: none). */
+static int extent_find_locked(struct meta *meta, const struct meta_txn *txn, uint64_t object, uint64_t offset,
+			      struct extent *extent)
 {
 	struct mirror_pin *pin = mirror_pin(meta->mirror);
+	const struct meta_overlay *own = overlay_find(txn, object, offset);
+	uint64_t from = offset;
 	int error;
 
 	rwlock_read(&meta->tree_lock);
-	error = extent_find(meta, object, offset, extent);
+	do {
+		error = extent_find(meta, object, from, extent);
+		from = extent->offset + extent->length;
+	} while (!error && overlay_at(txn, object, extent->offset));
 	rwlock_unlock(&meta->tree_lock);
 	mirror_pin_put(pin);
+	extent->changed = false;
+	if (own && (error == -ENOENT || (!error && own->offset < extent->offset))) {
+		overlay_extent(txn, own, extent);
+		return 0;
+	}
 	return error;
+}
+
+static void overlay_set(struct meta_txn *txn, uint64_t object, uint64_t offset, uint64_t address, uint32_t length,
+			uint64_t birth)
+{
+	struct meta_overlay *at = (struct meta_overlay *)overlay_at(txn, object, offset);
+
+	if (!at && txn->overlay_count == txn->overlay_room) {
+		size_t room = txn->overlay_room ? 2 * txn->overlay_room : 16;
+		struct meta_overlay *more = reallocarray(txn->overlay, room, sizeof(*more));
+
+		if (!more) {
+			txn->error = -ENOMEM;
+			return;
+		}
+		txn->overlay = more;
+		txn->overlay_room = room;
+	}
+	if (!at)
+		at = &txn->overlay[txn->overlay_count++];
+	*at = (struct meta_overlay){
+		.object = object,
+		.offset = offset,
+		.address = address,
+		.birth = birth,
+		.length = length,
+		.crc = txn->chunk->bytes - ((4 * (size_t)length + 7) & ~(size_t)7),
+	};
 }
 
 int meta_map(struct meta *meta, uint64_t object, uint64_t offset, uint32_t count, struct meta_mapping *mapping)
 {
 	struct extent extent;
-	int error = extent_find_locked(meta, object, offset, &extent);
+	int error = extent_find_locked(meta, NULL, object, offset, &extent);
 	uint64_t skip;
 
 	*mapping = (struct meta_mapping){ .offset = offset, .count = count };
@@ -106,22 +195,13 @@ int meta_map(struct meta *meta, uint64_t object, uint64_t offset, uint32_t count
 	return 0;
 }
 
+/* An extent and its allocation. `birth` 0: new in this transaction. */
 static void put_extent(struct meta_txn *txn, uint64_t object, uint64_t offset, uint64_t address, uint32_t length,
-		       const uint32_t *crc)
+		       const uint32_t *crc, uint64_t birth)
 {
 	struct meta_key key = { object, TYPE_EXTENT, offset };
+	struct meta_key alloc_key = { OBJECT_VOLUME, TYPE_ALLOC, address };
 	union extent_value value = { .head = { .address = le64_of(address), .length = le32_of(length) } };
-
-	for (uint32_t i = 0; i < length; i++)
-		value.head.crc[i] = le32_of(crc[i]);
-	meta_txn_put(txn, &key, &value, sizeof(value.head) + 4 * length);
-}
-
-/* `birth` 0: new in this transaction. */
-static void put_alloc(struct meta_txn *txn, uint64_t object, uint64_t offset, uint64_t address, uint32_t length,
-		      uint64_t birth)
-{
-	struct meta_key key = { OBJECT_VOLUME, TYPE_ALLOC, address };
 	struct format_alloc alloc = {
 		.owner = le64_of(object),
 		.owner_offset = le64_of(offset),
@@ -130,7 +210,11 @@ static void put_alloc(struct meta_txn *txn, uint64_t object, uint64_t offset, ui
 		.references = le32_of(1),
 	};
 
-	meta_txn_put(txn, &key, &alloc, sizeof(alloc));
+	for (uint32_t i = 0; i < length; i++)
+		value.head.crc[i] = le32_of(crc[i]);
+	meta_txn_put(txn, &key, &value, sizeof(value.head) + 4 * length);
+	overlay_set(txn, object, offset, address, length, birth);
+	meta_txn_put(txn, &alloc_key, &alloc, sizeof(alloc));
 }
 
 /* Cuts file blocks [from, to) out of an extent that they touch; what is left of it stays. */
@@ -142,24 +226,24 @@ static int extent_cut(struct meta_txn *txn, uint64_t object, const struct extent
 	uint32_t before = from > extent->offset ? (uint32_t)(from - extent->offset) : 0;
 	uint32_t after = to < end ? (uint32_t)(end - to) : 0;
 	uint32_t tail = extent->length - after;
+	uint64_t birth = extent->birth;
 	struct format_alloc alloc;
-	ssize_t size = meta_get(txn->meta, &alloc_key, &alloc, sizeof(alloc));
-	uint64_t birth;
 
-	if (size != sizeof(alloc) || le32_get(alloc.length) != extent->length)
-		return -EIO;
-	birth = le64_get(alloc.birth);
+	if (!extent->changed) {
+		if (meta_get(txn->meta, &alloc_key, &alloc, sizeof(alloc)) != sizeof(alloc) ||
+		    le32_get(alloc.length) != extent->length)
+			return -EIO;
+		birth = le64_get(alloc.birth);
+	}
 	if (before) {
-		put_extent(txn, object, extent->offset, extent->address, before, extent->crc);
-		put_alloc(txn, object, extent->offset, extent->address, before, birth);
+		put_extent(txn, object, extent->offset, extent->address, before, extent->crc, birth);
 	} else {
 		meta_txn_delete(txn, &key);
 		meta_txn_delete(txn, &alloc_key);
+		overlay_set(txn, object, extent->offset, 0, 0, 0);
 	}
-	if (after) {
-		put_extent(txn, object, to, extent->address + tail, after, extent->crc + tail);
-		put_alloc(txn, object, to, extent->address + tail, after, birth);
-	}
+	if (after)
+		put_extent(txn, object, to, extent->address + tail, after, extent->crc + tail, birth);
 	return meta_extents_add(&txn->chunk->freed, extent->address + before, extent->length - before - after);
 }
 
@@ -175,7 +259,7 @@ int meta_map_punch(struct meta_txn *txn, uint64_t object, uint64_t *offset, uint
 
 	*freed = 0;
 	while (*offset < end && room_to_cut(txn)) {
-		int error = extent_find_locked(txn->meta, object, *offset, &extent);
+		int error = extent_find_locked(txn->meta, txn, object, *offset, &extent);
 		uint64_t from, to;
 
 		if (error == -ENOENT || (!error && extent.offset >= end)) {
@@ -211,7 +295,7 @@ int meta_map_put(struct meta_txn *txn, uint64_t object, uint64_t offset, const s
 	while (at < end) {
 		uint64_t from, to;
 
-		error = extent_find_locked(txn->meta, object, at, &old);
+		error = extent_find_locked(txn->meta, txn, object, at, &old);
 		if (error == -ENOENT || (!error && old.offset >= end))
 			break;
 		if (error)
@@ -224,8 +308,7 @@ int meta_map_put(struct meta_txn *txn, uint64_t object, uint64_t offset, const s
 		*freed += to - from;
 		at = to;
 	}
-	put_extent(txn, object, offset, extent->start, (uint32_t)extent->length, crc);
-	put_alloc(txn, object, offset, extent->start, (uint32_t)extent->length, 0);
+	put_extent(txn, object, offset, extent->start, (uint32_t)extent->length, crc, 0);
 	if (data) {
 		size_t bytes = chunk->data_count * (size_t)FORMAT_BLOCK, more = extent->length * FORMAT_BLOCK;
 		unsigned char *room = realloc(chunk->data, bytes + more);
@@ -256,7 +339,7 @@ int meta_map_seek(struct meta *meta, uint64_t object, bool hole, uint64_t *offse
 	struct extent extent;
 
 	for (;;) {
-		int error = extent_find_locked(meta, object, *offset, &extent);
+		int error = extent_find_locked(meta, NULL, object, *offset, &extent);
 
 		if (error == -ENOENT)
 			return hole ? 0 : -ENOENT;

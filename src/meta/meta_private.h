@@ -59,11 +59,15 @@ struct meta_chunk {
 };
 STAILQ_HEAD(meta_chunks, meta_chunk);
 
+struct meta_overlay;
+
 struct meta_txn {
 	struct meta *meta;
 	struct meta_chunk *chunk;
 	size_t room; /* of chunk->updates */
 	struct meta_extents taken; /* allocated by meta_alloc */
+	struct meta_overlay *overlay; /* extents that it has changed (map.c) */
+	size_t overlay_count, overlay_room;
 	bool deletes;
 	int error;
 };

@@ -31,6 +31,7 @@ static void txn_free(struct meta_txn *txn)
 	if (txn->chunk)
 		journal_chunk_free(txn->chunk);
 	free(txn->taken.at);
+	free(txn->overlay);
 	free(txn);
 }
 
