@@ -173,24 +173,43 @@ static int check_all(struct making *making, struct error *error)
 /* ---- making ---- */
 
 /* What must never run out of space in a sparse image: labels, slots, ring and reserve. */
-static int allocate_image(const struct target *target, struct error *error)
+static int allocate_image(const struct target *target, uint64_t space, struct error *error)
 {
-	off_t length = (off_t)(MIRROR_SPACE_OFFSET + meta_minimum_blocks() * MIRROR_BLOCK);
+	struct range_extent fixed[META_FIXED_EXTENTS];
+	uint64_t blocks = 0;
 	int fd, code;
 
 	if (leg_geometry(target->leg)->device)
 		return 0;
-	if (length > (off_t)leg_geometry(target->leg)->size_bytes)
-		length = (off_t)leg_geometry(target->leg)->size_bytes;
 	fd = open(target->path, O_RDWR | O_CLOEXEC);
 	if (fd < 0)
 		return error_set(error, -errno, "%s: %s", target->path, strerror(errno));
-	code = posix_fallocate(fd, 0, length);
+	meta_fixed_extents(space, fixed);
+	code = posix_fallocate(fd, 0, (off_t)MIRROR_SPACE_OFFSET);
+	for (int i = 0; i < META_FIXED_EXTENTS && !code; i++) {
+		blocks += fixed[i].length;
+		code = posix_fallocate(fd, (off_t)(MIRROR_SPACE_OFFSET + fixed[i].start * MIRROR_BLOCK),
+				       (off_t)(fixed[i].length * MIRROR_BLOCK));
+	}
 	close(fd);
 	if (!code)
 		return 0;
 	return error_set(error, -code, "%s: no room for %llu MiB of labels, journal and reserve: %s", target->path,
-			 (unsigned long long)length >> 20, strerror(code));
+			 (unsigned long long)(MIRROR_SPACE_OFFSET + blocks * MIRROR_BLOCK) >> 20, strerror(code));
+}
+
+/* Of the smaller leg: both have the same space. */
+static uint64_t space_of(const struct making *making)
+{
+	uint64_t space = UINT64_MAX;
+
+	for (int i = 0; i < making->count; i++) {
+		uint64_t blocks = mirror_space_blocks(leg_geometry(making->target[i].leg)->size_bytes);
+
+		if (blocks < space)
+			space = blocks;
+	}
+	return space;
 }
 
 /* Takes over the legs. */
@@ -219,7 +238,7 @@ static int make(struct making *making, struct mirror_identity *identity, uint64_
 	int code = pool ? 0 : error_set(error, -ENOMEM, "out of memory");
 
 	for (int i = 0; i < making->count && !code; i++)
-		code = allocate_image(&making->target[i], error);
+		code = allocate_image(&making->target[i], space_of(making), error);
 	for (int i = 0; i < making->count && !code; i++)
 		if (making->target[i].foreign)
 			code = leg_wipe(legs[i], error);

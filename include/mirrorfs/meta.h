@@ -24,6 +24,7 @@
 #include "mirrorfs/mirror.h"
 #include "mirrorfs/range.h"
 
+#include <bsd/sys/queue.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -48,6 +49,9 @@ int meta_key_compare(const struct meta_key *a, const struct meta_key *b);
  */
 int meta_format(struct mirror *mirror, const struct format_inode *root, struct error *error);
 uint64_t meta_minimum_blocks(void); /* the smallest mirrored space that meta_format takes */
+/* What must be allocated for real in a sparse image of that space: slots and ring, and the nodes' reserve. */
+#define META_FIXED_EXTENTS 2
+void meta_fixed_extents(uint64_t space_blocks, struct range_extent extents[META_FIXED_EXTENTS]);
 
 struct meta_options {
 	bool read_only; /* nothing is written: a ring with records is replayed in memory alone */
@@ -125,24 +129,26 @@ void meta_unpromise(struct meta *meta, uint64_t blocks); /* never waits */
 
 /*
  * Takes blocks for file data: at most `blocks` (<= EXTENT_BLOCKS_MAX), in one piece that may be shorter, near
- * `goal` (0: none). The blocks come out of the caller's promise. They belong to `txn`: to be named by
- * meta_map_put() in it, else free again at its end. 0 and *got, -ENOSPC.
+ * `goal` (0: none). The blocks come out of the caller's promise. They belong to `txn`: before it is committed
+ * meta_map_put() must have named them all; if it is not, they are free again. 0 and *got, -ENOSPC.
  */
 int meta_alloc(struct meta_txn *txn, uint64_t goal, uint32_t blocks, struct range_extent *got);
 
 /*
  * Writes allocated blocks to both legs. `buf` holds `count` blocks from buf_offset on. `done` is called once when
- * both legs have it (mirror_io rules); checkpoints wait for such writes. 0 or the refusal. Never waits.
+ * both legs have it (mirror_io rules). What goes into a record as well is submitted here before it is committed:
+ * checkpoints wait for such writes. 0 or the refusal. Never waits.
  */
 struct meta_write {
 	struct mirror_io io; /* the caller fills block, count, buf, buf_offset; meta the rest */
 	void (*done)(struct meta_write *write); /* io.error tells; a completion's rules */
 	void *context;
+	bool in_record; /* to be committed with its content in the record: if this write fails, the volume stops */
 	/* meta's own */
 	struct meta *meta;
 	struct mirror_pin *pin;
 	uint64_t order;
-	struct meta_write *next, *previous;
+	TAILQ_ENTRY(meta_write) entry;
 };
 int meta_write(struct meta *meta, struct meta_write *write);
 
@@ -151,6 +157,11 @@ struct meta_mapping {
 	uint64_t offset;
 	uint32_t count;
 	uint64_t address; /* 0: a hole */
+	/*
+	 * Only on a read-only mount of a volume that was not unmounted: the content of these blocks, which the ring has and
+	 * the legs may not have there. Valid until meta_close(). Else NULL: read them.
+	 */
+	const void *data;
 	uint32_t crc[EXTENT_BLOCKS_MAX]; /* [i]: of block offset + i; unset for a hole */
 };
 
@@ -162,9 +173,10 @@ int meta_map(struct meta *meta, uint64_t object, uint64_t offset, uint32_t count
 
 /*
  * In `txn`: file blocks offset .. offset + extent.length - 1 are now at `extent`, with these checksums. What they were
- * mapped to before is freed (I9). `in_record`: their content, extent.length * 4096 bytes at `data`, rides in the
- * journal, so that the commit needs no flush; at most META_TXN_DATA_BLOCKS a transaction. Without it (data NULL) the
- * blocks must have been written (done called with 0) before meta_txn_commit(). *freed: how many blocks the file lost.
+ * mapped to before is freed (I9). With `data` their content, extent.length * 4096 bytes there, rides in the record, so
+ * that the commit needs no flush; at most META_TXN_DATA_BLOCKS a transaction. The caller has submitted the same bytes
+ * with meta_write(), in_record set, and need not wait for it. Without it (NULL) the blocks must have been written (done
+ * called with 0) before meta_txn_commit(). *freed: how many blocks the file lost.
  * The caller keeps others from mapping this file. 0 or -EIO, -ENOSPC (the transaction is too full: see below).
  */
 int meta_map_put(struct meta_txn *txn, uint64_t object, uint64_t offset, const struct range_extent *extent,
@@ -224,7 +236,9 @@ struct meta_scrub {
 };
 /*
  * Reads every referenced block on each in-sync leg, verifies it, and rewrites a bad copy from the good one: slots,
- * ring, nodes, data. Runs beside the foreground, on the caller's thread. 0, -EINTR stopped, -EIO.
+ * nodes, data; what the ring holds is first brought home by a checkpoint. On a read-only volume nothing is
+ * rewritten. Runs beside the foreground, on the caller's thread. 0, -EINTR stopped, -EIO the tree cannot be walked,
+ * or what the checkpoint said.
  */
 int meta_scrub(struct meta *meta, struct meta_scrub *scrub);
 

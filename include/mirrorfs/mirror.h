@@ -37,14 +37,14 @@ struct mirror;
 /*
  * A pin is taken before an address is looked up and put when nothing can resolve to it any more. The mirror
  * takes a reference of its own for as long as a repair of that read lasts. A range freed at stamp s
- * (mirror_pin_stamp) may be reused once mirror_pins_passed(s).
+ * (mirror_pin_stamp) may be reused once mirror_pins_passed() >= s.
  */
 struct mirror_pin;
 struct mirror_pin *mirror_pin(struct mirror *mirror); /* never NULL; never waits */
 void mirror_pin_ref(struct mirror_pin *pin);
 void mirror_pin_put(struct mirror_pin *pin);
 uint64_t mirror_pin_stamp(struct mirror *mirror);
-bool mirror_pins_passed(struct mirror *mirror, uint64_t stamp);
+uint64_t mirror_pins_passed(struct mirror *mirror); /* the latest stamp before which no pin is left */
 
 /* ---- requests ---- */
 

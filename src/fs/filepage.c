@@ -72,6 +72,11 @@ static int filepage_read(struct inode *inode, struct filepage_read *read, struct
 			memset(pages[i]->data, 0, FS_BLOCK);
 		return 0;
 	}
+	if (read->mapping.data) {
+		for (uint32_t i = 0; i < count; i++)
+			memcpy(pages[i]->data, (const char *)read->mapping.data + (size_t)i * FS_BLOCK, FS_BLOCK);
+		return 0;
+	}
 	read->io = (struct mirror_io){
 		.op = MIRROR_READ,
 		.block = read->mapping.address,

@@ -116,6 +116,7 @@ static int writeout_send(struct writeout *wo, struct cache_page **pages, uint32_
 			.buf_offset = buf_offset },
 		.done = writeout_written,
 		.context = wo,
+		.in_record = wo->in_record,
 	};
 	mutex_lock(&wo->lock);
 	wo->in_flight++;

@@ -13,12 +13,17 @@
  * in-sync leg, the checkpoint without a node is durable; then it waits, deferred under a pin stamp, for every read and
  * repair that began before, and for its discard.
  */
+#include "mirrorfs/base/clock.h"
+#include "mirrorfs/base/log.h"
 #include "meta_private.h"
 
 #include <assert.h>
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+
+#define RELEASE_PATIENCE_NS NSEC_PER_SEC
+#define RELEASE_STEP_NS NSEC_PER_MSEC
 
 int meta_list_add(struct meta_list *list, uint64_t value)
 {
@@ -55,15 +60,23 @@ static struct range *range_of(struct meta *meta, uint64_t address)
 	return address < meta->boundary ? meta->node_range : meta->data_range;
 }
 
-static int reserve_node(struct meta *meta, const struct format_pointer *pointer, unsigned int level, void *context)
+static int reserve_nodes(struct meta *meta, unsigned int level)
 {
-	uint64_t address = le64_get(pointer->address);
+	struct meta_key key = { 0, 0, 0 };
+	bool more = true;
 
-	(void)level;
-	(void)context;
-	if (address < meta->heap_start || address > meta->heap_end - NODE_BLOCKS || address % NODE_BLOCKS)
-		return -EIO;
-	return range_reserve(range_of(meta, address), address, NODE_BLOCKS) ? -EIO : 0;
+	while (more) {
+		struct format_pointer pointer;
+		int error = tree_pointer(meta, level, &key, &pointer, &more);
+		uint64_t address = le64_get(pointer.address);
+
+		if (error)
+			return error;
+		if (address < meta->heap_start || address > meta->heap_end - NODE_BLOCKS || address % NODE_BLOCKS ||
+		    range_reserve(range_of(meta, address), address, NODE_BLOCKS))
+			return -EIO;
+	}
+	return 0;
 }
 
 static int reserve_data(struct meta *meta)
@@ -97,14 +110,15 @@ int alloc_open(struct meta *meta)
 		.length = meta->heap_end - meta->boundary,
 		.boundary = meta->boundary,
 	};
-	int error;
+	int error = 0;
 
 	alloc_close(meta);
 	meta->node_range = range_create(&nodes);
 	meta->data_range = range_create(&data);
 	if (!meta->node_range || !meta->data_range)
 		return -ENOMEM;
-	error = tree_walk(meta, false, reserve_node, NULL);
+	for (unsigned int level = meta->root.level + 1; !error && level > 0; level--)
+		error = reserve_nodes(meta, level - 1);
 	return error ? error : reserve_data(meta);
 }
 
@@ -150,13 +164,20 @@ int alloc_node(struct meta *meta, uint64_t *address)
 
 /* ---- freed space on its way back ---- */
 
-void alloc_defer(struct meta *meta, uint64_t start, uint64_t length)
+void alloc_defer(struct meta *meta, const struct meta_extents *freed)
 {
+	uint64_t stamp;
+
 	mutex_lock(&meta->alloc_lock);
-	meta->stamp = mirror_pin_stamp(meta->mirror);
-	/* Without memory the range stays taken until the next mount: room is lost for a while, never data. */
-	if (range_defer(range_of(meta, start), start, length, meta->stamp))
-		(void)0;
+	stamp = mirror_pin_stamp(meta->mirror);
+	for (size_t i = 0; i < freed->count; i++) {
+		const struct range_extent *extent = &freed->at[i];
+
+		/* Without memory it stays taken until the next mount: room is lost for a while, never data. */
+		if (range_defer(range_of(meta, extent->start), extent->start, extent->length, stamp))
+			log_warn("out of memory: freed space is lost until the next mount blocks=%llu",
+				 (unsigned long long)extent->length);
+	}
 	mutex_unlock(&meta->alloc_lock);
 }
 
@@ -177,15 +198,31 @@ static void discard(void *context, uint64_t start, uint64_t length)
 
 void alloc_release(struct meta *meta)
 {
-	uint64_t stamp;
+	uint64_t passed = mirror_pins_passed(meta->mirror);
 
-	mutex_lock(&meta->alloc_lock);
-	stamp = meta->stamp;
-	mutex_unlock(&meta->alloc_lock);
-	if (!mirror_pins_passed(meta->mirror, stamp))
-		return;
-	range_release(meta->node_range, stamp, discard, meta);
-	range_release(meta->data_range, stamp, discard, meta);
+	range_release(meta->node_range, passed, discard, meta);
+	range_release(meta->data_range, passed, discard, meta);
+}
+
+/*
+ * For who is short of space: waits a while for the reads that hold what was freed. A leg that hangs may hold one for
+ * long; then the answer is that there is no room now.
+ */
+static void release_patiently(struct meta *meta)
+{
+	uint64_t now = clock_now_ns(), until = now + RELEASE_PATIENCE_NS;
+	struct range_stats stats;
+
+	for (;;) {
+		alloc_release(meta);
+		range_stats(meta->data_range, &stats);
+		now = clock_now_ns();
+		if (!stats.deferred || now >= until)
+			return;
+		mutex_lock(&meta->alloc_lock);
+		cond_wait_until(&meta->writes_moved, &meta->alloc_lock, now + RELEASE_STEP_NS);
+		mutex_unlock(&meta->alloc_lock);
+	}
 }
 
 /* ---- promises ---- */
@@ -198,6 +235,21 @@ static uint64_t available(struct meta *meta)
 	if (nodes < meta->reserve)
 		held += meta->reserve - nodes;
 	return free > held ? free - held : 0;
+}
+
+uint64_t alloc_node_blocks(struct meta *meta)
+{
+	return meta->boundary - meta->heap_start - range_free_count(meta->node_range);
+}
+
+uint64_t alloc_free(struct meta *meta)
+{
+	uint64_t free = range_free_count(meta->node_range) + range_free_count(meta->data_range), promised;
+
+	mutex_lock(&meta->alloc_lock);
+	promised = meta->promised;
+	mutex_unlock(&meta->alloc_lock);
+	return free > promised ? free - promised : 0;
 }
 
 int meta_promise(struct meta *meta, uint64_t blocks)
@@ -219,7 +271,8 @@ int meta_promise(struct meta *meta, uint64_t blocks)
 			error = meta_checkpoint(meta);
 		else
 			error = -ENOSPC;
-		alloc_release(meta);
+		if (!error)
+			release_patiently(meta);
 	}
 	return error;
 }
@@ -261,23 +314,32 @@ int meta_alloc(struct meta_txn *txn, uint64_t goal, uint32_t blocks, struct rang
 
 /* ---- writes of file data in flight ---- */
 
+static void write_listed(struct meta *meta, struct meta_write *write)
+{
+	mutex_lock(&meta->alloc_lock);
+	write->order = ++meta->write_order;
+	TAILQ_INSERT_TAIL(&meta->writes, write, entry);
+	mutex_unlock(&meta->alloc_lock);
+}
+
+static void write_unlisted(struct meta *meta, struct meta_write *write)
+{
+	mutex_lock(&meta->alloc_lock);
+	TAILQ_REMOVE(&meta->writes, write, entry);
+	cond_broadcast(&meta->writes_moved);
+	mutex_unlock(&meta->alloc_lock);
+}
+
 static void write_done(struct mirror_io *io)
 {
 	struct meta_write *write = (struct meta_write *)io;
 	struct meta *meta = write->meta;
 	struct mirror_pin *pin = write->pin;
 
-	mutex_lock(&meta->alloc_lock);
-	if (write->previous)
-		write->previous->next = write->next;
-	else
-		meta->first_write = write->next;
-	if (write->next)
-		write->next->previous = write->previous;
-	else
-		meta->last_write = write->previous;
-	cond_broadcast(&meta->writes_moved);
-	mutex_unlock(&meta->alloc_lock);
+	/* The ring may be all that has this content, and no checkpoint may let go of it. */
+	if (io->error && write->in_record)
+		meta_fail(meta, io->error);
+	write_unlisted(meta, write);
 	write->done(write);
 	mirror_pin_put(pin);
 }
@@ -295,31 +357,11 @@ int meta_write(struct meta *meta, struct meta_write *write)
 	write->io.op = MIRROR_WRITE;
 	write->io.flags = 0;
 	write->io.done = write_done;
-	mutex_lock(&meta->alloc_lock);
-	write->order = ++meta->write_order;
-	write->next = NULL;
-	write->previous = meta->last_write;
-	if (meta->last_write)
-		meta->last_write->next = write;
-	else
-		meta->first_write = write;
-	meta->last_write = write;
-	mutex_unlock(&meta->alloc_lock);
+	write_listed(meta, write);
 	error = mirror_submit(meta->mirror, &write->io);
 	if (error) {
-		struct mirror_pin *pin = write->pin;
-
-		mutex_lock(&meta->alloc_lock);
-		if (write->previous)
-			write->previous->next = write->next;
-		else
-			meta->first_write = write->next;
-		if (write->next)
-			write->next->previous = write->previous;
-		else
-			meta->last_write = write->previous;
-		mutex_unlock(&meta->alloc_lock);
-		mirror_pin_put(pin);
+		write_unlisted(meta, write);
+		mirror_pin_put(write->pin);
 	}
 	return error;
 }
@@ -338,7 +380,7 @@ uint64_t alloc_write_order(struct meta *meta)
 void alloc_wait_writes(struct meta *meta, uint64_t up_to)
 {
 	mutex_lock(&meta->alloc_lock);
-	while (meta->first_write && meta->first_write->order <= up_to)
+	while (!TAILQ_EMPTY(&meta->writes) && TAILQ_FIRST(&meta->writes)->order <= up_to)
 		cond_wait(&meta->writes_moved, &meta->alloc_lock);
 	mutex_unlock(&meta->alloc_lock);
 }

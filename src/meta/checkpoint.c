@@ -23,16 +23,20 @@ struct cut {
 	uint64_t sequence; /* of the last transaction in it */
 	uint64_t writes; /* order of the last file write submitted before */
 	int64_t data_blocks;
-	struct meta_list dirty, freed;
+	struct meta_list dirty;
+	struct meta_extents freed;
 };
 
-static int cut_make(struct meta *meta, struct cut *cut)
+/* Leaves cut->generation 0 if there is nothing to write. */
+static int cut_make(struct meta *meta, struct cut *cut, bool always)
 {
-	int error;
+	int error = 0;
 
 	rwlock_write(&meta->tree_lock);
-	error = tree_seal(meta);
-	if (!error) {
+	always |= meta_sequence(meta) != meta->cut_sequence;
+	if (always)
+		error = tree_seal(meta);
+	if (!error && always) {
 		*cut = (struct cut){
 			.root = meta->root,
 			.generation = meta->generation,
@@ -44,6 +48,7 @@ static int cut_make(struct meta *meta, struct cut *cut)
 		};
 		memset(&meta->dirty, 0, sizeof(meta->dirty));
 		memset(&meta->freed, 0, sizeof(meta->freed));
+		meta->cut_sequence = cut->sequence;
 		meta->generation++;
 	}
 	rwlock_unlock(&meta->tree_lock);
@@ -100,10 +105,9 @@ static int write_all(struct meta *meta, const struct cut *cut, struct meta_cut *
 		return error;
 	mutex_lock(&meta->journal_lock);
 	*end = meta->cut[cut->generation & 1];
-	if (end->generation != cut->generation) { /* it has no record: S is that of the generation before */
-		*end = meta->cut[(cut->generation - 1) & 1];
+	if (end->generation != cut->generation) { /* it has no record: S is still that of the last checkpoint */
+		*end = meta->last_cut;
 		end->generation = cut->generation;
-		meta->cut[cut->generation & 1] = *end;
 	}
 	mutex_unlock(&meta->journal_lock);
 	alloc_wait_writes(meta, cut->writes);
@@ -117,7 +121,7 @@ static int write_all(struct meta *meta, const struct cut *cut, struct meta_cut *
 	return error;
 }
 
-int meta_checkpoint(struct meta *meta)
+int checkpoint_run(struct meta *meta, bool always)
 {
 	struct cut cut = { .generation = 0 };
 	struct meta_cut end;
@@ -126,18 +130,18 @@ int meta_checkpoint(struct meta *meta)
 	mutex_lock(&meta->checkpoint_lock);
 	error = meta_writable(meta);
 	if (!error)
-		error = cut_make(meta, &cut);
-	if (!error)
+		error = cut_make(meta, &cut, always);
+	if (!error && cut.generation)
 		error = write_all(meta, &cut, &end);
-	if (!error) {
+	if (!error && cut.generation) {
 		mutex_lock(&meta->journal_lock);
+		meta->last_cut = end;
 		meta->ring_released = end.written;
 		mutex_unlock(&meta->journal_lock);
-		for (size_t i = 0; i < cut.freed.count; i++)
-			alloc_defer(meta, cut.freed.at[i], NODE_BLOCKS);
+		alloc_defer(meta, &cut.freed);
 		mirror_generation_durable(meta->mirror, cut.generation);
 		atomic_fetch_add(&meta->checkpoints, 1);
-	} else if (cut.generation) {
+	} else if (error && cut.generation) {
 		meta_fail(meta, error);
 	}
 	free(cut.dirty.at);
@@ -146,4 +150,9 @@ int meta_checkpoint(struct meta *meta)
 	if (!error)
 		alloc_release(meta);
 	return error;
+}
+
+int meta_checkpoint(struct meta *meta)
+{
+	return checkpoint_run(meta, false);
 }

@@ -32,6 +32,11 @@ static uint64_t blocks_of(size_t bytes)
 	return (bytes + FORMAT_BLOCK - 1) / FORMAT_BLOCK;
 }
 
+bool journal_fits(const struct meta_chunk *chunk)
+{
+	return blocks_of(sizeof(struct format_record) + chunk->bytes) + chunk->data_count <= JOURNAL_RECORD_BLOCKS;
+}
+
 uint64_t journal_next_position(const struct meta *meta, uint64_t position, uint64_t blocks)
 {
 	uint64_t next = position + blocks;
@@ -39,8 +44,8 @@ uint64_t journal_next_position(const struct meta *meta, uint64_t position, uint6
 	return next > meta->ring_blocks - JOURNAL_RECORD_BLOCKS ? 0 : next;
 }
 
-bool journal_record_valid(const struct meta *meta, const void *record, uint64_t position, uint64_t sequence,
-			  uint32_t previous_crc)
+uint32_t journal_record_blocks(const struct meta *meta, const void *record, uint64_t position, uint64_t sequence,
+			       uint32_t previous_crc)
 {
 	const struct format_record *head = record;
 	uint32_t blocks = le32_get(head->blocks), data = le32_get(head->data);
@@ -49,12 +54,20 @@ bool journal_record_valid(const struct meta *meta, const void *record, uint64_t 
 	if (le32_get(head->magic) != JOURNAL_MAGIC || memcmp(head->volume, meta->volume, sizeof(head->volume)) ||
 	    le64_get(head->position) != position || le64_get(head->sequence) != sequence ||
 	    le64_get(head->epoch) != meta->epoch || le32_get(head->previous_crc) != previous_crc)
-		return false;
-	if (!blocks || blocks > JOURNAL_RECORD_BLOCKS || data >= blocks || updates > RECORD_BYTES ||
+		return 0;
+	if (blocks > JOURNAL_RECORD_BLOCKS || data >= blocks || updates > RECORD_BYTES ||
 	    blocks_of(sizeof(*head) + updates) + data != blocks)
-		return false;
-	return crc32c_block(record, blocks * (size_t)FORMAT_BLOCK, offsetof(struct format_record, crc)) ==
-	       le32_get(head->crc);
+		return 0;
+	return blocks;
+}
+
+bool journal_record_valid(const void *record, uint32_t blocks)
+{
+	const struct format_record *head = record;
+
+	return le32_get(head->blocks) == blocks &&
+	       crc32c_block(record, blocks * (size_t)FORMAT_BLOCK, offsetof(struct format_record, crc)) ==
+		       le32_get(head->crc);
 }
 
 void journal_add(struct meta *meta, struct meta_chunk *chunk)
@@ -147,8 +160,8 @@ static int write_record(struct meta *meta)
 	while ((chunk = STAILQ_FIRST(&batch))) {
 		STAILQ_REMOVE_HEAD(&batch, link);
 		last = chunk->sequence;
-		for (size_t i = 0; !error && i < chunk->freed.count; i++)
-			alloc_defer(meta, chunk->freed.at[i].start, chunk->freed.at[i].length);
+		if (!error && chunk->freed.count)
+			alloc_defer(meta, &chunk->freed);
 		journal_chunk_free(chunk);
 	}
 

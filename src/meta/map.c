@@ -3,22 +3,12 @@
  * Where a file's blocks are: TYPE_EXTENT items with their checksums, and beside each a TYPE_ALLOC item at the physical
  * address that says whose it is. Cutting a piece out of an extent cuts both.
  */
-#include "mirrorfs/base/crc32c.h"
 #include "meta_private.h"
 
 #include <assert.h>
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-
-struct extent {
-	uint64_t offset; /* in the file, blocks */
-	uint64_t address;
-	uint64_t birth; /* only of one that the transaction has changed already */
-	uint32_t length;
-	bool changed;
-	uint32_t crc[EXTENT_BLOCKS_MAX];
-};
 
 /* What a transaction has done to the extent at one offset of a file: the tree does not show it yet. */
 struct meta_overlay {
@@ -35,15 +25,8 @@ union extent_value {
 
 static_assert(sizeof(union extent_value) <= NODE_VALUE_MAX, "an extent fits a node");
 
-bool map_verify(const struct mirror_io *io, uint32_t unit, const void *data)
-{
-	const struct map_read *read = (const struct map_read *)io;
-
-	return crc32c(data, FORMAT_BLOCK) == read->crc[unit];
-}
-
 static int extent_parse(const struct meta *meta, const struct meta_key *key, const union extent_value *value,
-			ssize_t size, struct extent *extent)
+			ssize_t size, struct map_extent *extent)
 {
 	extent->offset = key->offset;
 	if (size < (ssize_t)sizeof(value->head))
@@ -60,7 +43,7 @@ static int extent_parse(const struct meta *meta, const struct meta_key *key, con
 }
 
 /* The first extent that ends behind file block `offset`. -ENOENT: none. Tree locked. */
-static int extent_find(struct meta *meta, uint64_t object, uint64_t offset, struct extent *extent)
+static int extent_find(struct meta *meta, uint64_t object, uint64_t offset, struct map_extent *extent)
 {
 	struct meta_key first = { object, TYPE_EXTENT, 0 }, last = { object, TYPE_EXTENT, UINT64_MAX };
 	struct meta_key key = { object, TYPE_EXTENT, offset };
@@ -78,6 +61,26 @@ static int extent_find(struct meta *meta, uint64_t object, uint64_t offset, stru
 	key = (struct meta_key){ object, TYPE_EXTENT, offset };
 	size = tree_next(meta, &key, &last, &value, sizeof(value));
 	return size < 0 ? (int)size : extent_parse(meta, &key, &value, size, extent);
+}
+
+int map_next(struct meta *meta, uint64_t *object, uint64_t offset, struct map_extent *extent)
+{
+	for (;;) {
+		struct meta_key key = { *object, TYPE_EXTENT, offset };
+		struct meta_key last = { UINT64_MAX, UINT8_MAX, UINT64_MAX };
+		union extent_value value;
+		ssize_t size = tree_next(meta, &key, &last, &value, sizeof(value));
+
+		if (size < 0)
+			return (int)size;
+		if (key.type == TYPE_EXTENT) {
+			*object = key.object;
+			return extent_parse(meta, &key, &value, size, extent);
+		}
+		/* Past what is not an extent: this inode's, or those behind the last one's. */
+		offset = 0;
+		*object = key.type < TYPE_EXTENT ? key.object : key.object + 1;
+	}
 }
 
 static const struct meta_overlay *overlay_at(const struct meta_txn *txn, uint64_t object, uint64_t offset)
@@ -104,11 +107,11 @@ static const struct meta_overlay *overlay_find(const struct meta_txn *txn, uint6
 	return best;
 }
 
-static void overlay_extent(const struct meta_txn *txn, const struct meta_overlay *overlay, struct extent *extent)
+static void overlay_extent(const struct meta_txn *txn, const struct meta_overlay *overlay, struct map_extent *extent)
 {
 	const le32 *crc = (const le32 *)(txn->chunk->updates + overlay->crc);
 
-	*extent = (struct extent){
+	*extent = (struct map_extent){
 		.offset = overlay->offset,
 		.address = overlay->address,
 		.birth = overlay->birth,
@@ -121,9 +124,8 @@ static void overlay_extent(const struct meta_txn *txn, const struct meta_overlay
 
 /* As extent_find(), with the changes of `txn` (NULL: none). */
 static int extent_find_locked(struct meta *meta, const struct meta_txn *txn, uint64_t object, uint64_t offset,
-			      struct extent *extent)
+			      struct map_extent *extent)
 {
-	struct mirror_pin *pin = mirror_pin(meta->mirror);
 	const struct meta_overlay *own = overlay_find(txn, object, offset);
 	uint64_t from = offset;
 	int error;
@@ -134,7 +136,6 @@ static int extent_find_locked(struct meta *meta, const struct meta_txn *txn, uin
 		from = extent->offset + extent->length;
 	} while (!error && overlay_at(txn, object, extent->offset));
 	rwlock_unlock(&meta->tree_lock);
-	mirror_pin_put(pin);
 	extent->changed = false;
 	if (own && (error == -ENOENT || (!error && own->offset < extent->offset))) {
 		overlay_extent(txn, own, extent);
@@ -173,7 +174,7 @@ static void overlay_set(struct meta_txn *txn, uint64_t object, uint64_t offset, 
 
 int meta_map(struct meta *meta, uint64_t object, uint64_t offset, uint32_t count, struct meta_mapping *mapping)
 {
-	struct extent extent;
+	struct map_extent extent;
 	int error = extent_find_locked(meta, NULL, object, offset, &extent);
 	uint64_t skip;
 
@@ -191,6 +192,7 @@ int meta_map(struct meta *meta, uint64_t object, uint64_t offset, uint32_t count
 	if (extent.length - skip < count)
 		mapping->count = (uint32_t)(extent.length - skip);
 	mapping->address = extent.address + skip;
+	mapping->count = replay_late(meta, mapping->address, mapping->count, &mapping->data);
 	memcpy(mapping->crc, extent.crc + skip, mapping->count * sizeof(mapping->crc[0]));
 	return 0;
 }
@@ -218,7 +220,7 @@ static void put_extent(struct meta_txn *txn, uint64_t object, uint64_t offset, u
 }
 
 /* Cuts file blocks [from, to) out of an extent that they touch; what is left of it stays. */
-static int extent_cut(struct meta_txn *txn, uint64_t object, const struct extent *extent, uint64_t from, uint64_t to)
+static int extent_cut(struct meta_txn *txn, uint64_t object, const struct map_extent *extent, uint64_t from, uint64_t to)
 {
 	struct meta_key key = { object, TYPE_EXTENT, extent->offset };
 	struct meta_key alloc_key = { OBJECT_VOLUME, TYPE_ALLOC, extent->address };
@@ -255,7 +257,7 @@ static bool room_to_cut(const struct meta_txn *txn)
 
 int meta_map_punch(struct meta_txn *txn, uint64_t object, uint64_t *offset, uint64_t end, uint64_t *freed)
 {
-	struct extent extent;
+	struct map_extent extent;
 
 	*freed = 0;
 	while (*offset < end && room_to_cut(txn)) {
@@ -288,7 +290,7 @@ int meta_map_put(struct meta_txn *txn, uint64_t object, uint64_t offset, const s
 {
 	struct meta_chunk *chunk = txn->chunk;
 	uint64_t end = offset + extent->length, at = offset;
-	struct extent old;
+	struct map_extent old;
 	int error;
 
 	*freed = 0;
@@ -336,7 +338,7 @@ int meta_map_put(struct meta_txn *txn, uint64_t object, uint64_t offset, const s
 
 int meta_map_seek(struct meta *meta, uint64_t object, bool hole, uint64_t *offset)
 {
-	struct extent extent;
+	struct map_extent extent;
 
 	for (;;) {
 		int error = extent_find_locked(meta, NULL, object, *offset, &extent);

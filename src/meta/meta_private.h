@@ -60,6 +60,14 @@ struct meta_chunk {
 STAILQ_HEAD(meta_chunks, meta_chunk);
 
 struct meta_overlay;
+struct meta_record;
+
+/* Content of one block that rides in the ring. */
+struct meta_late {
+	uint64_t address;
+	size_t order;
+	const unsigned char *data; /* NULL: it was written in place after what the ring has for it */
+};
 
 struct meta_txn {
 	struct meta *meta;
@@ -85,8 +93,10 @@ struct meta {
 	struct cache_space nodes;
 	struct meta_root root;
 	uint64_t generation; /* of the checkpoint that will contain what happens now */
+	size_t dirty_limit; /* bytes of nodes that wait for a checkpoint */
 	struct meta_list dirty; /* nodes of this generation */
-	struct meta_list freed; /* nodes that this generation no longer needs */
+	struct meta_extents freed; /* nodes that this generation no longer needs */
+	uint64_t cut_sequence; /* last transaction of the generation before */
 	int64_t data_blocks;
 	atomic_uint_fast64_t next_object;
 
@@ -104,22 +114,27 @@ struct meta {
 	uint64_t head; /* blocks from the ring's start: where the next record goes */
 	uint64_t ring_written, ring_released; /* blocks since the mount; the difference is still needed */
 	struct meta_cut cut[2]; /* by parity of the generation: no more than two are about at a time */
+	struct meta_cut last_cut; /* of the last checkpoint on the legs */
 	uint64_t epoch;
 
 	struct mutex alloc_lock;
 	struct range *node_range, *data_range;
 	uint64_t promised;
-	uint64_t stamp; /* the last one that a range was deferred under */
 	struct cond writes_moved;
-	struct meta_write *first_write, *last_write; /* home writes in flight, oldest first */
+	TAILQ_HEAD(meta_writes, meta_write) writes; /* in flight, oldest first */
 	uint64_t write_order;
+
+	/* Of a read-only mount: what replay would have brought home, ascending by address. */
+	struct meta_late *late;
+	size_t late_count;
+	struct meta_record *late_records; /* hold the bytes */
 
 	struct thread keeper;
 	bool keeper_runs;
 	struct mutex keeper_lock;
 	struct cond keeper_wake;
 	bool stop, want_checkpoint;
-	uint64_t first_change_ns; /* of what is not yet committed; 0: nothing */
+	atomic_uint_fast64_t first_change_ns; /* of what is not yet committed; 0: nothing */
 
 	atomic_uint_fast64_t commits, records, checkpoints, replayed;
 };
@@ -127,6 +142,7 @@ struct meta {
 /* meta.c */
 int meta_fail(struct meta *meta, int error); /* stops writing; returns `error` */
 int meta_writable(struct meta *meta); /* 0, -EROFS */
+/* Something was committed to memory: the ring gets it in time; or a checkpoint is due. */
 void meta_kick(struct meta *meta, bool checkpoint);
 
 /* super.c */
@@ -134,6 +150,7 @@ int super_check(const struct format_super *super, uint64_t address, const uint8_
 int super_write(struct meta *meta, const struct meta_root *root, const struct meta_cut *cut);
 int super_read(struct mirror *mirror, struct format_super *super, struct error *error);
 int super_equalise(struct meta *meta);
+int super_scrub(struct meta *meta, struct meta_scrub *scrub);
 void super_adopt(struct meta *meta, const struct format_super *super);
 
 /* tree.c; the lock is the caller's, exclusive for the three that change */
@@ -145,31 +162,36 @@ ssize_t tree_previous(struct meta *meta, struct meta_key *key, const struct meta
 int tree_put(struct meta *meta, const struct meta_key *key, const void *value, size_t length);
 int tree_delete(struct meta *meta, const struct meta_key *key); /* 0 also if it was not there */
 int tree_seal(struct meta *meta);
-int tree_create(struct meta *meta);
-/* Visits every node from the root down; leaves only if `leaves`. Stops at an error. */
-int tree_walk(struct meta *meta, bool leaves,
-	      int (*visit)(struct meta *meta, const struct format_pointer *pointer, unsigned int level, void *context),
-	      void *context);
+/* The pointer to the node of `level` below which *key belongs. True in *more: *key is now the first key behind it. */
+int tree_pointer(struct meta *meta, unsigned int level, struct meta_key *key, struct format_pointer *pointer, bool *more);
 
 /* journal.c */
 int journal_write(struct meta *meta, uint64_t up_to); /* waits until durable >= up_to */
 void journal_add(struct meta *meta, struct meta_chunk *chunk); /* journal_lock held */
+bool journal_fits(const struct meta_chunk *chunk); /* into one record */
 void journal_chunk_free(struct meta_chunk *chunk);
-bool journal_record_valid(const struct meta *meta, const void *record, uint64_t position, uint64_t sequence,
-			  uint32_t previous_crc);
+/* How long the record is whose first block is given, if it is the one that must stand there; else 0. */
+uint32_t journal_record_blocks(const struct meta *meta, const void *record, uint64_t position, uint64_t sequence,
+			       uint32_t previous_crc);
+bool journal_record_valid(const void *record, uint32_t blocks); /* all of it, by its checksum */
 uint64_t journal_next_position(const struct meta *meta, uint64_t position, uint64_t blocks);
 
 /* replay.c */
 int replay(struct meta *meta, struct error *error);
+void replay_close(struct meta *meta);
+/* Of `count` blocks from `address` on: how many are alike in that the ring has them (then *data) or not. */
+uint32_t replay_late(const struct meta *meta, uint64_t address, uint32_t count, const void **data);
 
 /* checkpoint.c */
-int checkpoint(struct meta *meta);
+int checkpoint_run(struct meta *meta, bool always); /* `always`: also if nothing has changed */
 
 /* alloc.c */
 int alloc_open(struct meta *meta); /* ranges from the tree */
 void alloc_close(struct meta *meta);
+uint64_t alloc_node_blocks(struct meta *meta); /* taken by nodes, waiting ones included */
+uint64_t alloc_free(struct meta *meta); /* blocks that nodes may take: free and promised to nobody */
 int alloc_node(struct meta *meta, uint64_t *address);
-void alloc_defer(struct meta *meta, uint64_t start, uint64_t length);
+void alloc_defer(struct meta *meta, const struct meta_extents *freed);
 void alloc_release(struct meta *meta); /* frees what nothing can refer to any more; may wait for discards */
 int alloc_reserve_tail(struct meta *meta, uint64_t start, uint64_t length);
 void alloc_wait_writes(struct meta *meta, uint64_t up_to);
@@ -180,10 +202,15 @@ void txn_update(struct meta_txn *txn, enum format_update_kind kind, const struct
 		size_t length);
 
 /* map.c */
-bool map_verify(const struct mirror_io *io, uint32_t unit, const void *data);
-struct map_read { /* a read of mapped blocks with their checksums */
-	struct mirror_io io;
-	const uint32_t *crc;
+struct map_extent {
+	uint64_t offset; /* in the file, blocks */
+	uint64_t address;
+	uint64_t birth; /* only of one that the transaction has changed already */
+	uint32_t length;
+	bool changed;
+	uint32_t crc[EXTENT_BLOCKS_MAX];
 };
+/* The first extent at or behind (object, TYPE_EXTENT, offset) of any file; *object and extent->offset tell. Tree locked. */
+int map_next(struct meta *meta, uint64_t *object, uint64_t offset, struct map_extent *extent);
 
 #endif

@@ -13,21 +13,14 @@
 #include <stdlib.h>
 #include <string.h>
 
-struct record {
-	struct record *next;
+struct meta_record {
+	struct meta_record *next;
 	unsigned char bytes[]; /* le32 blocks in its head tells how many */
 };
 
-/* Data of one block: the last one wins; NULL: it was written in place after what the ring has for it. */
-struct late {
-	uint64_t address;
-	size_t order;
-	const unsigned char *data;
-};
-
 struct tail {
-	struct record *first, **last;
-	struct late *late;
+	struct meta_record *first, **last;
+	struct meta_late *late;
 	size_t count, room;
 };
 
@@ -52,29 +45,52 @@ static int leg_io(struct meta *meta, enum mirror_op op, int leg, uint64_t positi
 	return error;
 }
 
-/* The record at the head of the ring, from any leg that has it. NULL and 0: none. */
-static int record_read(struct meta *meta, unsigned char *window, struct record **found)
+/* The length of the record at the head of the ring on this leg if its first block is what must come next; 0: it is not. */
+static int record_head(struct meta *meta, int leg, void *window, uint32_t *blocks)
+{
+	int error = leg_io(meta, MIRROR_READ, leg, meta->head, 1, window);
+
+	*blocks = error ? 0 : journal_record_blocks(meta, window, meta->head, meta->record + 1, meta->record_crc);
+	return error;
+}
+
+/*
+ * The record at the head of the ring, from any leg that has it, made equal on the other. NULL and 0: none. If no leg
+ * can be read there, nobody knows what was acknowledged: -EIO.
+ */
+static int record_read(struct meta *meta, unsigned char *window, struct meta_record **found)
 {
 	bool valid[MIRROR_LEGS] = { false, false };
-	struct record *record = NULL;
-	int error = 0;
+	struct meta_record *record = NULL;
+	int unreadable = 0, readable = 0, error = 0;
 
+	*found = NULL;
 	for (int leg = 0; leg < MIRROR_LEGS; leg++) {
 		uint32_t blocks;
 
-		if (!mirror_leg_insync(meta->mirror, leg) ||
-		    leg_io(meta, MIRROR_READ, leg, meta->head, JOURNAL_RECORD_BLOCKS, window) ||
-		    !journal_record_valid(meta, window, meta->head, meta->record + 1, meta->record_crc))
+		if (!mirror_leg_insync(meta->mirror, leg))
+			continue;
+		error = record_head(meta, leg, window, &blocks);
+		if (!error && blocks)
+			error = leg_io(meta, MIRROR_READ, leg, meta->head, blocks, window);
+		if (error)
+			unreadable++;
+		else
+			readable++;
+		if (error || !blocks || !journal_record_valid(window, blocks))
 			continue;
 		valid[leg] = true;
 		if (record)
 			continue;
-		blocks = le32_get(((struct format_record *)window)->blocks);
 		record = malloc(sizeof(*record) + blocks * (size_t)FORMAT_BLOCK);
 		if (!record)
 			return -ENOMEM;
+		record->next = NULL;
 		memcpy(record->bytes, window, blocks * (size_t)FORMAT_BLOCK);
 	}
+	if (unreadable && !readable)
+		return error;
+	error = 0;
 	for (int leg = 0; record && leg < MIRROR_LEGS && !error && !meta->options.read_only; leg++) {
 		if (!valid[leg] && mirror_leg_insync(meta->mirror, leg))
 			error = leg_io(meta, MIRROR_WRITE, leg, meta->head,
@@ -85,7 +101,7 @@ static int record_read(struct meta *meta, unsigned char *window, struct record *
 }
 
 /* Calls `each` for every update; -EIO if the record, though its checksum is right, makes no sense. */
-static int each_update(const struct record *record, int (*each)(void *context, const struct format_update *update,
+static int each_update(const struct meta_record *record, int (*each)(void *context, const struct format_update *update,
 								const struct meta_key *key, const void *value),
 		       void *context)
 {
@@ -123,14 +139,14 @@ static int late_add(struct tail *tail, uint64_t address, const unsigned char *da
 {
 	if (tail->count == tail->room) {
 		size_t room = tail->room ? 2 * tail->room : 256;
-		struct late *late = reallocarray(tail->late, room, sizeof(*late));
+		struct meta_late *late = reallocarray(tail->late, room, sizeof(*late));
 
 		if (!late)
 			return -ENOMEM;
 		tail->late = late;
 		tail->room = room;
 	}
-	tail->late[tail->count] = (struct late){ address, tail->count, data };
+	tail->late[tail->count] = (struct meta_late){ address, tail->count, data };
 	tail->count++;
 	return 0;
 }
@@ -185,32 +201,64 @@ static int apply_update(void *context, const struct format_update *update, const
 
 static int late_compare(const void *a, const void *b)
 {
-	const struct late *x = a, *y = b;
+	const struct meta_late *x = a, *y = b;
 
 	if (x->address != y->address)
 		return x->address < y->address ? -1 : 1;
 	return x->order < y->order ? -1 : x->order > y->order;
 }
 
-/* Brings the data that rode in records to its place, on both legs. */
-static int late_write(struct meta *meta, struct tail *tail)
+/* Leaves, ascending by address, one entry for each block whose content must come from the ring. */
+static void late_sort(struct tail *tail)
 {
+	size_t kept = 0;
+
 	if (tail->count)
 		qsort(tail->late, tail->count, sizeof(*tail->late), late_compare);
 	for (size_t i = 0; i < tail->count; i++) {
-		struct mirror_io io = { .op = MIRROR_WRITE, .block = tail->late[i].address, .count = 1 };
-		int error;
+		bool last = i + 1 == tail->count || tail->late[i + 1].address != tail->late[i].address;
 
-		if ((i + 1 < tail->count && tail->late[i + 1].address == tail->late[i].address) || !tail->late[i].data)
-			continue;
+		if (last && tail->late[i].data)
+			tail->late[kept++] = tail->late[i];
+	}
+	tail->count = kept;
+}
+
+/* Brings the data that rode in records to its place, on both legs. */
+static int late_write(struct meta *meta, const struct tail *tail)
+{
+	int error = 0;
+
+	for (size_t i = 0; i < tail->count && !error; i++) {
+		struct mirror_io io = { .op = MIRROR_WRITE, .block = tail->late[i].address, .count = 1 };
+
 		io.buf = iobuf_get(mirror_pool(meta->mirror), FORMAT_BLOCK);
 		memcpy(io.buf->data, tail->late[i].data, FORMAT_BLOCK);
 		error = mirror_submit_wait(meta->mirror, &io);
 		iobuf_put(io.buf);
-		if (error)
-			return error;
 	}
-	return 0;
+	return error;
+}
+
+uint32_t replay_late(const struct meta *meta, uint64_t address, uint32_t count, const void **data)
+{
+	size_t low = 0, high = meta->late_count;
+
+	while (low < high) {
+		size_t middle = (low + high) / 2;
+
+		if (meta->late[middle].address < address)
+			low = middle + 1;
+		else
+			high = middle;
+	}
+	*data = NULL;
+	if (low == meta->late_count || meta->late[low].address - address >= count)
+		return count;
+	if (meta->late[low].address > address)
+		return (uint32_t)(meta->late[low].address - address);
+	*data = meta->late[low].data;
+	return 1;
 }
 
 static int tail_read(struct meta *meta, struct tail *tail)
@@ -219,7 +267,7 @@ static int tail_read(struct meta *meta, struct tail *tail)
 	int error = window ? 0 : -ENOMEM;
 
 	while (!error) {
-		struct record *record = NULL;
+		struct meta_record *record = NULL;
 		struct format_record *head;
 		struct survey survey;
 
@@ -227,7 +275,6 @@ static int tail_read(struct meta *meta, struct tail *tail)
 		if (!record)
 			break;
 		*tail->last = record;
-		record->next = NULL;
 		tail->last = &record->next;
 		head = (struct format_record *)record->bytes;
 		survey = (struct survey){
@@ -252,22 +299,68 @@ static int tail_read(struct meta *meta, struct tail *tail)
 	return error;
 }
 
+static void records_free(struct meta_record *record)
+{
+	while (record) {
+		struct meta_record *next = record->next;
+
+		free(record);
+		record = next;
+	}
+}
+
+/*
+ * Applies one record. When the nodes that it dirties become too many for memory, a checkpoint takes them to the legs:
+ * it is one that the mount before might have made, under its epoch.
+ */
+static int record_apply(struct meta *meta, const struct meta_record *record, struct error *error)
+{
+	const struct format_record *head = (const struct format_record *)record->bytes;
+	int result = each_update(record, apply_update, meta);
+
+	if (result || meta->dirty.count * (size_t)NODE_BYTES <= meta->dirty_limit)
+		return result;
+	if (meta->options.read_only)
+		return error_set(error, -ENOMEM,
+				 "the journal is too long to be replayed in memory: mount read-write, or with a larger cache=");
+	meta->cut[meta->generation & 1] = (struct meta_cut){
+		.generation = meta->generation,
+		.record = le64_get(head->sequence),
+		.crc = le32_get(head->crc),
+		.position = journal_next_position(meta, le64_get(head->position), le32_get(head->blocks)),
+	};
+	return checkpoint_run(meta, true);
+}
+
 int replay(struct meta *meta, struct error *error)
 {
 	struct tail tail = { .last = &tail.first };
-	struct record *record;
+	uint64_t on_legs = le64_get(meta->super.generation);
 	int result = tail_read(meta, &tail);
 
+	/* The mount's checkpoint goes to the older slot. */
+	if (!((meta->generation ^ on_legs) & 1))
+		meta->generation++;
+	late_sort(&tail);
 	if (!result && !meta->options.read_only)
 		result = late_write(meta, &tail);
-	for (record = tail.first; record && !result; record = record->next)
-		result = each_update(record, apply_update, meta);
-	while ((record = tail.first)) {
-		tail.first = record->next;
-		free(record);
+	for (struct meta_record *record = tail.first; record && !result; record = record->next)
+		result = record_apply(meta, record, error);
+	if (!result && meta->options.read_only) {
+		meta->late = tail.late;
+		meta->late_count = tail.count;
+		meta->late_records = tail.first;
+		return 0;
 	}
+	records_free(tail.first);
 	free(tail.late);
 	if (result)
 		error_set(error, result, "the journal cannot be replayed: %s", strerror(-result));
 	return result;
+}
+
+void replay_close(struct meta *meta)
+{
+	records_free(meta->late_records);
+	free(meta->late);
 }

@@ -25,7 +25,7 @@ static bool geometry_valid(const struct format_super *super, uint64_t space)
 	       ring <= space - ring_blocks && heap >= ring + ring_blocks && heap <= space && heap_blocks <= space - heap &&
 	       heap % NODE_BLOCKS == 0 && boundary >= heap && boundary - heap <= heap_blocks &&
 	       boundary % NODE_BLOCKS == 0 && le64_get(super->reserve_blocks) <= heap_blocks &&
-	       le64_get(super->ring_position) < ring_blocks && le32_get(super->root_level) < NODE_LEVELS;
+	       le64_get(super->ring_position) <= ring_blocks - JOURNAL_RECORD_BLOCKS && le32_get(super->root_level) < NODE_LEVELS;
 }
 
 int super_check(const struct format_super *super, uint64_t address, const uint8_t volume[16], struct error *error)
@@ -139,4 +139,41 @@ int super_equalise(struct meta *meta)
 	struct format_super super = meta->super;
 
 	return slot_io(meta->mirror, MIRROR_WRITE, MIRROR_DSYNC, slot_address(le64_get(super.generation)), &super);
+}
+
+/* A slot that one leg has lost is written again from the other's; checkpoints stand still meanwhile. */
+static int slot_scrub(struct meta *meta, struct meta_scrub *scrub, uint64_t address)
+{
+	struct format_super copy[MIRROR_LEGS];
+	bool valid[MIRROR_LEGS] = { false, false };
+	int error = 0;
+
+	for (int leg = 0; leg < MIRROR_LEGS; leg++) {
+		if (!mirror_leg_insync(meta->mirror, leg))
+			continue;
+		scrub->blocks++;
+		valid[leg] = !slot_io(meta->mirror, MIRROR_READ, leg ? MIRROR_ONLY_LEG1 : MIRROR_ONLY_LEG0, address,
+				      &copy[leg]) &&
+			     !super_check(&copy[leg], address, meta->volume, NULL);
+	}
+	for (int leg = 0; leg < MIRROR_LEGS && !error; leg++) {
+		if (valid[leg] || !valid[!leg] || !mirror_leg_insync(meta->mirror, leg) || meta_writable(meta))
+			continue;
+		error = slot_io(meta->mirror, MIRROR_WRITE, (leg ? MIRROR_ONLY_LEG1 : MIRROR_ONLY_LEG0) | MIRROR_DSYNC,
+				address, &copy[!leg]);
+		scrub->repaired += !error;
+	}
+	return error;
+}
+
+int super_scrub(struct meta *meta, struct meta_scrub *scrub)
+{
+	int error;
+
+	mutex_lock(&meta->checkpoint_lock);
+	error = slot_scrub(meta, scrub, SUPER_SLOT0);
+	if (!error)
+		error = slot_scrub(meta, scrub, SUPER_SLOT1);
+	mutex_unlock(&meta->checkpoint_lock);
+	return error;
 }

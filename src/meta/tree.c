@@ -207,48 +207,42 @@ ssize_t tree_previous(struct meta *meta, struct meta_key *key, const struct meta
 	return result;
 }
 
-static int walk(struct meta *meta, struct cache_page *page, bool leaves,
-		int (*visit)(struct meta *meta, const struct format_pointer *pointer, unsigned int level, void *context),
-		void *context)
+int tree_pointer(struct meta *meta, unsigned int level, struct meta_key *key, struct format_pointer *pointer, bool *more)
 {
-	unsigned int level = node_level(page->data);
+	struct meta_key next = *key;
+	struct cache_page *page, *child;
 	int error = 0;
 
-	for (unsigned int i = 0; level && i < node_count(page->data) && !error; i++) {
-		struct format_pointer pointer = pointer_at(page->data, i);
-		struct cache_page *child;
-
-		error = visit(meta, &pointer, level - 1, context);
-		if (error || (level == 1 && !leaves))
-			continue;
-		error = child_load(meta, page, i, &child);
-		if (error)
-			break;
-		error = walk(meta, child, leaves, visit, context);
-		cache_put(child);
-	}
-	return error;
-}
-
-int tree_walk(struct meta *meta, bool leaves,
-	      int (*visit)(struct meta *meta, const struct format_pointer *pointer, unsigned int level, void *context),
-	      void *context)
-{
-	struct format_pointer root = {
+	*more = false;
+	*pointer = (struct format_pointer){
 		.address = le64_of(meta->root.address),
 		.generation = le64_of(meta->root.generation),
 		.crc = le32_of(meta->root.crc),
 	};
-	struct cache_page *page;
-	int error = visit(meta, &root, meta->root.level, context);
-
-	if (!error)
-		error = tree_root_load(meta, &page);
+	if (level >= meta->root.level)
+		return level > meta->root.level ? -ENOENT : 0;
+	error = tree_root_load(meta, &page);
 	if (error)
 		return error;
-	error = walk(meta, page, leaves, visit, context);
+	for (;;) {
+		unsigned int slot = node_child_slot(page->data, key);
+
+		*pointer = pointer_at(page->data, slot);
+		if (slot + 1 < node_count(page->data)) {
+			next = node_key(page->data, slot + 1);
+			*more = true;
+		}
+		if (node_level(page->data) == level + 1)
+			break;
+		error = child_load(meta, page, slot, &child);
+		cache_put(page);
+		if (error)
+			return error;
+		page = child;
+	}
 	cache_put(page);
-	return error;
+	*key = next;
+	return 0;
 }
 
 /* ---- changing ---- */
@@ -280,7 +274,7 @@ static int node_new(struct meta *meta, uint64_t *address, struct cache_page **pa
 /* Frees the node at `page`, whose reference is the caller's. */
 static int node_free(struct meta *meta, const struct cache_page *page)
 {
-	return meta_list_add(&meta->freed, page->index);
+	return meta_extents_add(&meta->freed, page->index, NODE_BLOCKS);
 }
 
 static void pointer_set(struct cache_page *parent, unsigned int slot, const struct cache_page *child)
@@ -450,15 +444,15 @@ int tree_put(struct meta *meta, const struct meta_key *key, const void *value, s
 static int node_join(struct meta *meta, struct cache_page *parent, unsigned int slot)
 {
 	struct cache_page *left, *right;
+	int error = 0;
 	size_t used;
-	int error = child_load(meta, parent, slot, &left);
 
-	if (error)
-		return error;
-	error = child_load(meta, parent, slot + 1, &right);
-	if (error) {
+	/* A neighbour that cannot be read is no reason to fail a deletion: thin nodes are allowed. */
+	if (child_load(meta, parent, slot, &left))
+		return 0;
+	if (child_load(meta, parent, slot + 1, &right)) {
 		cache_put(left);
-		return error;
+		return 0;
 	}
 	used = 2 * (NODE_BYTES - sizeof(struct format_node)) - node_room(left->data) - node_room(right->data);
 	if (used + JOINED_ROOM < NODE_BYTES) {
@@ -545,20 +539,6 @@ int tree_delete(struct meta *meta, const struct meta_key *key)
 	}
 	cache_put(page);
 	return error;
-}
-
-int tree_create(struct meta *meta)
-{
-	struct cache_page *page;
-	uint64_t address;
-	int error = node_new(meta, &address, &page);
-
-	if (error)
-		return error;
-	node_init(page->data, 0, meta->volume, address, meta->generation);
-	root_set(meta, page);
-	cache_put(page);
-	return 0;
 }
 
 /* Checksums of all nodes of the running generation below `page`, children first. */

@@ -37,8 +37,8 @@ static void txn_free(struct meta_txn *txn)
 
 void meta_txn_abort(struct meta_txn *txn)
 {
-	for (size_t i = 0; i < txn->taken.count; i++)
-		alloc_defer(txn->meta, txn->taken.at[i].start, txn->taken.at[i].length);
+	if (txn->taken.count)
+		alloc_defer(txn->meta, &txn->taken);
 	txn_free(txn);
 }
 
@@ -142,39 +142,84 @@ static uint64_t nodes_needed(const struct meta *meta, const struct meta_chunk *c
 static int room_for(struct meta *meta, const struct meta_txn *txn, bool again)
 {
 	const struct meta_chunk *chunk = txn->chunk;
-	uint64_t free = range_free_count(meta->node_range) + range_free_count(meta->data_range);
-	uint64_t ring = meta->ring_written - meta->ring_released + meta->pending_blocks + 2 * JOURNAL_RECORD_BLOCKS;
-	struct cache_stats stats;
+	uint64_t ring, free = alloc_free(meta), needed = nodes_needed(meta, chunk);
 	size_t dirty = meta->dirty.count * (size_t)NODE_BYTES;
 
+	mutex_lock(&meta->journal_lock);
+	ring = meta->ring_written - meta->ring_released + meta->pending_blocks + 2 * JOURNAL_RECORD_BLOCKS;
+	mutex_unlock(&meta->journal_lock);
 	ring += chunk->bytes / FORMAT_BLOCK + 2 + chunk->data_count;
-	cache_stats(meta->cache, &stats);
-	if (!again && (ring > meta->ring_blocks * 3 / 4 || dirty > stats.budget_bytes / 8 ||
+	if (!again && (ring > meta->ring_blocks * 3 / 4 || dirty > meta->dirty_limit ||
 		       meta->dirty.count * NODE_BLOCKS > meta->reserve / 2))
 		return 1;
 	if (ring > meta->ring_blocks - JOURNAL_RECORD_BLOCKS)
 		return 1;
 	/* Only what deletes, or was promised its room, may draw on the last of the reserve. */
-	if (!txn->deletes && !txn->taken.count && free < meta->reserve / 2 + nodes_needed(meta, chunk))
+	if (!txn->deletes && !txn->taken.count && free < meta->reserve / 2 + needed)
 		return again ? -ENOSPC : 1;
-	if (free < 16 * NODE_BLOCKS || (!again && free < nodes_needed(meta, chunk)))
+	if (free < 16 * NODE_BLOCKS || (!again && free < needed))
 		return again ? -ENOSPC : 1;
 	return 0;
+}
+
+/*
+ * Reads what the updates will touch: an unreadable node fails this transaction alone, and nobody waits behind the
+ * exclusive lock for a leg.
+ */
+static int prefetch(struct meta *meta, const struct meta_chunk *chunk)
+{
+	const unsigned char *at = chunk->updates;
+	ssize_t result = 0;
+
+	rwlock_read(&meta->tree_lock);
+	for (unsigned int i = 0; i < chunk->update_count && (result >= 0 || result == -ENOENT); i++) {
+		struct format_update update;
+		struct meta_key key;
+
+		memcpy(&update, at, sizeof(update));
+		key = (struct meta_key){ le64_get(update.object), update.type, le64_get(update.offset) };
+		if (update.kind == UPDATE_PUT || update.kind == UPDATE_DELETE)
+			result = tree_get(meta, &key, NULL, 0);
+		at += sizeof(update) + ((le16_get(update.length) + (size_t)7) & ~(size_t)7);
+	}
+	rwlock_unlock(&meta->tree_lock);
+	return result < 0 && result != -ENOENT ? (int)result : 0;
+}
+
+/* Applied: into the queue for the ring. Tree locked. True: the ring is half full. */
+static bool queue(struct meta *meta, struct meta_txn *txn, uint64_t *sequence)
+{
+	struct meta_chunk *chunk = txn->chunk;
+	bool half;
+
+	chunk->generation = meta->generation;
+	chunk->next_object = atomic_load(&meta->next_object);
+	for (size_t i = 0; i < txn->taken.count; i++)
+		meta->data_blocks += (int64_t)txn->taken.at[i].length;
+	for (size_t i = 0; i < chunk->freed.count; i++)
+		meta->data_blocks -= (int64_t)chunk->freed.at[i].length;
+	mutex_lock(&meta->journal_lock);
+	journal_add(meta, chunk);
+	if (sequence)
+		*sequence = chunk->sequence;
+	half = meta->ring_written - meta->ring_released + meta->pending_blocks > meta->ring_blocks / 2;
+	mutex_unlock(&meta->journal_lock);
+	atomic_fetch_add(&meta->commits, 1);
+	txn->chunk = NULL;
+	return half;
 }
 
 int meta_txn_commit(struct meta_txn *txn, uint64_t *sequence)
 {
 	struct meta *meta = txn->meta;
-	struct meta_chunk *chunk = txn->chunk;
-	int error = txn->error ? txn->error : meta_writable(meta);
-	int room = 0;
+	int error = txn->error ? txn->error : meta_writable(meta), room;
 	bool half;
 
+	if (!error)
+		error = journal_fits(txn->chunk) ? prefetch(meta, txn->chunk) : -ENOSPC;
 	for (int try = 0; !error; try++) {
 		rwlock_write(&meta->tree_lock);
-		mutex_lock(&meta->journal_lock);
 		room = room_for(meta, txn, try >= 2);
-		mutex_unlock(&meta->journal_lock);
 		if (!room)
 			break;
 		rwlock_unlock(&meta->tree_lock);
@@ -185,32 +230,19 @@ int meta_txn_commit(struct meta_txn *txn, uint64_t *sequence)
 		meta_txn_abort(txn);
 		return error;
 	}
-	error = apply(meta, chunk);
-	if (!error) {
-		chunk->generation = meta->generation;
-		chunk->next_object = atomic_load(&meta->next_object);
-		for (size_t i = 0; i < txn->taken.count; i++)
-			meta->data_blocks += (int64_t)txn->taken.at[i].length;
-		for (size_t i = 0; i < chunk->freed.count; i++)
-			meta->data_blocks -= (int64_t)chunk->freed.at[i].length;
-		mutex_lock(&meta->journal_lock);
-		journal_add(meta, chunk);
-		if (sequence)
-			*sequence = chunk->sequence;
-		half = meta->ring_written - meta->ring_released + meta->pending_blocks > meta->ring_blocks / 2;
-		mutex_unlock(&meta->journal_lock);
-		atomic_fetch_add(&meta->commits, 1);
-		txn->chunk = NULL;
+	error = apply(meta, txn->chunk);
+	if (error) {
+		/* Half applied: the tree in memory is no state that may ever reach the legs. */
+		meta_fail(meta, error);
 		rwlock_unlock(&meta->tree_lock);
-		meta_kick(meta, half);
-		txn_free(txn);
-		return 0;
+		meta_txn_abort(txn);
+		return error;
 	}
-	/* Half applied: the tree in memory is no state that may ever reach the legs. */
-	meta_fail(meta, error);
+	half = queue(meta, txn, sequence);
 	rwlock_unlock(&meta->tree_lock);
-	meta_txn_abort(txn);
-	return error;
+	meta_kick(meta, half);
+	txn_free(txn);
+	return 0;
 }
 
 uint64_t meta_new_object(struct meta *meta)

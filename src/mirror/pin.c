@@ -77,14 +77,14 @@ uint64_t mirror_pin_stamp(struct mirror *mirror)
 	return stamp;
 }
 
-bool mirror_pins_passed(struct mirror *mirror, uint64_t stamp)
+uint64_t mirror_pins_passed(struct mirror *mirror)
 {
 	struct mirror_pin *oldest;
-	bool passed;
+	uint64_t passed;
 
 	mutex_lock(&mirror->pins.lock);
 	oldest = TAILQ_FIRST(&mirror->pins.list);
-	passed = !oldest || oldest->generation > stamp;
+	passed = (oldest ? oldest->generation : mirror->pins.generation) - 1;
 	mutex_unlock(&mirror->pins.lock);
 	return passed;
 }

@@ -368,6 +368,31 @@ static int write_wait(struct machine *machine, const struct range_extent *extent
 	return error ? error : waited.write.io.error;
 }
 
+/* Nobody waits for it: the record has the same bytes, and a checkpoint minds it. */
+static void home_done(struct meta_write *write)
+{
+	iobuf_put(write->io.buf);
+	free(write->context);
+}
+
+static int home_write(struct machine *machine, const struct range_extent *extent, struct iobuf *buf)
+{
+	struct meta_write *write = calloc(1, sizeof(*write));
+	int error;
+
+	write->io.block = extent->start;
+	write->io.count = (uint32_t)extent->length;
+	write->io.buf = buf;
+	write->in_record = true;
+	write->done = home_done;
+	write->context = write;
+	iobuf_ref(buf);
+	error = meta_write(machine->meta, write);
+	if (error)
+		home_done(write);
+	return error;
+}
+
 /* One piece of a file write, in the record or ahead of it. 0 or why the transaction must be aborted. */
 static int map_piece(struct actor *actor, struct meta_txn *txn, uint32_t block, const struct range_extent *extent,
 		     bool inside)
@@ -377,7 +402,7 @@ static int map_piece(struct actor *actor, struct meta_txn *txn, uint32_t block, 
 	struct iobuf *buf = iobuf_get(mirror_pool(machine->mirror), extent->length * MIRROR_BLOCK);
 	uint32_t crc[EXTENT_BLOCKS_MAX];
 	uint64_t freed;
-	int error = 0;
+	int error;
 
 	for (uint32_t i = 0; i < extent->length; i++) {
 		unsigned char *data = buf->data + (size_t)i * MIRROR_BLOCK;
@@ -385,8 +410,7 @@ static int map_piece(struct actor *actor, struct meta_txn *txn, uint32_t block, 
 		block_fill(actor, block + i, history->number, data);
 		crc[i] = crc32c(data, MIRROR_BLOCK);
 	}
-	if (!inside)
-		error = write_wait(machine, extent, buf);
+	error = inside ? home_write(machine, extent, buf) : write_wait(machine, extent, buf);
 	if (!error)
 		error = meta_map_put(txn, actor->object, block, extent, crc, inside ? buf->data : NULL, &freed);
 	if (!error)

@@ -334,11 +334,11 @@ START_TEST(the_reader_is_answered_before_the_repair_which_keeps_the_pin)
 	ck_assert_int_eq(read_blocks(0, 8), 0);
 	disk_wait_hanging(disks[0], 1);
 	stamp = mirror_pin_stamp(mirror);
-	ck_assert(!mirror_pins_passed(mirror, stamp));
+	ck_assert_uint_lt(mirror_pins_passed(mirror), stamp);
 	disk_rule_set(disks[0], NULL, NULL);
 	disk_release(disks[0], 0);
 	wait_repairs();
-	ck_assert(mirror_pins_passed(mirror, stamp));
+	ck_assert_uint_ge(mirror_pins_passed(mirror), stamp);
 	ck_assert(block_right(0, 5));
 }
 END_TEST

@@ -1,0 +1,432 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * A volume's life: made, opened, closed; the keeper, which sees to it that what was committed to memory is in the ring
+ * in time and that the ring is emptied before it is full.
+ *
+ * Mount order: the newest slot valid on any in-sync leg; the ring, whose records are made equal on both legs; the slot
+ * made equal; then a checkpoint under a new epoch, so that no record of an earlier mount can be taken for one of this;
+ * only then is anything freed or written (I1, I2).
+ */
+#include "mirrorfs/base/clock.h"
+#include "mirrorfs/base/log.h"
+#include "meta_private.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define COMMIT_NS (5 * NSEC_PER_SEC)
+
+#define MIB_BLOCKS ((1u << 20) / FORMAT_BLOCK)
+#define RING_MIN (8 * MIB_BLOCKS)
+#define RING_MAX (64 * MIB_BLOCKS)
+#define NODE_ZONE_MIN (4 * MIB_BLOCKS)
+#define ALLOCATED_MAX (256 * MIB_BLOCKS)
+#define SPACE_MIN (62 * MIB_BLOCKS) /* a leg of 64 MiB holds it */
+
+/* ---- making ---- */
+
+struct geometry {
+	uint64_t ring_blocks, heap_start, heap_blocks, boundary;
+	uint64_t allocated; /* below the boundary, also in a sparse image */
+};
+
+static uint64_t clamp(uint64_t value, uint64_t least, uint64_t most)
+{
+	return value < least ? least : value > most ? most : value;
+}
+
+/* A 64th of the heap holds the nodes of a volume full of middling files; more of them go where data goes. */
+static struct geometry geometry_of(uint64_t space)
+{
+	struct geometry geometry = { .ring_blocks = clamp(space / 32, RING_MIN, RING_MAX) };
+	uint64_t zone;
+
+	geometry.heap_start = (SUPER_RING + geometry.ring_blocks + NODE_BLOCKS - 1) / NODE_BLOCKS * NODE_BLOCKS;
+	geometry.heap_blocks = space - geometry.heap_start;
+	zone = clamp(geometry.heap_blocks / 64, NODE_ZONE_MIN, UINT64_MAX) / NODE_BLOCKS * NODE_BLOCKS;
+	geometry.boundary = geometry.heap_start + zone;
+	geometry.allocated = clamp(zone, 0, ALLOCATED_MAX);
+	return geometry;
+}
+
+uint64_t meta_minimum_blocks(void)
+{
+	return SPACE_MIN;
+}
+
+void meta_fixed_extents(uint64_t space_blocks, struct range_extent extents[META_FIXED_EXTENTS])
+{
+	struct geometry geometry = geometry_of(space_blocks);
+
+	extents[0] = (struct range_extent){ 0, SUPER_RING + geometry.ring_blocks };
+	/* Nodes are placed downwards from the boundary. */
+	extents[1] = (struct range_extent){ geometry.boundary - geometry.allocated, geometry.allocated };
+}
+
+static void super_fill(struct format_super *super, uint64_t space, const uint8_t volume[16])
+{
+	struct geometry geometry = geometry_of(space);
+	uint32_t nanoseconds;
+	int64_t seconds;
+
+	memset(super, 0, sizeof(*super));
+	super->magic = le32_of(SUPER_MAGIC);
+	memcpy(super->volume, volume, sizeof(super->volume));
+	super->version = le32_of(FORMAT_VERSION);
+	super->ring_start = le64_of(SUPER_RING);
+	super->ring_blocks = le64_of(geometry.ring_blocks);
+	super->heap_start = le64_of(geometry.heap_start);
+	super->heap_blocks = le64_of(geometry.heap_blocks);
+	super->boundary = le64_of(geometry.boundary);
+	super->reserve_blocks = le64_of(geometry.allocated / 2); /* the other half is for nodes that stay */
+	clock_wall(&seconds, &nanoseconds);
+	super->made_seconds = le64_of((uint64_t)seconds);
+	random_bytes(super->hash_key, sizeof(super->hash_key));
+}
+
+static int write_blocks(struct mirror *mirror, uint64_t block, const void *bytes, size_t size)
+{
+	struct mirror_io io = { .op = MIRROR_WRITE, .block = block, .count = (uint32_t)(size / FORMAT_BLOCK) };
+	int error;
+
+	io.buf = iobuf_get(mirror_pool(mirror), size);
+	memcpy(io.buf->data, bytes, size);
+	error = mirror_submit_wait(mirror, &io);
+	iobuf_put(io.buf);
+	return error;
+}
+
+/* One leaf with the root directory in it, and no slot but the first one: an older volume's must not outlive this. */
+static int format_tree(struct meta *meta, const struct format_inode *root, struct meta_root *at)
+{
+	static const unsigned char none[FORMAT_BLOCK];
+	const struct meta_key key = { OBJECT_ROOT, TYPE_INODE, 0 };
+	struct mirror_io flush = { .op = MIRROR_FLUSH };
+	unsigned char node[NODE_BYTES];
+	int error;
+
+	*at = (struct meta_root){ .address = le64_get(meta->super.boundary) - NODE_BLOCKS, .generation = 1 };
+	node_init(node, 0, meta->volume, at->address, at->generation);
+	node_insert(node, 0, &key, root, sizeof(*root));
+	at->crc = node_seal(node);
+	error = write_blocks(meta->mirror, at->address, node, sizeof(node));
+	if (!error)
+		error = write_blocks(meta->mirror, SUPER_SLOT0, none, sizeof(none));
+	return error ? error : mirror_submit_wait(meta->mirror, &flush);
+}
+
+int meta_format(struct mirror *mirror, const struct format_inode *root, struct error *error)
+{
+	const struct meta_cut cut = { .generation = 1 };
+	struct meta_root at;
+	struct meta *meta;
+	int result;
+
+	if (mirror_blocks(mirror) < meta_minimum_blocks())
+		return error_set(error, -ENOSPC, "too small for a volume: %llu MiB, at least %u are needed",
+				 (unsigned long long)(mirror_blocks(mirror) / MIB_BLOCKS), SPACE_MIN / MIB_BLOCKS);
+	meta = calloc(1, sizeof(*meta));
+	if (!meta)
+		return error_set(error, -ENOMEM, "out of memory");
+	meta->mirror = mirror;
+	memcpy(meta->volume, mirror_identity(mirror)->volume.bytes, sizeof(meta->volume));
+	super_fill(&meta->super, mirror_blocks(mirror), meta->volume);
+	meta->epoch = random_u64() >> 1;
+	atomic_init(&meta->next_object, OBJECT_ROOT + 1);
+	result = format_tree(meta, root, &at);
+	if (!result)
+		result = super_write(meta, &at, &cut);
+	free(meta);
+	return result ? error_set(error, result, "cannot write the new volume: %s", strerror(-result)) : 0;
+}
+
+/* ---- may it write? ---- */
+
+int meta_fail(struct meta *meta, int error)
+{
+	int none = 0;
+
+	if (atomic_compare_exchange_strong(&meta->failed, &none, error))
+		log_error("the volume is read-only now, what was not yet synced is lost at unmount: %s", strerror(-error));
+	return error;
+}
+
+int meta_writable(struct meta *meta)
+{
+	return meta->options.read_only || atomic_load(&meta->failed) || mirror_failed(meta->mirror) ? -EROFS : 0;
+}
+
+/* ---- the keeper ---- */
+
+void meta_kick(struct meta *meta, bool checkpoint)
+{
+	uint_fast64_t none = 0;
+	bool first = atomic_compare_exchange_strong(&meta->first_change_ns, &none, clock_now_ns());
+
+	if (!first && !checkpoint)
+		return;
+	mutex_lock(&meta->keeper_lock);
+	meta->want_checkpoint |= checkpoint;
+	cond_signal(&meta->keeper_wake);
+	mutex_unlock(&meta->keeper_lock);
+}
+
+/* What is due now. Returns with the lock held, as called. */
+static void keeper_turn(struct meta *meta)
+{
+	uint64_t since = atomic_load(&meta->first_change_ns);
+
+	if (meta->want_checkpoint) {
+		meta->want_checkpoint = false;
+		mutex_unlock(&meta->keeper_lock);
+		(void)meta_checkpoint(meta); /* a failure is latched, whoever commits next is told */
+		mutex_lock(&meta->keeper_lock);
+	} else if (!since) {
+		cond_wait(&meta->keeper_wake, &meta->keeper_lock);
+	} else if (clock_now_ns() < since + meta->options.commit_ns) {
+		cond_wait_until(&meta->keeper_wake, &meta->keeper_lock, since + meta->options.commit_ns);
+	} else {
+		atomic_store(&meta->first_change_ns, 0);
+		mutex_unlock(&meta->keeper_lock);
+		(void)meta_sync(meta, meta_sequence(meta));
+		mutex_lock(&meta->keeper_lock);
+	}
+}
+
+static void keeper(void *arg)
+{
+	struct meta *meta = arg;
+
+	mutex_lock(&meta->keeper_lock);
+	while (!meta->stop)
+		keeper_turn(meta);
+	mutex_unlock(&meta->keeper_lock);
+}
+
+static void keeper_stop(struct meta *meta)
+{
+	if (!meta->keeper_runs)
+		return;
+	mutex_lock(&meta->keeper_lock);
+	meta->stop = true;
+	cond_signal(&meta->keeper_wake);
+	mutex_unlock(&meta->keeper_lock);
+	thread_join(&meta->keeper);
+}
+
+/* ---- opening ---- */
+
+static void nodes_pressure(struct cache_space *space)
+{
+	(void)meta_checkpoint(space->context);
+}
+
+static const struct cache_space_ops nodes_ops = { .pressure = nodes_pressure };
+
+static void locks_init(struct meta *meta)
+{
+	rwlock_init(&meta->tree_lock, RANK_META_TREE);
+	mutex_init(&meta->checkpoint_lock, RANK_META_CHECKPOINT);
+	mutex_init(&meta->journal_lock, RANK_META_JOURNAL);
+	cond_init(&meta->journal_moved);
+	mutex_init(&meta->alloc_lock, RANK_META_ALLOC);
+	cond_init(&meta->writes_moved);
+	mutex_init(&meta->keeper_lock, RANK_META_ALLOC);
+	cond_init(&meta->keeper_wake);
+	STAILQ_INIT(&meta->pending);
+	TAILQ_INIT(&meta->writes);
+}
+
+static void locks_fini(struct meta *meta)
+{
+	cond_fini(&meta->keeper_wake);
+	mutex_fini(&meta->keeper_lock);
+	cond_fini(&meta->writes_moved);
+	mutex_fini(&meta->alloc_lock);
+	cond_fini(&meta->journal_moved);
+	mutex_fini(&meta->journal_lock);
+	mutex_fini(&meta->checkpoint_lock);
+	rwlock_fini(&meta->tree_lock);
+}
+
+/* Everything but the keeper. */
+static void meta_free(struct meta *meta)
+{
+	struct meta_chunk *chunk;
+
+	while ((chunk = STAILQ_FIRST(&meta->pending))) {
+		STAILQ_REMOVE_HEAD(&meta->pending, link);
+		journal_chunk_free(chunk);
+	}
+	cache_space_fini(&meta->nodes);
+	alloc_close(meta);
+	replay_close(meta);
+	free(meta->dirty.at);
+	free(meta->freed.at);
+	locks_fini(meta);
+	free(meta);
+}
+
+/* From here on records are of this mount. */
+static int epoch_begin(struct meta *meta)
+{
+	struct mirror_io flush = { .op = MIRROR_FLUSH };
+	int error = super_equalise(meta);
+
+	if (!error)
+		error = mirror_submit_wait(meta->mirror, &flush);
+	if (error)
+		return error;
+	meta->epoch++;
+	meta->last_cut = (struct meta_cut){ .record = meta->record, .crc = meta->record_crc, .position = meta->head };
+	meta->cut[0].generation = meta->cut[1].generation = 0;
+	return checkpoint_run(meta, true);
+}
+
+static int open_tree(struct meta *meta, struct error *error)
+{
+	int result = alloc_open(meta);
+
+	if (result == -EIO)
+		return error_set(error, result, "the tree is damaged or cannot be read on any leg");
+	if (result)
+		return error_set(error, result, "cannot read the tree: %s", strerror(-result));
+	result = replay(meta, error);
+	if (!result && !meta->options.read_only)
+		result = epoch_begin(meta);
+	/* What the ring's tail named was reserved as a whole, whatever became of it. */
+	if (!result && atomic_load(&meta->replayed))
+		result = alloc_open(meta);
+	return result ? error_set(error, result, "cannot open the volume: %s", strerror(-result)) : 0;
+}
+
+int meta_open(struct mirror *mirror, struct cache *cache, const struct meta_options *options, struct meta **opened,
+	      struct error *error)
+{
+	struct cache_stats stats;
+	struct format_super super;
+	int result = super_read(mirror, &super, error);
+	struct meta *meta;
+
+	if (result)
+		return result;
+	meta = calloc(1, sizeof(*meta));
+	if (!meta)
+		return error_set(error, -ENOMEM, "out of memory");
+	meta->mirror = mirror;
+	meta->cache = cache;
+	meta->options = *options;
+	if (!meta->options.commit_ns)
+		meta->options.commit_ns = COMMIT_NS;
+	memcpy(meta->volume, mirror_identity(mirror)->volume.bytes, sizeof(meta->volume));
+	super_adopt(meta, &super);
+	cache_stats(cache, &stats);
+	meta->dirty_limit = stats.budget_bytes / 8;
+	result = cache_space_init(cache, &meta->nodes, CACHE_NODES, NODE_BYTES, &nodes_ops, meta);
+	if (result) {
+		free(meta);
+		return error_set(error, result, "out of memory");
+	}
+	locks_init(meta);
+	result = open_tree(meta, error);
+	if (!result && !options->read_only) {
+		result = thread_start(&meta->keeper, "journal", keeper, meta);
+		meta->keeper_runs = !result;
+	}
+	if (result) {
+		meta_free(meta);
+		return error_set(error, result, "cannot start a thread");
+	}
+	*opened = meta;
+	return 0;
+}
+
+int meta_close(struct meta *meta)
+{
+	int error = atomic_load(&meta->failed);
+
+	keeper_stop(meta);
+	if (!meta_writable(meta))
+		error = meta_checkpoint(meta);
+	meta_free(meta);
+	return error;
+}
+
+/* ---- reading the tree ---- */
+
+ssize_t meta_get(struct meta *meta, const struct meta_key *key, void *value, size_t size)
+{
+	ssize_t result;
+
+	rwlock_read(&meta->tree_lock);
+	result = tree_get(meta, key, value, size);
+	rwlock_unlock(&meta->tree_lock);
+	return result;
+}
+
+ssize_t meta_next(struct meta *meta, struct meta_key *key, const struct meta_key *last, void *value, size_t size)
+{
+	ssize_t result;
+
+	rwlock_read(&meta->tree_lock);
+	result = tree_next(meta, key, last, value, size);
+	rwlock_unlock(&meta->tree_lock);
+	return result;
+}
+
+ssize_t meta_previous(struct meta *meta, struct meta_key *key, const struct meta_key *first, void *value, size_t size)
+{
+	ssize_t result;
+
+	rwlock_read(&meta->tree_lock);
+	result = tree_previous(meta, key, first, value, size);
+	rwlock_unlock(&meta->tree_lock);
+	return result;
+}
+
+/* ---- what it is like ---- */
+
+struct mirror *meta_mirror(struct meta *meta)
+{
+	return meta->mirror;
+}
+
+void meta_super_info(struct meta *meta, struct meta_super_info *info)
+{
+	rwlock_read(&meta->tree_lock);
+	*info = (struct meta_super_info){
+		.generation = meta->generation,
+		.epoch = meta->epoch,
+		.data_blocks = (uint64_t)meta->data_blocks,
+		.heap_blocks = meta->heap_end - meta->heap_start,
+	};
+	memcpy(info->hash_key, meta->super.hash_key, sizeof(info->hash_key));
+	info->sequence = meta_sequence(meta);
+	rwlock_unlock(&meta->tree_lock);
+}
+
+void meta_stats(struct meta *meta, struct meta_stats *stats)
+{
+	struct range_stats nodes;
+
+	*stats = (struct meta_stats){
+		.commits = atomic_load(&meta->commits),
+		.records = atomic_load(&meta->records),
+		.checkpoints = atomic_load(&meta->checkpoints),
+		.replayed = atomic_load(&meta->replayed),
+		.ring_blocks = meta->ring_blocks,
+	};
+	rwlock_read(&meta->tree_lock);
+	stats->dirty_nodes = meta->dirty.count;
+	stats->tree_height = meta->root.level + 1;
+	rwlock_unlock(&meta->tree_lock);
+	mutex_lock(&meta->journal_lock);
+	stats->ring_used_blocks = meta->ring_written - meta->ring_released;
+	mutex_unlock(&meta->journal_lock);
+	range_stats(meta->data_range, &stats->range);
+	range_stats(meta->node_range, &nodes);
+	stats->range.total += nodes.total;
+	stats->range.free += nodes.free;
+	stats->range.deferred += nodes.deferred;
+}

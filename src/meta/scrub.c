@@ -1,0 +1,297 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Scrub: every referenced block is read on each in-sync leg and verified, and a bad copy is rewritten from a good one.
+ *
+ * The walk goes by key and looks each address up anew, under a pin, while the volume is in use: what is pinned is
+ * not reused, so a copy that is rewritten is the one that was verified (I9), even if nobody refers to it any more.
+ * Nodes that the legs do not have yet are the next checkpoint's business.
+ */
+#include "mirrorfs/base/crc32c.h"
+#include "meta_private.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* Copies of one piece of the space, judged a unit at a time. */
+struct copies {
+	struct meta *meta;
+	struct meta_scrub *scrub;
+	struct meta_live live;
+	uint32_t unit_blocks;
+	bool (*right)(const struct copies *copies, uint32_t unit, const void *data);
+	union {
+		const uint32_t *crc; /* of data */
+		struct {
+			uint64_t generation;
+			uint32_t crc;
+			int level;
+		} node;
+	};
+	unsigned char *good; /* IOBUF_MAX bytes: the content of the units that a leg has */
+	bool have[EXTENT_BLOCKS_MAX], bad[MIRROR_LEGS][EXTENT_BLOCKS_MAX];
+	bool repaired; /* anything: a flush is due */
+	uint64_t done, total;
+};
+
+static_assert(EXTENT_BLOCKS_MAX * FORMAT_BLOCK <= IOBUF_MAX, "an extent is one request");
+
+static int copy_io(struct copies *copies, enum mirror_op op, int leg, uint32_t unit, uint32_t units, unsigned char *bytes)
+{
+	struct mirror *mirror = copies->meta->mirror;
+	struct mirror_io io = {
+		.op = op,
+		.flags = leg ? MIRROR_ONLY_LEG1 : MIRROR_ONLY_LEG0,
+		.block = copies->live.address + (uint64_t)unit * copies->unit_blocks,
+		.count = units * copies->unit_blocks,
+	};
+	size_t size = io.count * (size_t)FORMAT_BLOCK;
+	int error;
+
+	io.buf = iobuf_get(mirror_pool(mirror), size);
+	if (op == MIRROR_WRITE)
+		memcpy(io.buf->data, bytes, size);
+	error = mirror_submit_wait(mirror, &io);
+	if (!error && op == MIRROR_READ)
+		memcpy(bytes, io.buf->data + io.buf_offset, size);
+	iobuf_put(io.buf);
+	return error;
+}
+
+static unsigned char *good_at(const struct copies *copies, uint32_t unit)
+{
+	return copies->good + (size_t)unit * copies->unit_blocks * FORMAT_BLOCK;
+}
+
+/* Reads a leg's copy; a piece that cannot be read as a whole is read unit by unit. */
+static void copy_judge(struct copies *copies, int leg, uint32_t units, unsigned char *scratch)
+{
+	size_t size = (size_t)copies->unit_blocks * FORMAT_BLOCK;
+	bool whole = !copy_io(copies, MIRROR_READ, leg, 0, units, scratch);
+
+	for (uint32_t unit = 0; unit < units; unit++) {
+		unsigned char *data = scratch + unit * size;
+		bool read = whole || !copy_io(copies, MIRROR_READ, leg, unit, 1, data);
+
+		copies->bad[leg][unit] = !read || !copies->right(copies, unit, data);
+		if (!copies->bad[leg][unit] && !copies->have[unit]) {
+			memcpy(good_at(copies, unit), data, size);
+			copies->have[unit] = true;
+		}
+	}
+	copies->scrub->blocks += (uint64_t)units * copies->unit_blocks;
+}
+
+static void copy_heal(struct copies *copies, int leg, uint32_t units)
+{
+	struct meta_scrub *scrub = copies->scrub;
+
+	for (uint32_t unit = 0; unit < units; unit++) {
+		struct meta_live live = copies->live;
+		bool healed;
+
+		if (!copies->bad[leg][unit])
+			continue;
+		healed = copies->have[unit] && !meta_writable(copies->meta) &&
+			 !copy_io(copies, MIRROR_WRITE, leg, unit, 1, good_at(copies, unit));
+		live.address += (uint64_t)unit * copies->unit_blocks;
+		live.offset += unit;
+		live.count = copies->unit_blocks;
+		copies->repaired |= healed;
+		if (healed)
+			scrub->repaired += live.count;
+		if (scrub->bad)
+			scrub->bad(scrub, &live, leg, healed);
+	}
+}
+
+/* All copies of copies->live. False: the caller wants no more. */
+static bool copies_check(struct copies *copies, unsigned char *scratch)
+{
+	struct meta_scrub *scrub = copies->scrub;
+	uint32_t units = copies->live.count / copies->unit_blocks;
+	bool read[MIRROR_LEGS] = { false, false };
+
+	memset(copies->have, 0, sizeof(copies->have));
+	for (int leg = 0; leg < MIRROR_LEGS; leg++) {
+		read[leg] = mirror_leg_insync(copies->meta->mirror, leg);
+		if (read[leg])
+			copy_judge(copies, leg, units, scratch);
+	}
+	for (int leg = 0; leg < MIRROR_LEGS; leg++) {
+		if (read[leg])
+			copy_heal(copies, leg, units);
+	}
+	for (uint32_t unit = 0; unit < units; unit++)
+		scrub->unrecoverable += copies->have[unit] ? 0 : copies->unit_blocks;
+	copies->done += copies->live.count;
+	if (copies->done > copies->total)
+		copies->total = copies->done;
+	return !scrub->progress || scrub->progress(scrub, copies->done, copies->total);
+}
+
+/* ---- nodes ---- */
+
+static bool node_right(const struct copies *copies, uint32_t unit, const void *data)
+{
+	(void)unit;
+	return node_valid(data, copies->meta->volume, copies->live.address, copies->node.level, &copies->node.generation,
+			  &copies->node.crc);
+}
+
+static uint64_t durable_generation(struct meta *meta)
+{
+	uint64_t generation;
+
+	mutex_lock(&meta->journal_lock);
+	generation = meta->last_cut.generation;
+	mutex_unlock(&meta->journal_lock);
+	return generation;
+}
+
+static int scrub_level(struct copies *copies, unsigned int level, unsigned char *scratch)
+{
+	struct meta *meta = copies->meta;
+	struct meta_key key = { 0, 0, 0 };
+	bool more = true, on = true;
+
+	copies->unit_blocks = NODE_BLOCKS;
+	copies->right = node_right;
+	while (more && on) {
+		struct mirror_pin *pin = mirror_pin(meta->mirror);
+		struct format_pointer pointer;
+		int error;
+
+		rwlock_read(&meta->tree_lock);
+		error = tree_pointer(meta, level, &key, &pointer, &more);
+		rwlock_unlock(&meta->tree_lock);
+		if (!error && le64_get(pointer.generation) <= durable_generation(meta)) {
+			copies->live = (struct meta_live){
+				.kind = META_LIVE_NODE,
+				.address = le64_get(pointer.address),
+				.count = NODE_BLOCKS,
+			};
+			copies->node.generation = le64_get(pointer.generation);
+			copies->node.crc = le32_get(pointer.crc);
+			copies->node.level = (int)level;
+			on = copies_check(copies, scratch);
+		}
+		mirror_pin_put(pin);
+		if (error == -ENOENT) /* the tree has shrunk */
+			return 0;
+		if (error)
+			return error;
+	}
+	return on ? 0 : -EINTR;
+}
+
+/* ---- data ---- */
+
+static bool data_right(const struct copies *copies, uint32_t unit, const void *data)
+{
+	return crc32c(data, FORMAT_BLOCK) == copies->crc[unit];
+}
+
+/* An extent, less what a read-only mount has in memory alone. */
+static bool scrub_extent(struct copies *copies, uint64_t object, const struct map_extent *extent, unsigned char *scratch)
+{
+	bool on = true;
+
+	for (uint32_t at = 0, count; at < extent->length && on; at += count) {
+		const void *late;
+
+		count = replay_late(copies->meta, extent->address + at, extent->length - at, &late);
+		if (late)
+			continue;
+		copies->live = (struct meta_live){
+			.kind = META_LIVE_DATA,
+			.address = extent->address + at,
+			.count = count,
+			.object = object,
+			.offset = extent->offset + at,
+		};
+		copies->crc = extent->crc + at;
+		on = copies_check(copies, scratch);
+	}
+	return on;
+}
+
+static int scrub_data(struct copies *copies, unsigned char *scratch)
+{
+	struct meta *meta = copies->meta;
+	struct map_extent extent;
+	uint64_t object = 0, offset = 0;
+	bool on = true;
+
+	copies->unit_blocks = 1;
+	copies->right = data_right;
+	while (on) {
+		struct mirror_pin *pin = mirror_pin(meta->mirror);
+		int error;
+
+		rwlock_read(&meta->tree_lock);
+		error = map_next(meta, &object, offset, &extent);
+		rwlock_unlock(&meta->tree_lock);
+		if (!error) {
+			/* What was committed with its content in the ring may still be on its way there. */
+			alloc_wait_writes(meta, alloc_write_order(meta));
+			on = scrub_extent(copies, object, &extent, scratch);
+			offset = extent.offset + 1;
+		}
+		mirror_pin_put(pin);
+		if (error)
+			return error == -ENOENT ? 0 : error;
+	}
+	return -EINTR;
+}
+
+/* ---- all of it ---- */
+
+static int scrub_run(struct copies *copies, unsigned char *scratch)
+{
+	struct meta *meta = copies->meta;
+	struct mirror_io flush = { .op = MIRROR_FLUSH };
+	unsigned int height;
+	int error = meta->options.read_only ? 0 : super_scrub(meta, copies->scrub);
+
+	rwlock_read(&meta->tree_lock);
+	height = meta->root.level + 1;
+	copies->total = (uint64_t)meta->data_blocks;
+	rwlock_unlock(&meta->tree_lock);
+	copies->total += alloc_node_blocks(meta);
+	/* A node can only be looked up through those above it. */
+	for (unsigned int level = height; level > 0 && !error; level--)
+		error = scrub_level(copies, level - 1, scratch);
+	if (!error)
+		error = scrub_data(copies, scratch);
+	if (copies->repaired && !error)
+		error = mirror_submit_wait(meta->mirror, &flush);
+	return error;
+}
+
+int meta_scrub(struct meta *meta, struct meta_scrub *scrub)
+{
+	struct copies *copies;
+	unsigned char *scratch;
+	int error = meta->options.read_only || meta_writable(meta) ? 0 : meta_checkpoint(meta);
+
+	if (error)
+		return error;
+	scrub->blocks = scrub->repaired = scrub->unrecoverable = 0;
+	copies = calloc(1, sizeof(*copies));
+	scratch = malloc(IOBUF_MAX);
+	if (copies)
+		copies->good = malloc(IOBUF_MAX);
+	if (copies && scratch && copies->good) {
+		copies->meta = meta;
+		copies->scrub = scrub;
+		error = scrub_run(copies, scratch);
+	} else {
+		error = -ENOMEM;
+	}
+	if (copies)
+		free(copies->good);
+	free(copies);
+	free(scratch);
+	return error;
+}
