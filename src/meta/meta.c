@@ -22,6 +22,7 @@
 #define RING_MAX (64 * MIB_BLOCKS)
 #define NODE_ZONE_MIN (4 * MIB_BLOCKS)
 #define ALLOCATED_MAX (256 * MIB_BLOCKS)
+#define OBJECTS_LOST_MAX RING_MAX /* a transaction that makes one waits for at least a block of the ring */
 #define SPACE_MIN (62 * MIB_BLOCKS) /* a leg of 64 MiB holds it */
 
 /* ---- making ---- */
@@ -133,6 +134,7 @@ int meta_format(struct mirror *mirror, const struct format_inode *root, struct e
 	memcpy(meta->volume, mirror_identity(mirror)->volume.bytes, sizeof(meta->volume));
 	super_fill(&meta->super, mirror_blocks(mirror), meta->volume);
 	meta->epoch = random_u64() >> 1;
+	meta->closing = true;
 	atomic_init(&meta->next_object, OBJECT_ROOT + 1);
 	result = format_tree(meta, root, &at);
 	if (!result)
@@ -279,6 +281,9 @@ static int epoch_begin(struct meta *meta)
 	if (error)
 		return error;
 	meta->epoch++;
+	/* Numbers that a crash has lost may be remembered outside. No more than that many can wait for the ring at a time. */
+	if (!meta->unmounted)
+		atomic_fetch_add(&meta->next_object, OBJECTS_LOST_MAX);
 	meta->last_cut = (struct meta_cut){ .record = meta->record, .crc = meta->record_crc, .position = meta->head };
 	meta->cut[0].generation = meta->cut[1].generation = 0;
 	return checkpoint_run(meta, true);
@@ -347,8 +352,9 @@ int meta_close(struct meta *meta)
 	int error = atomic_load(&meta->failed);
 
 	keeper_stop(meta);
+	meta->closing = true;
 	if (!meta_writable(meta))
-		error = meta_checkpoint(meta);
+		error = checkpoint_run(meta, true);
 	meta_free(meta);
 	return error;
 }

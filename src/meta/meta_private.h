@@ -87,6 +87,8 @@ struct meta {
 	uint8_t volume[16];
 	struct format_super super; /* the geometry; the rest as of the last checkpoint */
 	uint64_t ring_start, ring_blocks, heap_end, heap_start, boundary, reserve;
+	bool unmounted; /* in order, the last time */
+	bool closing;
 	atomic_int failed; /* 0, or the error that stopped writing (I12) */
 
 	struct rwlock tree_lock;
@@ -150,7 +152,7 @@ int super_check(const struct format_super *super, uint64_t address, const uint8_
 int super_write(struct meta *meta, const struct meta_root *root, const struct meta_cut *cut);
 int super_read(struct mirror *mirror, struct format_super *super, struct error *error);
 int super_equalise(struct meta *meta);
-int super_scrub(struct meta *meta, struct meta_scrub *scrub);
+void super_scrub(struct meta *meta, struct meta_scrub *scrub);
 void super_adopt(struct meta *meta, const struct format_super *super);
 
 /* tree.c; the lock is the caller's, exclusive for the three that change */

@@ -252,8 +252,9 @@ static int scrub_run(struct copies *copies, unsigned char *scratch)
 	struct meta *meta = copies->meta;
 	struct mirror_io flush = { .op = MIRROR_FLUSH };
 	unsigned int height;
-	int error = meta->options.read_only ? 0 : super_scrub(meta, copies->scrub);
+	int error = 0;
 
+	super_scrub(meta, copies->scrub);
 	rwlock_read(&meta->tree_lock);
 	height = meta->root.level + 1;
 	copies->total = (uint64_t)meta->data_blocks;

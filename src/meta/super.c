@@ -107,6 +107,7 @@ void super_adopt(struct meta *meta, const struct format_super *super)
 	};
 	meta->generation = le64_get(super->generation) + 1;
 	atomic_store(&meta->next_object, le64_get(super->next_object));
+	meta->unmounted = le32_get(super->flags) & SUPER_UNMOUNTED;
 	meta->record = le64_get(super->sequence);
 	meta->record_crc = le32_get(super->ring_crc);
 	meta->head = le64_get(super->ring_position);
@@ -119,6 +120,7 @@ int super_write(struct meta *meta, const struct meta_root *root, const struct me
 	struct format_super *super = &meta->super;
 
 	super->address = le64_of(slot_address(cut->generation));
+	super->flags = le32_of(meta->closing ? SUPER_UNMOUNTED : 0);
 	super->generation = le64_of(cut->generation);
 	super->root.address = le64_of(root->address);
 	super->root.generation = le64_of(root->generation);
@@ -142,11 +144,10 @@ int super_equalise(struct meta *meta)
 }
 
 /* A slot that one leg has lost is written again from the other's; checkpoints stand still meanwhile. */
-static int slot_scrub(struct meta *meta, struct meta_scrub *scrub, uint64_t address)
+static void slot_scrub(struct meta *meta, struct meta_scrub *scrub, uint64_t address)
 {
 	struct format_super copy[MIRROR_LEGS];
 	bool valid[MIRROR_LEGS] = { false, false };
-	int error = 0;
 
 	for (int leg = 0; leg < MIRROR_LEGS; leg++) {
 		if (!mirror_leg_insync(meta->mirror, leg))
@@ -156,24 +157,19 @@ static int slot_scrub(struct meta *meta, struct meta_scrub *scrub, uint64_t addr
 				      &copy[leg]) &&
 			     !super_check(&copy[leg], address, meta->volume, NULL);
 	}
-	for (int leg = 0; leg < MIRROR_LEGS && !error; leg++) {
+	for (int leg = 0; leg < MIRROR_LEGS; leg++) {
 		if (valid[leg] || !valid[!leg] || !mirror_leg_insync(meta->mirror, leg) || meta_writable(meta))
 			continue;
-		error = slot_io(meta->mirror, MIRROR_WRITE, (leg ? MIRROR_ONLY_LEG1 : MIRROR_ONLY_LEG0) | MIRROR_DSYNC,
-				address, &copy[!leg]);
-		scrub->repaired += !error;
+		if (!slot_io(meta->mirror, MIRROR_WRITE, (leg ? MIRROR_ONLY_LEG1 : MIRROR_ONLY_LEG0) | MIRROR_DSYNC,
+			     address, &copy[!leg]))
+			scrub->repaired++;
 	}
-	return error;
 }
 
-int super_scrub(struct meta *meta, struct meta_scrub *scrub)
+void super_scrub(struct meta *meta, struct meta_scrub *scrub)
 {
-	int error;
-
 	mutex_lock(&meta->checkpoint_lock);
-	error = slot_scrub(meta, scrub, SUPER_SLOT0);
-	if (!error)
-		error = slot_scrub(meta, scrub, SUPER_SLOT1);
+	slot_scrub(meta, scrub, SUPER_SLOT0);
+	slot_scrub(meta, scrub, SUPER_SLOT1);
 	mutex_unlock(&meta->checkpoint_lock);
-	return error;
 }

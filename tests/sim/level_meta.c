@@ -57,8 +57,16 @@ struct actor {
 	bool running;
 };
 
+/* Writes whose bytes are in the ring: until they have ended, the legs may not have them. */
+struct home_writes {
+	struct mutex lock;
+	struct cond ended;
+	unsigned int count;
+};
+
 struct meta_level {
 	struct machine *machine;
+	struct home_writes home;
 	struct actor actors[ACTORS_MAX];
 	int count;
 	uint64_t synced_sequence;
@@ -186,11 +194,16 @@ static bool verify(const struct mirror_io *io, uint32_t unit, const void *data)
 }
 
 /* Reads what `mapping` says into a buffer, which the caller puts. Under the pin that the mapping was made under. */
-static struct iobuf *read_mapping(struct machine *machine, const struct meta_mapping *mapping, struct mirror_pin *pin)
+static struct iobuf *read_mapping(struct meta_level *level, const struct meta_mapping *mapping, struct mirror_pin *pin)
 {
+	struct machine *machine = level->machine;
 	struct checked_read read = { .crc = mapping->crc };
 	int error;
 
+	mutex_lock(&level->home.lock);
+	while (level->home.count)
+		cond_wait(&level->home.ended, &level->home.lock);
+	mutex_unlock(&level->home.lock);
 	read.io = (struct mirror_io){
 		.op = MIRROR_READ,
 		.block = mapping->address,
@@ -247,7 +260,7 @@ static uint64_t check_blocks(const struct actor *actor, const struct content *co
 			sim_fail("meta_map of %lu.%u: %s, %u at %lu", (unsigned long)actor->object, first,
 				 strerror(-error), mapping.count, (unsigned long)mapping.offset);
 		if (mapping.address)
-			buf = read_mapping(machine, &mapping, pin);
+			buf = read_mapping(actor->level, &mapping, pin);
 		compare_blocks(actor, content, &mapping, buf ? buf->data : NULL);
 		for (uint32_t i = 0; buf && i < mapping.count; i++, mapped++) {
 			if (used && used[mapping.address + i]++)
@@ -371,11 +384,17 @@ static int write_wait(struct machine *machine, const struct range_extent *extent
 /* Nobody waits for it: the record has the same bytes, and a checkpoint minds it. */
 static void home_done(struct meta_write *write)
 {
+	struct home_writes *home = write->context;
+
 	iobuf_put(write->io.buf);
-	free(write->context);
+	free(write);
+	mutex_lock(&home->lock);
+	if (!--home->count)
+		cond_broadcast(&home->ended);
+	mutex_unlock(&home->lock);
 }
 
-static int home_write(struct machine *machine, const struct range_extent *extent, struct iobuf *buf)
+static int home_write(struct meta_level *level, const struct range_extent *extent, struct iobuf *buf)
 {
 	struct meta_write *write = calloc(1, sizeof(*write));
 	int error;
@@ -385,9 +404,12 @@ static int home_write(struct machine *machine, const struct range_extent *extent
 	write->io.buf = buf;
 	write->in_record = true;
 	write->done = home_done;
-	write->context = write;
+	write->context = &level->home;
 	iobuf_ref(buf);
-	error = meta_write(machine->meta, write);
+	mutex_lock(&level->home.lock);
+	level->home.count++;
+	mutex_unlock(&level->home.lock);
+	error = meta_write(level->machine->meta, write);
 	if (error)
 		home_done(write);
 	return error;
@@ -410,7 +432,7 @@ static int map_piece(struct actor *actor, struct meta_txn *txn, uint32_t block, 
 		block_fill(actor, block + i, history->number, data);
 		crc[i] = crc32c(data, MIRROR_BLOCK);
 	}
-	error = inside ? home_write(machine, extent, buf) : write_wait(machine, extent, buf);
+	error = inside ? home_write(actor->level, extent, buf) : write_wait(machine, extent, buf);
 	if (!error)
 		error = meta_map_put(txn, actor->object, block, extent, crc, inside ? buf->data : NULL, &freed);
 	if (!error)
@@ -555,7 +577,7 @@ static void read_foreign(struct actor *actor)
 		sim_fail("meta_map: %s", strerror(-error));
 	if (mapping.address) {
 		sim_sleep(sim_random_below(&actor->random, 3000000));
-		iobuf_put(read_mapping(level->machine, &mapping, pin));
+		iobuf_put(read_mapping(level, &mapping, pin));
 	}
 	mirror_pin_put(pin);
 }
@@ -681,6 +703,10 @@ static void check(void *state, bool crashed)
 	uint64_t kept = 0, lost = UINT64_MAX, mapped = 0;
 	struct meta_super_info info;
 
+	/* A crash took whoever was waiting here, and the writes. */
+	mutex_init(&level->home.lock, RANK_LEAF);
+	cond_init(&level->home.ended);
+	level->home.count = 0;
 	for (int i = 0; i < level->count; i++) {
 		struct actor *actor = &level->actors[i];
 		uint32_t number = stored_number(actor), newest = actor->now.number;

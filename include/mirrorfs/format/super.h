@@ -31,6 +31,9 @@ struct format_pointer { /* 24 bytes */
 };
 static_assert(sizeof(struct format_pointer) == 24, "disk format");
 
+/* format_super.flags */
+#define SUPER_UNMOUNTED 1u /* written by an orderly unmount: nothing was done since */
+
 struct format_super { /* 4096 bytes */
 	le32 magic; /* 0-3 */
 	le32 crc; /* 4-7: of all 4096 bytes, itself counted as zero */
@@ -38,7 +41,7 @@ struct format_super { /* 4096 bytes */
 	le64 address; /* 24-31: of this slot */
 	le64 generation; /* 32-39: of this checkpoint; the slots alternate */
 	le32 version; /* 40-43: FORMAT_VERSION */
-	le32 reserved0; /* 44-47 */
+	le32 flags; /* 44-47 */
 	le64 compat; /* 48-55: unknown bits are ignored */
 	le64 ro_compat; /* 56-63: unknown bits: mount read-only */
 	le64 incompat; /* 64-71: unknown bits: refuse */
@@ -55,8 +58,8 @@ struct format_super { /* 4096 bytes */
 	le64 ring_blocks; /* 152-159 */
 	le64 heap_start; /* 160-167 */
 	le64 heap_blocks; /* 168-175 */
-	le64 boundary; /* 176-183: nodes below, file data above, as long as both have room */
-	le64 reserve_blocks; /* 184-191: heap that only nodes may take */
+	le64 boundary; /* 176-183: file data above; nodes below, and above when there is no room left below */
+	le64 reserve_blocks; /* 184-191: how much of the heap is kept free for nodes */
 	le64 data_blocks; /* 192-199: blocks of file data, allocated */
 	le64 made_seconds; /* 200-207: when mkfs ran */
 	uint8_t hash_key[16]; /* 208-223: SipHash key of directory entry names */
