@@ -54,9 +54,9 @@ uint64_t meta_minimum_blocks(void); /* the smallest mirrored space that meta_for
 void meta_fixed_extents(uint64_t space_blocks, struct range_extent extents[META_FIXED_EXTENTS]);
 
 struct meta_options {
-	bool read_only; /* nothing is written: a ring with records is replayed in memory alone */
+	bool read_only;	    /* nothing is written: a ring with records is replayed in memory alone */
 	uint64_t commit_ns; /* the journal is committed this long after the first change; 0: 5 s */
-	bool discard; /* freed ranges go to the legs */
+	bool discard;	    /* freed ranges go to the legs */
 };
 
 /*
@@ -87,7 +87,7 @@ ssize_t meta_previous(struct meta *meta, struct meta_key *key, const struct meta
 /* The most that one transaction may hold; longer work is a chain of transactions that recovery finishes. */
 #define META_TXN_UPDATES 512u
 #define META_TXN_BYTES (96u << 10) /* updates with values */
-#define META_TXN_DATA_BLOCKS 16u /* data inside the record: 64 KiB */
+#define META_TXN_DATA_BLOCKS 16u   /* data inside the record: 64 KiB */
 
 /*
  * A transaction being built, on the caller's thread alone. It sees nothing of itself: reads see the tree.
@@ -95,7 +95,7 @@ ssize_t meta_previous(struct meta *meta, struct meta_key *key, const struct meta
  * touch one key are the callers' fault.
  */
 struct meta_txn *meta_txn_begin(struct meta *meta); /* NULL: no memory; never waits */
-void meta_txn_abort(struct meta_txn *txn); /* ranges that it allocated are free again */
+void meta_txn_abort(struct meta_txn *txn);	    /* ranges that it allocated are free again */
 
 /* Updates are applied in the order of these calls. Errors are kept and reported by meta_txn_commit(). */
 void meta_txn_put(struct meta_txn *txn, const struct meta_key *key, const void *value, size_t length);
@@ -140,7 +140,7 @@ int meta_alloc(struct meta_txn *txn, uint64_t goal, uint32_t blocks, struct rang
  * checkpoints wait for such writes. 0 or the refusal. Never waits.
  */
 struct meta_write {
-	struct mirror_io io; /* the caller fills block, count, buf, buf_offset; meta the rest */
+	struct mirror_io io;			/* the caller fills block, count, buf, buf_offset; meta the rest */
 	void (*done)(struct meta_write *write); /* io.error tells; a completion's rules */
 	void *context;
 	bool in_record; /* to be committed with its content in the record: if this write fails, the volume stops */
@@ -158,8 +158,8 @@ struct meta_mapping {
 	uint32_t count;
 	uint64_t address; /* 0: a hole */
 	/*
-	 * Only on a read-only mount of a volume that was not unmounted: the content of these blocks, which the ring has and
-	 * the legs may not have there. Valid until meta_close(). Else NULL: read them.
+	 * Only on a read-only mount of a volume that was not unmounted: the content of these blocks, which the ring has
+	 * and the legs may not have there. Valid until meta_close(). Else NULL: read them.
 	 */
 	const void *data;
 	uint32_t crc[EXTENT_BLOCKS_MAX]; /* [i]: of block offset + i; unset for a hole */
@@ -196,8 +196,8 @@ int meta_map_seek(struct meta *meta, uint64_t object, bool hole, uint64_t *offse
 struct mirror *meta_mirror(struct meta *meta);
 
 struct meta_statfs {
-	uint64_t blocks; /* of 4096 bytes: heap without the reserve */
-	uint64_t free; /* not taken; blocks that wait for I9 count as free */
+	uint64_t blocks;    /* of 4096 bytes: heap without the reserve */
+	uint64_t free;	    /* not taken; blocks that wait for I9 count as free */
 	uint64_t available; /* free, less what was promised */
 };
 void meta_statfs(struct meta *meta, struct meta_statfs *statfs);
@@ -222,7 +222,7 @@ enum meta_live_kind { META_LIVE_NODE, META_LIVE_DATA };
 struct meta_live {
 	enum meta_live_kind kind;
 	uint64_t address;
-	uint32_t count; /* blocks; a node: NODE_BLOCKS */
+	uint32_t count;	 /* blocks; a node: NODE_BLOCKS */
 	uint64_t object; /* of data: the file */
 	uint64_t offset; /* and the block in it */
 };

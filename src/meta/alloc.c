@@ -13,9 +13,9 @@
  * in-sync leg, the checkpoint without a node is durable; then it waits, deferred under a pin stamp, for every read and
  * repair that began before, and for its discard.
  */
+#include "meta_private.h"
 #include "mirrorfs/base/clock.h"
 #include "mirrorfs/base/log.h"
-#include "meta_private.h"
 
 #include <assert.h>
 #include <errno.h>
@@ -230,7 +230,8 @@ static void release_patiently(struct meta *meta)
 /* Blocks that file data may still take: free ones less what is promised and what nodes may come to need. */
 static uint64_t available(struct meta *meta)
 {
-	uint64_t free = range_free_count(meta->data_range), nodes = range_free_count(meta->node_range), held = meta->promised;
+	uint64_t free = range_free_count(meta->data_range), nodes = range_free_count(meta->node_range),
+		 held = meta->promised;
 
 	if (nodes < meta->reserve)
 		held += meta->reserve - nodes;

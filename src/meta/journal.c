@@ -8,9 +8,9 @@
  * durable before it is valid: a flush of both legs comes first, unless every transaction in it carries its data inside.
  * Records of two generations are never mixed, so a checkpoint's cut falls between two records.
  */
+#include "meta_private.h"
 #include "mirrorfs/base/clock.h"
 #include "mirrorfs/base/crc32c.h"
-#include "meta_private.h"
 
 #include <assert.h>
 #include <errno.h>
@@ -125,7 +125,7 @@ static void fill(unsigned char *at, const struct format_record *head, const stru
 	to->crc = le32_of(crc32c_block(at, bytes, offsetof(struct format_record, crc)));
 }
 
-/* Writes one record with what heads the queue. The lock is held at call and return, not meanwhile; meta->writing is set. */
+/* Writes one record with what heads the queue. Lock held at call and return, not meanwhile; meta->writing is set. */
 static int write_record(struct meta *meta)
 {
 	struct meta_chunks batch = STAILQ_HEAD_INITIALIZER(batch);

@@ -220,7 +220,8 @@ static void put_extent(struct meta_txn *txn, uint64_t object, uint64_t offset, u
 }
 
 /* Cuts file blocks [from, to) out of an extent that they touch; what is left of it stays. */
-static int extent_cut(struct meta_txn *txn, uint64_t object, const struct map_extent *extent, uint64_t from, uint64_t to)
+static int extent_cut(struct meta_txn *txn, uint64_t object, const struct map_extent *extent, uint64_t from,
+		      uint64_t to)
 {
 	struct meta_key key = { object, TYPE_EXTENT, extent->offset };
 	struct meta_key alloc_key = { OBJECT_VOLUME, TYPE_ALLOC, extent->address };

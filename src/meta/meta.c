@@ -7,9 +7,9 @@
  * made equal; then a checkpoint under a new epoch, so that no record of an earlier mount can be taken for one of this;
  * only then is anything freed or written (I1, I2).
  */
+#include "meta_private.h"
 #include "mirrorfs/base/clock.h"
 #include "mirrorfs/base/log.h"
-#include "meta_private.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -150,7 +150,8 @@ int meta_fail(struct meta *meta, int error)
 	int none = 0;
 
 	if (atomic_compare_exchange_strong(&meta->failed, &none, error))
-		log_error("the volume is read-only now, what was not yet synced is lost at unmount: %s", strerror(-error));
+		log_error("the volume is read-only now, what was not yet synced is lost at unmount: %s",
+			  strerror(-error));
 	return error;
 }
 
@@ -281,7 +282,7 @@ static int epoch_begin(struct meta *meta)
 	if (error)
 		return error;
 	meta->epoch++;
-	/* Numbers that a crash has lost may be remembered outside. No more than that many can wait for the ring at a time. */
+	/* Numbers that a crash has lost may be remembered outside. No more can have waited for the ring at a time. */
 	if (!meta->unmounted)
 		atomic_fetch_add(&meta->next_object, OBJECTS_LOST_MAX);
 	meta->last_cut = (struct meta_cut){ .record = meta->record, .crc = meta->record_crc, .position = meta->head };

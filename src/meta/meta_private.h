@@ -156,7 +156,8 @@ void super_scrub(struct meta *meta, struct meta_scrub *scrub);
 void super_adopt(struct meta *meta, const struct format_super *super);
 
 /* tree.c; the lock is the caller's, exclusive for the three that change */
-int tree_load(struct meta *meta, uint64_t address, uint64_t generation, uint32_t crc, int level, struct cache_page **page);
+int tree_load(struct meta *meta, uint64_t address, uint64_t generation, uint32_t crc, int level,
+	      struct cache_page **page);
 int tree_root_load(struct meta *meta, struct cache_page **page);
 ssize_t tree_get(struct meta *meta, const struct meta_key *key, void *value, size_t size);
 ssize_t tree_next(struct meta *meta, struct meta_key *key, const struct meta_key *last, void *value, size_t size);
@@ -165,7 +166,8 @@ int tree_put(struct meta *meta, const struct meta_key *key, const void *value, s
 int tree_delete(struct meta *meta, const struct meta_key *key); /* 0 also if it was not there */
 int tree_seal(struct meta *meta);
 /* The pointer to the node of `level` below which *key belongs. True in *more: *key is now the first key behind it. */
-int tree_pointer(struct meta *meta, unsigned int level, struct meta_key *key, struct format_pointer *pointer, bool *more);
+int tree_pointer(struct meta *meta, unsigned int level, struct meta_key *key, struct format_pointer *pointer,
+		 bool *more);
 
 /* journal.c */
 int journal_write(struct meta *meta, uint64_t up_to); /* waits until durable >= up_to */
@@ -212,7 +214,7 @@ struct map_extent {
 	bool changed;
 	uint32_t crc[EXTENT_BLOCKS_MAX];
 };
-/* The first extent at or behind (object, TYPE_EXTENT, offset) of any file; *object and extent->offset tell. Tree locked. */
+/* The first extent from (object, TYPE_EXTENT, offset) on, of any file; *object and extent->offset tell. Tree locked. */
 int map_next(struct meta *meta, uint64_t *object, uint64_t offset, struct map_extent *extent);
 
 #endif

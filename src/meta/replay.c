@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * The ring after a crash. A record that is valid on either leg counts, and is made equal on the other. All are read before
- * the first is applied: no node may be put where the tail of the ring has data (the extents it names are reserved),
- * and of the data that rides in records only the last for each block goes to its place.
+ * The ring after a crash. A record that is valid on either leg counts, and is made equal on the other. All are read
+ * before the first is applied: no node may be put where the tail of the ring has data (the extents it names are
+ * reserved), and of the data that rides in records only the last for each block goes to its place.
  *
  * Replay judges no data: a valid record implies that what it refers to is durable.
  */
@@ -45,7 +45,7 @@ static int leg_io(struct meta *meta, enum mirror_op op, int leg, uint64_t positi
 	return error;
 }
 
-/* The length of the record at the head of the ring on this leg if its first block is what must come next; 0: it is not. */
+/* The length of the record at the head of the ring on this leg; 0: what is there is not the record that must come. */
 static int record_head(struct meta *meta, int leg, void *window, uint32_t *blocks)
 {
 	int error = leg_io(meta, MIRROR_READ, leg, meta->head, 1, window);
@@ -101,8 +101,9 @@ static int record_read(struct meta *meta, unsigned char *window, struct meta_rec
 }
 
 /* Calls `each` for every update; -EIO if the record, though its checksum is right, makes no sense. */
-static int each_update(const struct meta_record *record, int (*each)(void *context, const struct format_update *update,
-								const struct meta_key *key, const void *value),
+static int each_update(const struct meta_record *record,
+		       int (*each)(void *context, const struct format_update *update, const struct meta_key *key,
+				   const void *value),
 		       void *context)
 {
 	const struct format_record *head = (const struct format_record *)record->bytes;
@@ -152,7 +153,8 @@ static int late_add(struct tail *tail, uint64_t address, const unsigned char *da
 }
 
 /* Reserves what the record names and notes its data. */
-static int survey_update(void *context, const struct format_update *update, const struct meta_key *key, const void *value)
+static int survey_update(void *context, const struct format_update *update, const struct meta_key *key,
+			 const void *value)
 {
 	struct survey *survey = context;
 	struct meta *meta = survey->meta;
@@ -188,7 +190,8 @@ static int survey_update(void *context, const struct format_update *update, cons
 	}
 }
 
-static int apply_update(void *context, const struct format_update *update, const struct meta_key *key, const void *value)
+static int apply_update(void *context, const struct format_update *update, const struct meta_key *key,
+			const void *value)
 {
 	struct meta *meta = context;
 
@@ -321,8 +324,9 @@ static int record_apply(struct meta *meta, const struct meta_record *record, str
 	if (result || meta->dirty.count * (size_t)NODE_BYTES <= meta->dirty_limit)
 		return result;
 	if (meta->options.read_only)
-		return error_set(error, -ENOMEM,
-				 "the journal is too long to be replayed in memory: mount read-write, or with a larger cache=");
+		return error_set(
+			error, -ENOMEM,
+			"the journal is too long to be replayed in memory: mount read-write, or with a larger cache=");
 	meta->cut[meta->generation & 1] = (struct meta_cut){
 		.generation = meta->generation,
 		.record = le64_get(head->sequence),

@@ -6,8 +6,8 @@
  * not reused, so a copy that is rewritten is the one that was verified (I9), even if nobody refers to it any more.
  * Nodes that the legs do not have yet are the next checkpoint's business.
  */
-#include "mirrorfs/base/crc32c.h"
 #include "meta_private.h"
+#include "mirrorfs/base/crc32c.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -36,7 +36,8 @@ struct copies {
 
 static_assert(EXTENT_BLOCKS_MAX * FORMAT_BLOCK <= IOBUF_MAX, "an extent is one request");
 
-static int copy_io(struct copies *copies, enum mirror_op op, int leg, uint32_t unit, uint32_t units, unsigned char *bytes)
+static int copy_io(struct copies *copies, enum mirror_op op, int leg, uint32_t unit, uint32_t units,
+		   unsigned char *bytes)
 {
 	struct mirror *mirror = copies->meta->mirror;
 	struct mirror_io io = {
@@ -135,8 +136,8 @@ static bool copies_check(struct copies *copies, unsigned char *scratch)
 static bool node_right(const struct copies *copies, uint32_t unit, const void *data)
 {
 	(void)unit;
-	return node_valid(data, copies->meta->volume, copies->live.address, copies->node.level, &copies->node.generation,
-			  &copies->node.crc);
+	return node_valid(data, copies->meta->volume, copies->live.address, copies->node.level,
+			  &copies->node.generation, &copies->node.crc);
 }
 
 static uint64_t durable_generation(struct meta *meta)
@@ -193,7 +194,8 @@ static bool data_right(const struct copies *copies, uint32_t unit, const void *d
 }
 
 /* An extent, less what a read-only mount has in memory alone. */
-static bool scrub_extent(struct copies *copies, uint64_t object, const struct map_extent *extent, unsigned char *scratch)
+static bool scrub_extent(struct copies *copies, uint64_t object, const struct map_extent *extent,
+			 unsigned char *scratch)
 {
 	bool on = true;
 

@@ -3,8 +3,8 @@
  * The two superblock slots. A checkpoint writes the one that its generation's parity names, so the other stays whole
  * whatever happens to this write.
  */
-#include "mirrorfs/base/crc32c.h"
 #include "meta_private.h"
+#include "mirrorfs/base/crc32c.h"
 
 #include <errno.h>
 #include <string.h>
@@ -22,10 +22,12 @@ static bool geometry_valid(const struct format_super *super, uint64_t space)
 	uint64_t boundary = le64_get(super->boundary);
 
 	return ring >= SUPER_RING && ring_blocks >= 4 * JOURNAL_RECORD_BLOCKS && ring_blocks <= space &&
-	       ring <= space - ring_blocks && heap >= ring + ring_blocks && heap <= space && heap_blocks <= space - heap &&
-	       heap % NODE_BLOCKS == 0 && boundary >= heap && boundary - heap <= heap_blocks &&
-	       boundary % NODE_BLOCKS == 0 && le64_get(super->reserve_blocks) <= heap_blocks &&
-	       le64_get(super->ring_position) <= ring_blocks - JOURNAL_RECORD_BLOCKS && le32_get(super->root_level) < NODE_LEVELS;
+	       ring <= space - ring_blocks && heap >= ring + ring_blocks && heap <= space &&
+	       heap_blocks <= space - heap && heap % NODE_BLOCKS == 0 && boundary >= heap &&
+	       boundary - heap <= heap_blocks && boundary % NODE_BLOCKS == 0 &&
+	       le64_get(super->reserve_blocks) <= heap_blocks &&
+	       le64_get(super->ring_position) <= ring_blocks - JOURNAL_RECORD_BLOCKS &&
+	       le32_get(super->root_level) < NODE_LEVELS;
 }
 
 int super_check(const struct format_super *super, uint64_t address, const uint8_t volume[16], struct error *error)
@@ -39,9 +41,10 @@ int super_check(const struct format_super *super, uint64_t address, const uint8_
 				 "the volume's format is version %u, this mirrorfs knows version %u: use a newer one",
 				 le32_get(super->version), FORMAT_VERSION);
 	if (le64_get(super->incompat))
-		return error_set(error, -EPROTONOSUPPORT,
-				 "the volume uses features that this mirrorfs does not know (incompat 0x%llx): use a newer one",
-				 (unsigned long long)le64_get(super->incompat));
+		return error_set(
+			error, -EPROTONOSUPPORT,
+			"the volume uses features that this mirrorfs does not know (incompat 0x%llx): use a newer one",
+			(unsigned long long)le64_get(super->incompat));
 	return 0;
 }
 
@@ -71,7 +74,8 @@ int super_read(struct mirror *mirror, struct format_super *super, struct error *
 
 	for (int leg = 0; leg < MIRROR_LEGS; leg++) {
 		for (int i = 0; i < 2 && mirror_leg_insync(mirror, leg); i++) {
-			int check = slot_io(mirror, MIRROR_READ, leg ? MIRROR_ONLY_LEG1 : MIRROR_ONLY_LEG0, slots[i], &found);
+			int check = slot_io(mirror, MIRROR_READ, leg ? MIRROR_ONLY_LEG1 : MIRROR_ONLY_LEG0, slots[i],
+					    &found);
 
 			if (!check)
 				check = super_check(&found, slots[i], volume, error);

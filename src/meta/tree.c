@@ -67,7 +67,8 @@ static int node_fill(struct meta *meta, struct cache_page *page, uint64_t genera
 	return error;
 }
 
-int tree_load(struct meta *meta, uint64_t address, uint64_t generation, uint32_t crc, int level, struct cache_page **page)
+int tree_load(struct meta *meta, uint64_t address, uint64_t generation, uint32_t crc, int level,
+	      struct cache_page **page)
 {
 	int error;
 
@@ -207,7 +208,8 @@ ssize_t tree_previous(struct meta *meta, struct meta_key *key, const struct meta
 	return result;
 }
 
-int tree_pointer(struct meta *meta, unsigned int level, struct meta_key *key, struct format_pointer *pointer, bool *more)
+int tree_pointer(struct meta *meta, unsigned int level, struct meta_key *key, struct format_pointer *pointer,
+		 bool *more)
 {
 	struct meta_key next = *key;
 	struct cache_page *page, *child;

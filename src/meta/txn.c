@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * Transactions: built on one thread as the very bytes that the journal will carry, then applied to the tree in
- * memory and queued for the ring under one hold of the tree's lock, so that the order in the ring is the order in the tree.
+ * memory and queued for the ring under one hold of the tree's lock: the order in the ring is the order in the tree.
  */
-#include "mirrorfs/base/clock.h"
 #include "meta_private.h"
+#include "mirrorfs/base/clock.h"
 
 #include <assert.h>
 #include <errno.h>
@@ -136,8 +136,8 @@ static uint64_t nodes_needed(const struct meta *meta, const struct meta_chunk *c
 }
 
 /*
- * What must be free before a transaction is applied, as applying cannot fail half-way: ring, nodes, memory. 0: it is; 1: a
- * checkpoint would help; -ENOSPC. Tree locked.
+ * What must be free before a transaction is applied, as applying cannot fail half-way: ring, nodes, memory. 0: it is;
+ * 1: a checkpoint would help; -ENOSPC. Tree locked.
  */
 static int room_for(struct meta *meta, const struct meta_txn *txn, bool again)
 {

@@ -9,7 +9,7 @@
  *  - no block belongs to two, and the superblock counts them right.
  * Any reader under a pin reads what the mapping said, however often the owner has replaced it since.
  */
-#include "level.h"
+#include "level_meta.h"
 #include "report.h"
 #include "world.h"
 
@@ -20,83 +20,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define ACTORS_MAX 5
-#define KEYS 200u
-#define BLOCKS 900u
-#define VALUE_MAX 4000u
-
-struct change {
-	bool of_block;
-	uint32_t first, count;
-	uint32_t stamp; /* 0: deleted, a hole */
-};
-
-struct transaction {
-	uint32_t number;
-	uint64_t sequence; /* 0: the commit has not returned */
-	struct change *changes;
-	size_t count;
-};
-
-struct content {
-	uint32_t number;
-	uint32_t keys[KEYS], blocks[BLOCKS]; /* stamps */
-};
-
-struct actor {
-	struct meta_level *level;
-	uint64_t object;
-	struct thread thread;
-	struct sim_random random;
-	struct content base; /* at the mount */
-	struct content now; /* as acknowledged */
-	uint32_t numbers; /* the highest number used, never used again */
-	uint32_t synced; /* the highest number known durable */
-	struct transaction *transactions; /* since the mount */
-	size_t count;
-	bool running;
-};
-
-/* Writes whose bytes are in the ring: until they have ended, the legs may not have them. */
-struct home_writes {
-	struct mutex lock;
-	struct cond ended;
-	unsigned int count;
-};
-
-struct meta_level {
-	struct machine *machine;
-	struct home_writes home;
-	struct actor actors[ACTORS_MAX];
-	int count;
-	uint64_t synced_sequence;
-	unsigned long *budget;
-	const bool *stop;
-	struct thread meddler;
-	struct sim_random random;
-	bool meddling;
-};
-
-/* ---- what a stamp stands for ---- */
-
-static size_t value_fill(const struct actor *actor, uint32_t key, uint32_t stamp, unsigned char *value)
-{
-	uint64_t word = sim_random_mix(actor->object << 48 ^ (uint64_t)key << 32 ^ stamp);
-	size_t length = 8 + word % (word >> 32 & 7 ? 200 : VALUE_MAX - 8);
-
-	for (size_t i = 0; i < length; i++)
-		value[i] = (unsigned char)((word >> i % 8 * 8) + i);
-	return length;
-}
-
-static void block_fill(const struct actor *actor, uint32_t block, uint32_t stamp, unsigned char *data)
-{
-	uint64_t word = sim_random_mix(actor->object << 48 ^ (uint64_t)block << 32 ^ stamp);
-
-	for (size_t i = 0; i < MIRROR_BLOCK; i += 8, word++)
-		memcpy(data + i, &word, 8);
-}
-
 static struct meta_key number_key(const struct actor *actor)
 {
 	return (struct meta_key){ actor->object, TYPE_SYMLINK, 0 };
@@ -105,54 +28,6 @@ static struct meta_key number_key(const struct actor *actor)
 static struct meta_key value_key(const struct actor *actor, uint32_t key)
 {
 	return (struct meta_key){ actor->object, TYPE_XATTR, key };
-}
-
-/* ---- the actor's history ---- */
-
-static struct transaction *history_begin(struct actor *actor)
-{
-	struct transaction *all = realloc(actor->transactions, (actor->count + 1) * sizeof(*all));
-
-	if (!all)
-		sim_fail("no memory");
-	actor->transactions = all;
-	all += actor->count++;
-	*all = (struct transaction){ .number = ++actor->numbers };
-	return all;
-}
-
-static void history_add(struct transaction *transaction, bool of_block, uint32_t first, uint32_t count, uint32_t stamp)
-{
-	struct change *all = realloc(transaction->changes, (transaction->count + 1) * sizeof(*all));
-
-	if (!all)
-		sim_fail("no memory");
-	transaction->changes = all;
-	all[transaction->count++] = (struct change){ of_block, first, count, stamp };
-}
-
-static void content_apply(struct content *content, const struct transaction *transaction)
-{
-	for (size_t i = 0; i < transaction->count; i++) {
-		const struct change *change = &transaction->changes[i];
-		uint32_t *at = (change->of_block ? content->blocks : content->keys) + change->first;
-
-		for (uint32_t n = 0; n < change->count; n++)
-			at[n] = change->stamp;
-	}
-	content->number = transaction->number;
-}
-
-/* The last transaction never was: it was refused, and changed nothing. */
-static void history_forget_last(struct actor *actor)
-{
-	free(actor->transactions[--actor->count].changes);
-}
-
-static void history_clear(struct actor *actor)
-{
-	while (actor->count)
-		history_forget_last(actor);
 }
 
 /* Commits the transaction of which `history` is the last; the actor's content follows. 0 or -ENOSPC. */
@@ -174,7 +49,7 @@ static int commit(struct actor *actor, struct meta_txn *txn)
 		return error;
 	}
 	last->sequence = sequence;
-	content_apply(&actor->now, last);
+	history_apply(&actor->now, last);
 	note("commit %lu.%u: sequence %lu", (unsigned long)actor->object, last->number, (unsigned long)sequence);
 	sim_trace(sequence);
 	return 0;
@@ -235,7 +110,7 @@ static void compare_blocks(const struct actor *actor, const struct content *cont
 				 data ? "mapped" : "a hole", content->blocks[block]);
 		if (!data)
 			continue;
-		block_fill(actor, block, content->blocks[block], expected);
+		history_block(actor, block, content->blocks[block], expected);
 		if (memcmp(expected, data + (size_t)i * MIRROR_BLOCK, MIRROR_BLOCK) != 0)
 			sim_fail("block %lu.%u at %lu is not of stamp %u", (unsigned long)actor->object, block,
 				 (unsigned long)mapping->address + i, content->blocks[block]);
@@ -286,7 +161,7 @@ static void check_value(const struct actor *actor, uint32_t key, uint32_t stamp,
 			 length < 0 ? "is missing" : "is there", stamp);
 	if (!stamp)
 		return;
-	size = value_fill(actor, key, stamp, expected);
+	size = history_value(actor, key, stamp, expected);
 	if ((size_t)length != size || memcmp(value, expected, size) != 0)
 		sim_fail("key %lu.%u is not of stamp %u", (unsigned long)actor->object, key, stamp);
 }
@@ -331,7 +206,7 @@ static void put_keys(struct actor *actor)
 		uint32_t stamp = sim_random_chance(&actor->random, 3) ? 0 : history->number;
 
 		if (stamp)
-			meta_txn_put(txn, &at, value, value_fill(actor, key, stamp, value));
+			meta_txn_put(txn, &at, value, history_value(actor, key, stamp, value));
 		else
 			meta_txn_delete(txn, &at);
 		history_add(history, false, key, 1, stamp);
@@ -429,7 +304,7 @@ static int map_piece(struct actor *actor, struct meta_txn *txn, uint32_t block, 
 	for (uint32_t i = 0; i < extent->length; i++) {
 		unsigned char *data = buf->data + (size_t)i * MIRROR_BLOCK;
 
-		block_fill(actor, block + i, history->number, data);
+		history_block(actor, block + i, history->number, data);
 		crc[i] = crc32c(data, MIRROR_BLOCK);
 	}
 	error = inside ? home_write(actor->level, extent, buf) : write_wait(machine, extent, buf);
@@ -685,7 +560,7 @@ static void rewind_to(struct actor *actor, uint32_t number, uint64_t *kept, uint
 				*lost = transaction->sequence;
 			continue;
 		}
-		content_apply(&actor->now, transaction);
+		history_apply(&actor->now, transaction);
 		if (transaction->sequence > *kept)
 			*kept = transaction->sequence;
 		known |= transaction->number == number;
