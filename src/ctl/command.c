@@ -13,7 +13,9 @@
 #include <unistd.h>
 
 #define PROGRESS_NS (NSEC_PER_SEC / 2)
-#define BAD_TOLD_MAX 1000u /* places named; the counts go on */
+/* Places named; the counts go on. A user must know what was lost, and only that something was healed. */
+#define LOST_TOLD_MAX 1000u
+#define HEALED_TOLD_MAX 10u
 #define CLIENT_SECONDS 5 /* how long a scrub waits for a client that does not read */
 
 /* ---- answers ---- */
@@ -75,7 +77,7 @@ static void scrub_bad(struct meta_scrub *run, const struct meta_live *live, int 
 {
 	struct ctl_scrub *scrub = run->context;
 
-	if (scrub->bad_told++ >= BAD_TOLD_MAX)
+	if (healed ? scrub->healed_told++ >= HEALED_TOLD_MAX : scrub->lost_told++ >= LOST_TOLD_MAX)
 		return;
 	answer(scrub->fd, 0, "bad",
 	       json_pack("{s:s, s:I, s:I, s:I, s:I, s:i, s:b}", "kind", live->kind == META_LIVE_DATA ? "data" : "node",
@@ -129,7 +131,7 @@ static bool scrub_start(struct ctl *ctl, int fd)
 	setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof(patience));
 	scrub->fd = fd;
 	scrub->told_ns = 0;
-	scrub->bad_told = 0;
+	scrub->healed_told = scrub->lost_told = 0;
 	atomic_store(&scrub->running, true);
 	error = thread_start(&scrub->thread, "scrub", scrub_run, ctl);
 	scrub->started = !error;

@@ -28,7 +28,7 @@ struct ctl_scrub {
 	_Atomic bool stop;
 	int fd;
 	uint64_t told_ns; /* when the last progress was sent */
-	unsigned int bad_told;
+	unsigned int healed_told, lost_told; /* places named to whoever asked */
 };
 
 struct ctl {

@@ -83,21 +83,32 @@ static void copy_judge(struct copies *copies, int leg, uint32_t units, unsigned 
 	copies->scrub->blocks += (uint64_t)units * copies->unit_blocks;
 }
 
+/* Neighbours that are bad alike are healed, and told of, together. */
+static uint32_t bad_run(const struct copies *copies, int leg, uint32_t unit, uint32_t units)
+{
+	uint32_t run = 0;
+
+	while (unit + run < units && copies->bad[leg][unit + run] && copies->have[unit + run] == copies->have[unit])
+		run++;
+	return run;
+}
+
 static void copy_heal(struct copies *copies, int leg, uint32_t units)
 {
 	struct meta_scrub *scrub = copies->scrub;
 
-	for (uint32_t unit = 0; unit < units; unit++) {
+	for (uint32_t unit = 0, run; unit < units; unit += run ? run : 1) {
 		struct meta_live live = copies->live;
 		bool healed;
 
-		if (!copies->bad[leg][unit])
+		run = bad_run(copies, leg, unit, units);
+		if (!run)
 			continue;
 		healed = copies->have[unit] && !meta_writable(copies->meta) &&
-			 !copy_io(copies, MIRROR_WRITE, leg, unit, 1, good_at(copies, unit));
+			 !copy_io(copies, MIRROR_WRITE, leg, unit, run, good_at(copies, unit));
 		live.address += (uint64_t)unit * copies->unit_blocks;
 		live.offset += unit;
-		live.count = copies->unit_blocks;
+		live.count = run * copies->unit_blocks;
 		copies->repaired |= healed;
 		if (healed)
 			scrub->repaired += live.count;
