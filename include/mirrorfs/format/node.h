@@ -52,7 +52,7 @@ static_assert(sizeof(struct format_item) == 24, "disk format");
 enum format_type {
 	/* of OBJECT_VOLUME */
 	TYPE_ALLOC = 1, /* offset: first block of an extent of file data */
-	TYPE_ORPHAN = 2, /* offset: an inode without a name, to be deleted */
+	TYPE_ORPHAN = 2, /* offset: an inode; cut what lies beyond its size, everything if nlink is 0; no value */
 	/* of an inode */
 	TYPE_INODE = 16, /* offset 0 */
 	TYPE_SYMLINK = 17, /* offset 0: the target's bytes */
