@@ -3,17 +3,19 @@
  * A mount's life: mount, negotiate, serve, end.
  *
  * Promise: nobody who asks for the end loses data. front_stop() first has the kernel write what it holds (dirty mapped
- * pages), makes that durable, and only then unmounts, all while the workers serve; a busy mount is detached and served
- * until its last user is gone.
+ * pages), takes it, makes it durable, and only then unmounts, all while the workers serve; a busy mount is detached and
+ * served until its last user is gone.
  *
  * Lock: RANK_FRONT guards the list of open files, and the start of the stopper against the end of serving.
  */
 #include "front_private.h"
 
+#include "mirrorfs/base/clock.h"
 #include "mirrorfs/base/log.h"
 
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <signal.h>
 #include <spawn.h>
 #include <stdarg.h>
@@ -29,6 +31,11 @@
 /* Each waits for its own I/O, so there are more of them than processors. */
 #define WORKERS 16
 #define READ_AHEAD_KIB 1024
+
+/* Before the end: no request for so many looks in a row, or so long. */
+#define SETTLE_LOOKS 5
+#define SETTLE_STEP_NS NSEC_PER_MSEC
+#define SETTLE_MOST_NS (10 * NSEC_PER_SEC)
 
 /* ---- libfuse's words ---- */
 
@@ -256,12 +263,50 @@ static bool sync_through_kernel(const struct front *front)
 	return ours;
 }
 
+static bool idle(const struct front *front)
+{
+	struct pollfd queue = { .fd = front->fd, .events = POLLIN };
+
+	for (unsigned int i = 0; i < front->worker_count; i++) {
+		if (atomic_load_explicit(&front->workers[i].busy, memory_order_relaxed))
+			return false;
+	}
+	return poll(&queue, 1, 0) == 0;
+}
+
+/*
+ * The kernel's syncfs() queues what it writes back and does not wait for us to take it. Whoever is busy with the mount
+ * may keep this from coming to rest: what they write now is not what was there when the end was asked for.
+ */
+static void await_writeback(const struct front *front)
+{
+	uint64_t now = clock_now_ns(), until = now + SETTLE_MOST_NS;
+	struct mutex lock;
+	struct cond never;
+	int looks = 0;
+
+	mutex_init(&lock, RANK_LEAF);
+	cond_init(&never);
+	mutex_lock(&lock);
+	/* A worker that has just taken a request is not seen busy for an instant. */
+	while (looks < SETTLE_LOOKS && now < until) {
+		looks = idle(front) ? looks + 1 : 0;
+		cond_wait_until(&never, &lock, now + SETTLE_STEP_NS);
+		now = clock_now_ns();
+	}
+	mutex_unlock(&lock);
+	cond_fini(&never);
+	mutex_fini(&lock);
+}
+
 static void stop_run(void *arg)
 {
 	struct front *front = arg;
 	bool ours = sync_through_kernel(front);
-	int error = fs_sync(front->fs);
+	int error;
 
+	await_writeback(front);
+	error = fs_sync(front->fs);
 	if (error)
 		log_error("%s: sync before the unmount failed: %s", front->mountpoint, strerror(-error));
 	if (!ours) {
