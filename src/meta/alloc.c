@@ -79,27 +79,27 @@ static int reserve_nodes(struct meta *meta, unsigned int level)
 	return 0;
 }
 
-static int reserve_data(struct meta *meta)
+static int reserve_data(struct meta *meta, const struct meta_key *key, const void *value, size_t length)
 {
-	struct meta_key key = { OBJECT_VOLUME, TYPE_ALLOC, 0 }, last = { OBJECT_VOLUME, TYPE_ALLOC, UINT64_MAX };
 	struct format_alloc alloc;
-	ssize_t length;
+	uint32_t blocks;
+	int error;
 
-	meta->data_blocks = 0;
-	while ((length = tree_next(meta, &key, &last, &alloc, sizeof(alloc))) == sizeof(alloc)) {
-		uint32_t blocks = le32_get(alloc.length);
-
-		if (key.offset < meta->boundary || !blocks || key.offset > meta->heap_end - blocks ||
-		    range_reserve(meta->data_range, key.offset, blocks))
-			return -EIO;
-		meta->data_blocks += blocks;
-		key.offset++;
-	}
-	return length == -ENOENT ? 0 : -EIO;
+	if (length != sizeof(alloc))
+		return -EIO;
+	memcpy(&alloc, value, sizeof(alloc));
+	blocks = le32_get(alloc.length);
+	if (key->offset < meta->boundary || !blocks || key->offset > meta->heap_end - blocks)
+		return -EIO;
+	meta->data_blocks += blocks;
+	error = range_reserve(meta->data_range, key->offset, blocks);
+	return error == -ENOMEM ? error : error ? -EIO : 0;
 }
 
 int alloc_open(struct meta *meta)
 {
+	const struct meta_key first = { OBJECT_VOLUME, TYPE_ALLOC, 0 };
+	const struct meta_key last = { OBJECT_VOLUME, TYPE_ALLOC, UINT64_MAX };
 	struct range_config nodes = {
 		.start = meta->heap_start,
 		.length = meta->boundary - meta->heap_start,
@@ -119,7 +119,8 @@ int alloc_open(struct meta *meta)
 		return -ENOMEM;
 	for (unsigned int level = meta->root.level + 1; !error && level > 0; level--)
 		error = reserve_nodes(meta, level - 1);
-	return error ? error : reserve_data(meta);
+	meta->data_blocks = 0;
+	return error ? error : tree_scan(meta, &first, &last, reserve_data);
 }
 
 void alloc_close(struct meta *meta)

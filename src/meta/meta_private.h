@@ -162,6 +162,9 @@ int tree_root_load(struct meta *meta, struct cache_page **page);
 ssize_t tree_get(struct meta *meta, const struct meta_key *key, void *value, size_t size);
 ssize_t tree_next(struct meta *meta, struct meta_key *key, const struct meta_key *last, void *value, size_t size);
 ssize_t tree_previous(struct meta *meta, struct meta_key *key, const struct meta_key *first, void *value, size_t size);
+/* Every item from *first to *last, in order, until `visit` gives an error. `value` may be unaligned. */
+int tree_scan(struct meta *meta, const struct meta_key *first, const struct meta_key *last,
+	      int (*visit)(struct meta *meta, const struct meta_key *key, const void *value, size_t length));
 int tree_put(struct meta *meta, const struct meta_key *key, const void *value, size_t length);
 int tree_delete(struct meta *meta, const struct meta_key *key); /* 0 also if it was not there */
 int tree_seal(struct meta *meta);

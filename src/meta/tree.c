@@ -208,6 +208,50 @@ ssize_t tree_previous(struct meta *meta, struct meta_key *key, const struct meta
 	return result;
 }
 
+/* 1: past `last`. */
+static int scan(struct meta *meta, struct cache_page *page, const struct meta_key *first, const struct meta_key *last,
+		int (*visit)(struct meta *meta, const struct meta_key *key, const void *value, size_t length))
+{
+	const void *node = page->data;
+	unsigned int level = node_level(node);
+	bool exact;
+	unsigned int slot = level ? node_child_slot(node, first) : node_search(node, first, &exact);
+	int error = 0;
+
+	for (; slot < node_count(node) && !error; slot++) {
+		struct meta_key key = node_key(node, slot);
+		struct cache_page *child;
+		size_t length;
+		const void *value = node_value(node, slot, &length);
+
+		if (meta_key_compare(&key, last) > 0)
+			return 1;
+		if (!level) {
+			error = visit(meta, &key, value, length);
+			continue;
+		}
+		error = child_load(meta, page, slot, &child);
+		if (error)
+			break;
+		error = scan(meta, child, first, last, visit);
+		cache_put(child);
+	}
+	return error;
+}
+
+int tree_scan(struct meta *meta, const struct meta_key *first, const struct meta_key *last,
+	      int (*visit)(struct meta *meta, const struct meta_key *key, const void *value, size_t length))
+{
+	struct cache_page *root;
+	int error = tree_root_load(meta, &root);
+
+	if (error)
+		return error;
+	error = scan(meta, root, first, last, visit);
+	cache_put(root);
+	return error < 0 ? error : 0;
+}
+
 int tree_pointer(struct meta *meta, unsigned int level, struct meta_key *key, struct format_pointer *pointer,
 		 bool *more)
 {
