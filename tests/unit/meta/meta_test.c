@@ -6,6 +6,8 @@ int main(void)
 	SRunner *runner = srunner_create(node_suite());
 	int failed;
 
+	srunner_add_suite(runner, journal_suite());
+	srunner_add_suite(runner, checkpoint_suite());
 	srunner_run_all(runner, CK_ENV);
 	failed = srunner_ntests_failed(runner);
 	srunner_free(runner);
