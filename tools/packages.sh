@@ -58,13 +58,14 @@ packages_need()
 	return 2
 }
 
-# fuse_ready: true if this user can mount. For root it makes the device as udev would: in a bare chroot nobody did,
-# and where no udev runs only root may open it.
+# fuse_ready: true if this user can mount and unmount. For root it makes the device as udev would, and /etc/mtab, without
+# which fusermount3 unmounts for nobody but root: in a bare chroot nobody did.
 fuse_ready()
 {
 	if ((EUID == 0)); then
 		[[ -e /dev/fuse ]] || { modprobe fuse || mknod /dev/fuse c 10 229; } 2>/dev/null
 		[[ -e /dev/fuse ]] && chmod 0666 /dev/fuse
+		[[ -e /etc/mtab ]] || ln -sf ../proc/self/mounts /etc/mtab
 	fi
-	{ : <>/dev/fuse; } 2>/dev/null
+	[[ -e /etc/mtab ]] && { : <>/dev/fuse; } 2>/dev/null
 }
