@@ -317,6 +317,11 @@ int meta_open(struct mirror *mirror, struct cache *cache, const struct meta_opti
 
 	if (result)
 		return result;
+	if (le64_get(super.ro_compat) && !options->read_only)
+		return error_set(
+			error, -EPROTONOSUPPORT,
+			"the volume uses features that this mirrorfs can only read (ro_compat 0x%llx): mount it with -o ro",
+			(unsigned long long)le64_get(super.ro_compat));
 	meta = calloc(1, sizeof(*meta));
 	if (!meta)
 		return error_set(error, -ENOMEM, "out of memory");

@@ -10,7 +10,6 @@
 
 #define HOUR (3600 * NSEC_PER_SEC)
 #define POOL_BYTES (16u << 20)
-#define CACHE_BYTES (64u << 20)
 #define DISK_BYTES (64u << 20)
 #define PATCH (1u << 20) /* what is copied if any of it was written */
 #define PATCHES (DISK_BYTES / PATCH)
@@ -19,6 +18,8 @@
 struct meta *meta;
 struct mirror *mirror;
 struct disk *disks[MIRROR_LEGS];
+size_t cache_bytes = 64u << 20;
+bool discard;
 
 static struct cache *cache;
 static struct iobuf_pool *pool;
@@ -276,16 +277,16 @@ void volume_crash(void)
 
 /* ---- a volume's life ---- */
 
-static void open_below(void)
+static void open_below(bool read_only)
 {
 	/* Nothing happens by age: what a test sees written was written by what it called. */
 	const struct cache_config config = {
-		.budget_bytes = CACHE_BYTES,
+		.budget_bytes = cache_bytes,
 		.node_floor_percent = 25,
 		.dirty_percent = 50,
 		.write_after_ns = HOUR,
 	};
-	struct mirror_options options = { .policy = MIRROR_POLICY_LEG0 };
+	struct mirror_options options = { .policy = MIRROR_POLICY_LEG0, .read_only = read_only };
 	struct leg *legs[MIRROR_LEGS];
 	struct error why = { "" };
 	int error;
@@ -317,10 +318,10 @@ static void close_below(void)
 
 int volume_try_mount(bool read_only, struct error *why)
 {
-	const struct meta_options options = { .read_only = read_only, .commit_ns = HOUR };
+	const struct meta_options options = { .read_only = read_only, .commit_ns = HOUR, .discard = discard };
 	int error;
 
-	open_below();
+	open_below(read_only);
 	*why = (struct error){ "" };
 	error = meta_open(mirror, cache, &options, &meta, why);
 	if (error)
@@ -476,14 +477,14 @@ static void put_done(struct meta_write *write)
 	mutex_unlock(&lock);
 }
 
-void put_begin(struct put *put, uint64_t object, uint64_t offset, uint32_t blocks, unsigned int seed, bool in_record,
-	       uint64_t goal)
+void put_join(struct put *put, struct meta_txn *txn, uint64_t object, uint64_t offset, uint32_t blocks,
+	      unsigned int seed, bool in_record, uint64_t goal)
 {
 	memset(put, 0, sizeof(*put));
 	put->object = object;
 	put->offset = offset;
 	put->seed = seed;
-	put->txn = meta_txn_begin(meta);
+	put->txn = txn;
 	ck_assert_int_eq(meta_promise(meta, blocks), 0);
 	ck_assert_int_eq(meta_alloc(put->txn, goal, blocks, &put->extent), 0);
 	ck_assert_uint_eq(put->extent.length, blocks);
@@ -501,6 +502,12 @@ void put_begin(struct put *put, uint64_t object, uint64_t offset, uint32_t block
 	ck_assert_int_eq(meta_write(meta, &put->write), 0);
 }
 
+void put_begin(struct put *put, uint64_t object, uint64_t offset, uint32_t blocks, unsigned int seed, bool in_record,
+	       uint64_t goal)
+{
+	put_join(put, meta_txn_begin(meta), object, offset, blocks, seed, in_record, goal);
+}
+
 int put_wait(struct put *put)
 {
 	mutex_lock(&lock);
@@ -511,11 +518,11 @@ int put_wait(struct put *put)
 	return put->write.io.error;
 }
 
-uint64_t put_commit(struct put *put)
+uint64_t put_map(struct put *put)
 {
 	uint32_t blocks = (uint32_t)put->extent.length;
 	unsigned char *data = NULL;
-	uint64_t freed, sequence;
+	uint64_t freed;
 
 	if (put->write.in_record) {
 		data = malloc(blocks * (size_t)FORMAT_BLOCK);
@@ -524,6 +531,14 @@ uint64_t put_commit(struct put *put)
 	}
 	ck_assert_int_eq(meta_map_put(put->txn, put->object, put->offset, &put->extent, put->crc, data, &freed), 0);
 	free(data);
+	return freed;
+}
+
+uint64_t put_commit(struct put *put)
+{
+	uint64_t sequence;
+
+	put_map(put);
 	ck_assert_int_eq(meta_txn_commit(put->txn, &sequence), 0);
 	return sequence;
 }
@@ -631,6 +646,16 @@ static size_t nodes_below(const struct format_pointer *pointer, uint64_t *addres
 size_t disk_nodes(const struct format_super *super, uint64_t *address, size_t room)
 {
 	return nodes_below(&super->root, address, 0, room);
+}
+
+void super_reseal(struct format_super *super)
+{
+	super->crc = le32_of(crc32c_block(super, sizeof(*super), offsetof(struct format_super, crc)));
+}
+
+void record_reseal(struct format_record *record, uint32_t blocks)
+{
+	record->crc = le32_of(crc32c_block(record, blocks * (size_t)FORMAT_BLOCK, offsetof(struct format_record, crc)));
 }
 
 unsigned int seed_srand(const char *test)

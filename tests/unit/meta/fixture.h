@@ -17,6 +17,8 @@
 extern struct meta *meta;
 extern struct mirror *mirror;
 extern struct disk *disks[MIRROR_LEGS];
+extern size_t cache_bytes; /* of the next mount; 64 MiB */
+extern bool discard; /* likewise */
 
 /* ---- a volume's life; each expects success unless it returns an error ---- */
 
@@ -87,11 +89,14 @@ struct put {
 	uint32_t crc[EXTENT_BLOCKS_MAX];
 	bool done;
 };
-/* Promises, allocates and submits; expects one piece. */
+/* Promises, allocates and submits; expects one piece. put_join(): for a transaction that has been begun. */
+void put_join(struct put *put, struct meta_txn *txn, uint64_t object, uint64_t offset, uint32_t blocks,
+	      unsigned int seed, bool in_record, uint64_t goal);
 void put_begin(struct put *put, uint64_t object, uint64_t offset, uint32_t blocks, unsigned int seed, bool in_record,
 	       uint64_t goal);
 int put_wait(struct put *put); /* for the write */
-uint64_t put_commit(struct put *put);
+uint64_t put_map(struct put *put); /* how many blocks the file lost */
+uint64_t put_commit(struct put *put); /* put_map() and the commit: its sequence */
 /* All of it: the sequence. `where` may be NULL. */
 uint64_t put_file(uint64_t object, uint64_t offset, uint32_t blocks, unsigned int seed, bool in_record, uint64_t goal,
 		  struct range_extent *where);
@@ -106,10 +111,16 @@ bool is_free(uint64_t block, uint32_t count); /* nothing has it, and nothing hol
 size_t disk_nodes(const struct format_super *super, uint64_t *address, size_t room);
 const struct format_super *disk_super(int leg, bool newest); /* or the older one */
 
+/* The bytes of a slot or record are changed: its checksum is made right. */
+void super_reseal(struct format_super *super);
+void record_reseal(struct format_record *record, uint32_t blocks);
+
 unsigned int seed_srand(const char *test); /* MIRRORFS_SEED or the time; printed */
 
 Suite *node_suite(void);
 Suite *journal_suite(void);
+Suite *replay_suite(void);
 Suite *checkpoint_suite(void);
+Suite *super_suite(void);
 
 #endif

@@ -7,7 +7,9 @@ int main(void)
 	int failed;
 
 	srunner_add_suite(runner, journal_suite());
+	srunner_add_suite(runner, replay_suite());
 	srunner_add_suite(runner, checkpoint_suite());
+	srunner_add_suite(runner, super_suite());
 	srunner_run_all(runner, CK_ENV);
 	failed = srunner_ntests_failed(runner);
 	srunner_free(runner);
