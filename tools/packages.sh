@@ -58,8 +58,8 @@ packages_need()
 	return 2
 }
 
-# fuse_ready: true if this user can mount and unmount. For root it makes the device as udev would, and /etc/mtab, without
-# which fusermount3 unmounts for nobody but root: in a bare chroot nobody did.
+# fuse_ready: true if this user can mount and unmount. For root it makes the device as udev would, and /etc/mtab,
+# without which fusermount3 unmounts for nobody but root: in a bare chroot nobody did.
 fuse_ready()
 {
 	if ((EUID == 0)); then
