@@ -111,7 +111,10 @@ static int write_all(struct meta *meta, const struct cut *cut, struct meta_cut *
 	}
 	mutex_unlock(&meta->journal_lock);
 	alloc_wait_writes(meta, cut->writes);
-	error = write_nodes(meta, &cut->dirty);
+	/* One of them may have failed: then the ring has the only copy, and keeps it. */
+	error = atomic_load(&meta->failed);
+	if (!error)
+		error = write_nodes(meta, &cut->dirty);
 	if (!error)
 		error = mirror_submit_wait(meta->mirror, &flush);
 	if (!error) {
