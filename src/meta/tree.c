@@ -572,8 +572,8 @@ int tree_delete(struct meta *meta, const struct meta_key *key)
 	if (!error)
 		error = delete_below(meta, page, key);
 	while (!error && node_level(page->data) && node_count(page->data) == 1) {
-		error = child_load(meta, page, 0, &child);
-		if (error)
+		/* As in node_join(): a root above a single child is allowed. */
+		if (child_load(meta, page, 0, &child))
 			break;
 		error = node_own(meta, page, 0, &child);
 		if (!error) {
