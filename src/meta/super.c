@@ -110,6 +110,7 @@ void super_adopt(struct meta *meta, const struct format_super *super)
 		.level = le32_get(super->root_level),
 	};
 	meta->generation = le64_get(super->generation) + 1;
+	meta->last_cut.generation = le64_get(super->generation);
 	atomic_store(&meta->next_object, le64_get(super->next_object));
 	meta->unmounted = le32_get(super->flags) & SUPER_UNMOUNTED;
 	meta->record = le64_get(super->sequence);
