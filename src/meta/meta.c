@@ -355,12 +355,15 @@ int meta_open(struct mirror *mirror, struct cache *cache, const struct meta_opti
 
 int meta_close(struct meta *meta)
 {
-	int error = atomic_load(&meta->failed);
+	int error;
 
 	keeper_stop(meta);
 	meta->closing = true;
+	error = atomic_load(&meta->failed);
 	if (!meta_writable(meta))
 		error = checkpoint_run(meta, true);
+	else if (!error && meta->durable != meta->committed) /* the mirror has stopped, and nobody committed since */
+		error = -EROFS;
 	meta_free(meta);
 	return error;
 }
