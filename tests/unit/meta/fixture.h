@@ -122,5 +122,7 @@ Suite *journal_suite(void);
 Suite *replay_suite(void);
 Suite *checkpoint_suite(void);
 Suite *super_suite(void);
+Suite *scrub_suite(void);
+Suite *failure_suite(void);
 
 #endif

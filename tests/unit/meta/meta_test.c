@@ -10,6 +10,8 @@ int main(void)
 	srunner_add_suite(runner, replay_suite());
 	srunner_add_suite(runner, checkpoint_suite());
 	srunner_add_suite(runner, super_suite());
+	srunner_add_suite(runner, scrub_suite());
+	srunner_add_suite(runner, failure_suite());
 	srunner_run_all(runner, CK_ENV);
 	failed = srunner_ntests_failed(runner);
 	srunner_free(runner);
