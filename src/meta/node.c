@@ -216,13 +216,17 @@ void node_move(void *node, unsigned int slot, void *to)
 unsigned int node_middle(const void *node)
 {
 	unsigned int count = node_count(node), slot = 0;
-	size_t used = NODE_BYTES - sizeof(struct format_node) - node_room(node), left = 0;
+	size_t used = NODE_BYTES - sizeof(struct format_node) - node_room(node), left = 0, next = 0;
 
 	assert(count >= 2);
-	while (slot < count - 1 && left < used / 2) {
-		left += NODE_ITEM_BYTES + le16_get(items_const(node)[slot].length);
+	while (slot < count - 1 && next < used / 2) {
+		left = next;
+		next += NODE_ITEM_BYTES + le16_get(items_const(node)[slot].length);
 		slot++;
 	}
+	/* The item that crosses the middle goes where the halves are more alike: each then has room for any other. */
+	if (slot > 1 && used / 2 - left < next - used / 2)
+		slot--;
 	return slot ? slot : 1;
 }
 

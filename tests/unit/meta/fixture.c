@@ -7,6 +7,7 @@
 
 #include <stdio.h>
 #include <time.h>
+#include <unistd.h>
 
 #define HOUR (3600 * NSEC_PER_SEC)
 #define POOL_BYTES (16u << 20)
@@ -477,7 +478,7 @@ static void put_done(struct meta_write *write)
 	mutex_unlock(&lock);
 }
 
-void put_join(struct put *put, struct meta_txn *txn, uint64_t object, uint64_t offset, uint32_t blocks,
+void put_take(struct put *put, struct meta_txn *txn, uint64_t object, uint64_t offset, uint32_t blocks,
 	      unsigned int seed, bool in_record, uint64_t goal)
 {
 	memset(put, 0, sizeof(*put));
@@ -485,7 +486,6 @@ void put_join(struct put *put, struct meta_txn *txn, uint64_t object, uint64_t o
 	put->offset = offset;
 	put->seed = seed;
 	put->txn = txn;
-	ck_assert_int_eq(meta_promise(meta, blocks), 0);
 	ck_assert_int_eq(meta_alloc(put->txn, goal, blocks, &put->extent), 0);
 	ck_assert_uint_eq(put->extent.length, blocks);
 	put->write.io.block = put->extent.start;
@@ -502,6 +502,13 @@ void put_join(struct put *put, struct meta_txn *txn, uint64_t object, uint64_t o
 	ck_assert_int_eq(meta_write(meta, &put->write), 0);
 }
 
+void put_join(struct put *put, struct meta_txn *txn, uint64_t object, uint64_t offset, uint32_t blocks,
+	      unsigned int seed, bool in_record, uint64_t goal)
+{
+	ck_assert_int_eq(meta_promise(meta, blocks), 0);
+	put_take(put, txn, object, offset, blocks, seed, in_record, goal);
+}
+
 void put_begin(struct put *put, uint64_t object, uint64_t offset, uint32_t blocks, unsigned int seed, bool in_record,
 	       uint64_t goal)
 {
@@ -510,10 +517,16 @@ void put_begin(struct put *put, uint64_t object, uint64_t offset, uint32_t block
 
 int put_wait(struct put *put)
 {
+	uint64_t stamp;
+
 	mutex_lock(&lock);
 	while (!put->done)
 		cond_wait(&written, &lock);
 	mutex_unlock(&lock);
+	/* The leg's thread lets go of the write's pin a little later. */
+	stamp = mirror_pin_stamp(mirror);
+	while (mirror_pins_passed(mirror) < stamp)
+		usleep(10);
 	iobuf_put(put->write.io.buf);
 	return put->write.io.error;
 }

@@ -89,7 +89,12 @@ struct put {
 	uint32_t crc[EXTENT_BLOCKS_MAX];
 	bool done;
 };
-/* Promises, allocates and submits; expects one piece. put_join(): for a transaction that has been begun. */
+/*
+ * Promises, allocates and submits; expects one piece. put_join(): for a transaction that has been begun; put_take():
+ * and of what was promised before.
+ */
+void put_take(struct put *put, struct meta_txn *txn, uint64_t object, uint64_t offset, uint32_t blocks,
+	      unsigned int seed, bool in_record, uint64_t goal);
 void put_join(struct put *put, struct meta_txn *txn, uint64_t object, uint64_t offset, uint32_t blocks,
 	      unsigned int seed, bool in_record, uint64_t goal);
 void put_begin(struct put *put, uint64_t object, uint64_t offset, uint32_t blocks, unsigned int seed, bool in_record,
@@ -118,10 +123,13 @@ void record_reseal(struct format_record *record, uint32_t blocks);
 unsigned int seed_srand(const char *test); /* MIRRORFS_SEED or the time; printed */
 
 Suite *node_suite(void);
+Suite *tree_suite(void);
 Suite *journal_suite(void);
 Suite *replay_suite(void);
 Suite *checkpoint_suite(void);
 Suite *super_suite(void);
+Suite *map_suite(void);
+Suite *alloc_suite(void);
 Suite *scrub_suite(void);
 Suite *failure_suite(void);
 

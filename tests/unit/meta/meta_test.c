@@ -6,10 +6,13 @@ int main(void)
 	SRunner *runner = srunner_create(node_suite());
 	int failed;
 
+	srunner_add_suite(runner, tree_suite());
 	srunner_add_suite(runner, journal_suite());
 	srunner_add_suite(runner, replay_suite());
 	srunner_add_suite(runner, checkpoint_suite());
 	srunner_add_suite(runner, super_suite());
+	srunner_add_suite(runner, map_suite());
+	srunner_add_suite(runner, alloc_suite());
 	srunner_add_suite(runner, scrub_suite());
 	srunner_add_suite(runner, failure_suite());
 	srunner_run_all(runner, CK_ENV);

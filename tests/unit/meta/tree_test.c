@@ -1,0 +1,301 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* The tree against a sorted array, across checkpoints, mounts and crashes. */
+#include "fixture.h"
+
+#define FILE1 100
+#define KEYS 1800
+
+/* By number; length -1: it is not there. */
+static struct {
+	int length;
+	int byte;
+} model[KEYS];
+
+static int random_length(void)
+{
+	switch (rand() % 8) {
+	case 0:
+		return rand() % 30;
+	case 1:
+		return rand() % 2 ? 0 : (int)NODE_VALUE_MAX;
+	default:
+		return (int)NODE_VALUE_MAX - rand() % 600;
+	}
+}
+
+/* Some keys in one transaction, put or deleted. */
+static void change_some(unsigned int count, unsigned int deletions)
+{
+	static unsigned char value[NODE_VALUE_MAX];
+	struct meta_txn *txn = meta_txn_begin(meta);
+
+	while (count-- && !meta_txn_full(txn, 1, NODE_VALUE_MAX)) {
+		uint64_t number = (uint64_t)rand() % KEYS;
+		struct meta_key key = item_key(FILE1, number);
+
+		if ((unsigned int)rand() % 100 < deletions) {
+			meta_txn_delete(txn, &key);
+			model[number].length = -1;
+		} else {
+			model[number].length = random_length();
+			model[number].byte = rand() & 0xff;
+			memset(value, model[number].byte, sizeof(value));
+			meta_txn_put(txn, &key, model[number].length ? value : NULL, (size_t)model[number].length);
+		}
+	}
+	ck_assert_int_eq(meta_txn_commit(txn, NULL), 0);
+}
+
+static void expect_number(uint64_t number)
+{
+	expect_item(FILE1, number, model[number].byte, model[number].length < 0 ? -ENOENT : model[number].length);
+}
+
+static void look_some(void)
+{
+	uint64_t number = (uint64_t)rand() % KEYS, bound = (uint64_t)rand() % KEYS;
+	struct meta_key key = item_key(FILE1, number), last = item_key(FILE1, bound);
+	ssize_t length = meta_next(meta, &key, &last, NULL, 0);
+	uint64_t wanted = number;
+
+	expect_number(number);
+	while (wanted <= bound && model[wanted].length < 0)
+		wanted++;
+	ck_assert_int_eq(length, wanted <= bound ? model[wanted].length : -ENOENT);
+	ck_assert_uint_eq(key.offset, wanted <= bound ? wanted : number);
+
+	key = item_key(FILE1, number);
+	length = meta_previous(meta, &key, &last, NULL, 0);
+	wanted = number;
+	while (wanted > bound && model[wanted].length < 0)
+		wanted--;
+	if (wanted < bound || model[wanted].length < 0) {
+		ck_assert_int_eq(length, -ENOENT);
+	} else {
+		ck_assert_int_eq(length, model[wanted].length);
+		ck_assert_uint_eq(key.offset, wanted);
+	}
+}
+
+/* All of it, in both directions, and nothing else. */
+static void expect_model(void)
+{
+	const struct meta_key first = item_key(FILE1, 0), last = item_key(FILE1, UINT64_MAX);
+	struct meta_key key = first;
+	uint64_t next = 0;
+
+	while (meta_next(meta, &key, &last, NULL, 0) >= 0) {
+		for (; next < key.offset; next++)
+			ck_assert_int_eq(model[next].length, -1);
+		expect_number(next++);
+		key.offset++;
+	}
+	for (; next < KEYS; next++)
+		ck_assert_int_eq(model[next].length, -1);
+	key = last;
+	for (next = KEYS; meta_previous(meta, &key, &first, NULL, 0) >= 0; key.offset--) {
+		while (--next > key.offset)
+			ck_assert_int_eq(model[next].length, -1);
+		ck_assert_uint_eq(next, key.offset);
+		if (!key.offset)
+			break;
+	}
+}
+
+static void setup(void)
+{
+	volume_setup();
+	for (uint64_t i = 0; i < KEYS; i++)
+		model[i].length = -1;
+}
+
+START_TEST(random_changes_are_those_of_an_array)
+{
+	unsigned int deletions = 10;
+	struct meta_stats stats;
+	uint64_t highest = 0;
+
+	seed_srand(__func__);
+	for (unsigned int step = 0; step < 700; step++) {
+		unsigned int what = (unsigned int)rand() % 200;
+
+		if (step == 350)
+			deletions = 80;
+		if (step == 550)
+			deletions = 30;
+		if (what < 120)
+			change_some(1 + (unsigned int)rand() % 40, deletions);
+		else if (what < 190)
+			look_some();
+		else if (what < 195)
+			ck_assert_int_eq(meta_checkpoint(meta), 0);
+		else if (what < 198)
+			volume_remount();
+		else {
+			sync_all();
+			volume_crash();
+		}
+		if (step % 250 == 0)
+			expect_model();
+		meta_stats(meta, &stats);
+		highest = stats.tree_height > highest ? stats.tree_height : highest;
+	}
+	ck_assert_uint_ge(highest, 3);
+	expect_model();
+	volume_remount();
+	expect_model();
+}
+END_TEST
+
+START_TEST(a_value_may_be_empty)
+{
+	put_item(FILE1, 1, 0, 0);
+	expect_item(FILE1, 1, 0, 0);
+	put_item(FILE1, 1, 5, NODE_VALUE_MAX);
+	put_item(FILE1, 1, 0, 0);
+	volume_remount();
+	expect_item(FILE1, 1, 0, 0);
+	sync_all();
+	volume_crash();
+	expect_item(FILE1, 1, 0, 0);
+	delete_item(FILE1, 1);
+	expect_item(FILE1, 1, 0, -ENOENT);
+	delete_item(FILE1, 1);
+}
+END_TEST
+
+START_TEST(a_value_is_copied_as_far_as_there_is_room)
+{
+	struct meta_key key = item_key(FILE1, 1);
+	unsigned char value[20] = { 0 };
+
+	put_item(FILE1, 1, 5, 100);
+	ck_assert_int_eq(meta_get(meta, &key, value, 10), 100);
+	ck_assert_int_eq(value[9], 5);
+	ck_assert_int_eq(value[10], 0);
+}
+END_TEST
+
+START_TEST(keys_are_ordered_by_object_then_type_then_offset)
+{
+	static const struct meta_key keys[] = {
+		{ 5, TYPE_INODE, UINT64_MAX }, { 5, TYPE_DIRENT, 0 }, { 5, TYPE_DIRENT, 7 },
+		{ 5, TYPE_EXTENT, 3 },	       { 6, TYPE_INODE, 0 },  { UINT64_MAX, 255, UINT64_MAX },
+	};
+	const struct meta_key last = { UINT64_MAX, 255, UINT64_MAX };
+	struct meta_key key = { 5, 0, 0 };
+
+	for (size_t i = 6; i-- > 0;) {
+		struct meta_txn *txn = meta_txn_begin(meta);
+
+		meta_txn_put(txn, &keys[i], &keys[i], sizeof(keys[i]));
+		ck_assert_int_eq(meta_txn_commit(txn, NULL), 0);
+	}
+	for (size_t i = 0; i < 6; i++) {
+		ck_assert_int_eq(meta_next(meta, &key, &last, NULL, 0), sizeof(key));
+		ck_assert_int_eq(meta_key_compare(&key, &keys[i]), 0);
+		if (key.offset != UINT64_MAX)
+			key.offset++;
+		else
+			key = (struct meta_key){ key.object, (uint8_t)(key.type + 1), 0 };
+	}
+}
+END_TEST
+
+START_TEST(an_emptied_tree_is_a_leaf_again)
+{
+	struct meta_stats stats;
+	struct meta_statfs before, after;
+	uint64_t nodes;
+
+	ck_assert_int_eq(meta_checkpoint(meta), 0);
+	nodes = alloc_node_blocks(meta);
+	meta_statfs(meta, &before);
+	for (uint64_t i = 0; i < 1200; i++)
+		put_item(FILE1, i * 7919 % 1200, 1, NODE_VALUE_MAX);
+	meta_stats(meta, &stats);
+	ck_assert_uint_ge(stats.tree_height, 3);
+	for (uint64_t i = 0; i < 1200; i++)
+		delete_item(FILE1, i * 6007 % 1200);
+	meta_stats(meta, &stats);
+	ck_assert_uint_eq(stats.tree_height, 1);
+	ck_assert_int_eq(meta_checkpoint(meta), 0);
+	volume_remount();
+	ck_assert_uint_eq(alloc_node_blocks(meta), nodes);
+	meta_statfs(meta, &after);
+	ck_assert_uint_eq(after.free, before.free);
+}
+END_TEST
+
+START_TEST(what_is_appended_fills_its_nodes)
+{
+	uint64_t nodes = alloc_node_blocks(meta);
+
+	for (uint64_t i = 0; i < 600; i++)
+		put_item(FILE1, i, 1, 1000);
+	ck_assert_int_eq(meta_checkpoint(meta), 0);
+	volume_remount();
+	/* 15 of them fit a node. */
+	ck_assert_uint_le(alloc_node_blocks(meta) - nodes, (600 / 15 + 4) * NODE_BLOCKS);
+}
+END_TEST
+
+static unsigned int children_of_root(void)
+{
+	struct cache_page *page;
+	unsigned int count;
+
+	rwlock_read(&meta->tree_lock);
+	ck_assert_int_eq(tree_root_load(meta, &page), 0);
+	count = node_level(page->data) ? node_count(page->data) : 0;
+	cache_put(page);
+	rwlock_unlock(&meta->tree_lock);
+	return count;
+}
+
+/*
+ * The root has room for one more child, and a leaf holds a small, a large and a small half: wherever it is split, the
+ * longest value must fit the half where it belongs.
+ */
+START_TEST(one_split_makes_room_for_the_longest_value)
+{
+	const unsigned int most = (NODE_BYTES - sizeof(struct format_node)) / (NODE_ITEM_BYTES + sizeof(struct format_pointer));
+	const size_t space = NODE_BYTES - sizeof(struct format_node) - 4 * NODE_ITEM_BYTES;
+	const size_t first = space / 2 - NODE_VALUE_MAX - 8; /* and the second: just below half of it */
+	uint64_t number = 0;
+
+	while (children_of_root() < most - 1)
+		put_item(FILE1, 10 * number++, 1, NODE_VALUE_MAX);
+	/* The last leaf holds one item: it becomes the first of four. */
+	number--;
+	put_item(FILE1, 10 * number, 1, first);
+	put_item(FILE1, 10 * number + 10, 1, NODE_VALUE_MAX);
+	put_item(FILE1, 10 * number + 20, 1, NODE_VALUE_MAX);
+	put_item(FILE1, 10 * number + 30, 1, space - first - 2 * NODE_VALUE_MAX);
+	ck_assert_uint_eq(children_of_root(), most - 1);
+	put_item(FILE1, 10 * number + 5, 2, NODE_VALUE_MAX);
+	ck_assert_uint_eq(children_of_root(), most);
+	expect_item(FILE1, 10 * number + 5, 2, NODE_VALUE_MAX);
+	volume_remount();
+	expect_item(FILE1, 10 * number + 5, 2, NODE_VALUE_MAX);
+	expect_item(FILE1, 10 * number + 20, 1, NODE_VALUE_MAX);
+}
+END_TEST
+
+Suite *tree_suite(void)
+{
+	Suite *suite = suite_create("tree");
+	TCase *tcase = tcase_create("tree");
+
+	tcase_add_checked_fixture(tcase, setup, volume_teardown);
+	tcase_set_timeout(tcase, 60);
+	tcase_add_test(tcase, random_changes_are_those_of_an_array);
+	tcase_add_test(tcase, a_value_may_be_empty);
+	tcase_add_test(tcase, a_value_is_copied_as_far_as_there_is_room);
+	tcase_add_test(tcase, keys_are_ordered_by_object_then_type_then_offset);
+	tcase_add_test(tcase, an_emptied_tree_is_a_leaf_again);
+	tcase_add_test(tcase, what_is_appended_fills_its_nodes);
+	tcase_add_test(tcase, one_split_makes_room_for_the_longest_value);
+	suite_add_tcase(suite, tcase);
+	return suite;
+}
