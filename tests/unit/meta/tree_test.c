@@ -136,11 +136,11 @@ START_TEST(random_changes_are_those_of_an_array)
 	put_most();
 	meta_stats(meta, &stats);
 	ck_assert_uint_ge(stats.tree_height, 3);
-	for (unsigned int step = 0; step < 500; step++) {
+	for (unsigned int step = 0; step < 1200; step++) {
 		unsigned int what = (unsigned int)rand() % 200;
 
 		if (what < 90)
-			change_some(1 + (unsigned int)rand() % 12, step < 100 || step > 350 ? 20 : 90);
+			change_some(1 + (unsigned int)rand() % 12, step % 600 < 300 ? 20 : 90);
 		else if (what < 190)
 			look_some();
 		else if (what < 195)
