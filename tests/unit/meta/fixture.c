@@ -251,9 +251,9 @@ static bool is_durable(size_t n, size_t end)
 void crash_at(size_t end, keep_rule *keep)
 {
 	for (int leg = 0; leg < MIRROR_LEGS; leg++) {
-		for (size_t patch = 0; patch < PATCHES; patch++) {
-			if (at_crash.touched[leg][patch] || at_mount.touched[leg][patch])
-				memcpy(disk_bytes(disks[leg]) + patch * PATCH, at_crash.bytes[leg] + patch * PATCH, PATCH);
+		for (size_t at = 0; at < DISK_BYTES; at += PATCH) {
+			if (at_crash.touched[leg][at / PATCH] || at_mount.touched[leg][at / PATCH])
+				memcpy(disk_bytes(disks[leg]) + at, at_crash.bytes[leg] + at, PATCH);
 		}
 	}
 	for (size_t n = 0; n < end; n++) {
@@ -293,9 +293,9 @@ static void open_below(bool read_only)
 	int error;
 
 	for (int leg = 0; leg < MIRROR_LEGS; leg++) {
-		for (size_t patch = 0; patch < PATCHES; patch++) {
-			if (at_mount.touched[leg][patch])
-				memcpy(at_mount.bytes[leg] + patch * PATCH, disk_bytes(disks[leg]) + patch * PATCH, PATCH);
+		for (size_t at = 0; at < DISK_BYTES; at += PATCH) {
+			if (at_mount.touched[leg][at / PATCH])
+				memcpy(at_mount.bytes[leg] + at, disk_bytes(disks[leg]) + at, PATCH);
 		}
 		memset(at_mount.touched[leg], 0, sizeof(at_mount.touched[leg]));
 		legs[leg] = disk_open(disks[leg]);

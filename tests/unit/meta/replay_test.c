@@ -154,14 +154,13 @@ static void forge_update(struct format_record *record, int how)
 	case 4: record->updates = le32_of(2); break;
 	case 5: record->updates = le32_of(UINT32_MAX); break;
 	case 6: update->kind = UPDATE_DATA; break; /* the record has no data */
-	case 7: update->kind = UPDATE_WRITTEN; break; /* not a count */
-	case 8: /* an allocation of another length */
+	case 7: /* an allocation of another length */
 		update->object = le64_of(OBJECT_VOLUME);
 		update->type = TYPE_ALLOC;
 		break;
 	}
 }
-#define SENSELESS 9
+#define SENSELESS 8
 
 START_TEST(a_valid_record_without_sense_refuses_the_volume)
 {

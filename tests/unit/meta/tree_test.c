@@ -276,8 +276,9 @@ static unsigned int children_of_root(void)
  */
 START_TEST(one_split_makes_room_for_the_longest_value)
 {
-	const unsigned int most = (NODE_BYTES - sizeof(struct format_node)) / (NODE_ITEM_BYTES + sizeof(struct format_pointer));
-	const size_t space = NODE_BYTES - sizeof(struct format_node) - 4 * NODE_ITEM_BYTES;
+	const size_t all = NODE_BYTES - sizeof(struct format_node);
+	const unsigned int most = (unsigned int)(all / (NODE_ITEM_BYTES + sizeof(struct format_pointer)));
+	const size_t space = all - 4 * NODE_ITEM_BYTES;
 	const size_t first = space / 2 - NODE_VALUE_MAX - 8; /* and the second: just below half of it */
 	uint64_t number = 0;
 
