@@ -88,6 +88,7 @@ ssize_t meta_previous(struct meta *meta, struct meta_key *key, const struct meta
 #define META_TXN_UPDATES 512u
 #define META_TXN_BYTES (96u << 10) /* updates with values */
 #define META_TXN_DATA_BLOCKS 16u   /* data inside the record: 64 KiB */
+#define META_TXN_CUTS 32u /* extents that it may unmap or cut: each may lie in a leaf of its own */
 
 /*
  * A transaction being built, on the caller's thread alone. It sees nothing of itself: reads see the tree.
@@ -177,7 +178,7 @@ int meta_map(struct meta *meta, uint64_t object, uint64_t offset, uint32_t count
  * that the commit needs no flush; at most META_TXN_DATA_BLOCKS a transaction. The caller has submitted the same bytes
  * with meta_write(), in_record set, and need not wait for it. Without it (NULL) the blocks must have been written (done
  * called with 0) before meta_txn_commit(). *freed: how many blocks the file lost.
- * The caller keeps others from mapping this file. 0 or -EIO, -ENOSPC (the transaction is too full: see below).
+ * The caller keeps others from mapping this file. 0 or -EIO. What it may replace: see meta_map_limit().
  */
 int meta_map_put(struct meta_txn *txn, uint64_t object, uint64_t offset, const struct range_extent *extent,
 		 const uint32_t *crc, const void *data, uint64_t *freed);
@@ -189,6 +190,11 @@ int meta_map_put(struct meta_txn *txn, uint64_t object, uint64_t offset, const s
 int meta_map_punch(struct meta_txn *txn, uint64_t object, uint64_t *offset, uint64_t end, uint64_t *freed);
 /* The first mapped (or, with `hole`, unmapped) file block >= *offset: 0, or -ENOENT: none (hole: never). */
 int meta_map_seek(struct meta *meta, uint64_t object, bool hole, uint64_t *offset);
+/*
+ * How many of `blocks` file blocks from `offset` on one meta_map_put() in this transaction may replace; counts the
+ * extents there against META_TXN_CUTS, so ask once for what will be mapped. 0: commit it and begin another.
+ */
+uint32_t meta_map_limit(struct meta_txn *txn, uint64_t object, uint64_t offset, uint32_t blocks);
 /* Room that one meta_map_put of `blocks` may take, to ask meta_txn_full() with. */
 #define META_MAP_UPDATES 8u
 #define META_MAP_BYTES(blocks) (3u * 4u * EXTENT_BLOCKS_MAX + 512u + 4u * (blocks))

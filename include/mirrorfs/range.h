@@ -96,12 +96,13 @@ int range_reserve(struct range *range, uint64_t start, uint64_t length);
  * ticket of the caller's; tickets never decrease from call to call (asserted). 0, or -ENOMEM: it was not taken over.
  *
  * range_release() calls `freed` (may be NULL) once for each range with a ticket <= `ticket`, without any lock, and
- * then frees it. Ranges that were deferred one after the other under one ticket and touch come back as one; those of
- * one ticket come in ascending order, 254 at a time. What there is no memory for stays deferred, and the next call
- * frees it without calling `freed` again. It is also when idle magazines are given back, so call it now and then.
+ * then frees it, or leaves it taken if that returns false: it is the caller's again, who may defer it anew. Ranges that
+ * were deferred one after the other under one ticket and touch come back as one; those of one ticket come in ascending
+ * order, 254 at a time. What there is no memory for stays deferred, and the next call frees it without calling `freed`
+ * again. It is also when idle magazines are given back, so call it now and then.
  */
 int range_defer(struct range *range, uint64_t start, uint64_t length, uint64_t ticket);
-void range_release(struct range *range, uint64_t ticket, void (*freed)(void *context, uint64_t start, uint64_t length),
+void range_release(struct range *range, uint64_t ticket, bool (*freed)(void *context, uint64_t start, uint64_t length),
 		   void *context);
 
 /*

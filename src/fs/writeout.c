@@ -7,8 +7,8 @@
  * lock in the same step that takes its promise, and the checksum is that of the copy: a write that comes meanwhile
  * promises anew and is written again.
  *
- * The first buffer is waited for, further ones only taken: whoever holds a buffer never waits for another. Without
- * more, what was gathered goes first (I10).
+ * The first buffer is waited for, further ones only taken: whoever holds a buffer that is not on its way to the legs
+ * never waits for another, but for the few that ride in a record. Without more, what was gathered goes first (I10).
  */
 #include "fs_private.h"
 
@@ -55,15 +55,16 @@ static void writeout_written(struct meta_write *write)
 }
 
 /* Where the next block should go: behind the one before it in the file. */
-static uint64_t writeout_goal(struct inode *inode, uint64_t block)
+static void writeout_aim(struct inode *inode, uint64_t block)
 {
 	struct meta_mapping mapping;
 
 	if (inode->goal_address && inode->goal_block == block)
-		return inode->goal_address;
-	if (!block || meta_map(inode->fs->meta, inode->number, block - 1, 1, &mapping) || !mapping.address)
-		return 0;
-	return mapping.address + 1;
+		return;
+	inode->goal_block = block;
+	inode->goal_address = 0;
+	if (block && !meta_map(inode->fs->meta, inode->number, block - 1, 1, &mapping) && mapping.address)
+		inode->goal_address = mapping.address + 1;
 }
 
 /* The page's bytes as they are now, zeros beyond the end of the file, and its promise. */
@@ -93,7 +94,7 @@ static int writeout_send(struct writeout *wo, struct cache_page **pages, uint32_
 {
 	struct writeout_piece *piece = &wo->pieces[wo->count];
 	struct inode *inode = wo->inode;
-	int error = meta_alloc(wo->txn, writeout_goal(inode, pages[0]->index), count, &piece->extent);
+	int error = meta_alloc(wo->txn, inode->goal_address, count, &piece->extent);
 
 	if (error)
 		return error;
@@ -109,8 +110,9 @@ static int writeout_send(struct writeout *wo, struct cache_page **pages, uint32_
 		writeout_copy(wo, pages[i], to);
 		wo->crc[piece->crc + i] = crc32c(to, FS_BLOCK);
 	}
-	iobuf_ref(buf);
-	piece->buf = buf;
+	piece->buf = wo->in_record ? buf : NULL; /* else the mirror's own reference is enough */
+	if (piece->buf)
+		iobuf_ref(buf);
 	piece->write = (struct meta_write){
 		.io = { .block = piece->extent.start, .count = (uint32_t)piece->extent.length, .buf = buf,
 			.buf_offset = buf_offset },
@@ -141,7 +143,7 @@ static uint32_t writeout_run(struct writeout *wo, struct cache_page **pages, siz
 		most = count;
 	while (run < most && pages[run]->index == pages[0]->index + run)
 		run++;
-	return run;
+	return meta_map_limit(wo->txn, wo->inode->number, pages[0]->index, run);
 }
 
 ssize_t writeout_add(struct writeout *wo, struct cache_page **pages, size_t count)
@@ -154,6 +156,9 @@ ssize_t writeout_add(struct writeout *wo, struct cache_page **pages, size_t coun
 	if (wo->count == WRITEOUT_PIECES || wo->taken == WRITEOUT_BLOCKS)
 		return 0;
 	run = writeout_run(wo, pages, count);
+	if (!run)
+		return 0;
+	writeout_aim(wo->inode, pages[0]->index);
 	buf = wo->count ? iobuf_try_get(pool, run * FS_BLOCK) : iobuf_get(pool, run * FS_BLOCK);
 	if (!buf)
 		return 0;
@@ -166,7 +171,7 @@ ssize_t writeout_add(struct writeout *wo, struct cache_page **pages, size_t coun
 	return sent ? (ssize_t)sent : error;
 }
 
-/* The legs use references of their own: nothing here needs the bytes any more. */
+/* The record has been given the bytes. */
 static void writeout_put_buffers(struct writeout *wo)
 {
 	for (unsigned int i = 0; i < wo->count; i++)

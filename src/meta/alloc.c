@@ -3,15 +3,17 @@
  * Space: who may have it, and when it may be had again.
  *
  * The heap is two ranges: below the boundary lie nodes and nothing else, above it file data, and nodes too when
- * theirs is full. File data never goes below: so however fragmented a full volume is, there are whole nodes left for
- * the deletions that make room again.
+ * all but the reserve below is taken. File data never goes below, and the last half of the reserve is for what deletes,
+ * and for the mapping of data whose room was promised: so however fragmented a full volume is, there are whole nodes
+ * left for the deletions that make room again. Nodes are taken before a transaction is applied, as many as it may come
+ * to need: applying cannot fail for space.
  *
  * Allocation is made durable by the tree: data by its TYPE_ALLOC items, nodes by being found in it. At mount the ranges
  * are filled from there.
  *
- * Freed space is reused only when nothing can refer to it (I9): the transaction that freed data is in the ring on every
- * in-sync leg, the checkpoint without a node is durable; then it waits, deferred under a pin stamp, for every read and
- * repair that began before, and for its discard.
+ * Freed space is reused only when nothing can refer to it (I9): the checkpoint without it is durable on every in-sync
+ * leg; then it waits, deferred under a pin stamp, for every read and repair that began before, and for its discard. So
+ * the ring never names a block twice, and what the last checkpoint refers to is whole until the next one.
  */
 #include "meta_private.h"
 #include "mirrorfs/base/clock.h"
@@ -24,6 +26,7 @@
 
 #define RELEASE_PATIENCE_NS NSEC_PER_SEC
 #define RELEASE_STEP_NS NSEC_PER_MSEC
+#define SPARE_NODES 32u /* kept between transactions */
 
 int meta_list_add(struct meta_list *list, uint64_t value)
 {
@@ -146,21 +149,68 @@ int alloc_reserve_tail(struct meta *meta, uint64_t start, uint64_t length)
 	return 0;
 }
 
-int alloc_node(struct meta *meta, uint64_t *address)
+/*
+ * One node. Below the boundary as long as more than the reserve is free there; then above it, of what is promised to
+ * nobody; the reserve last, down to `keep` blocks.
+ */
+static int take_node(struct meta *meta, uint64_t keep, uint64_t *address)
 {
-	struct range_request request = {
+	const struct range_request request = {
 		.at_least = NODE_BLOCKS,
 		.at_most = NODE_BLOCKS,
 		.align = NODE_BLOCKS,
 		.zone = RANGE_LOW,
 	};
 	struct range_extent got;
-	int error = range_alloc(meta->node_range, &request, &got);
+	int error = -ENOSPC;
 
-	if (error == -ENOSPC)
-		error = range_alloc(meta->data_range, &request, &got);
-	*address = got.start;
+	if (range_free_count(meta->node_range) >= meta->reserve + NODE_BLOCKS)
+		error = range_alloc(meta->node_range, &request, &got);
+	if (error == -ENOSPC) {
+		mutex_lock(&meta->alloc_lock);
+		if (range_free_count(meta->data_range) >= meta->promised + NODE_BLOCKS)
+			error = range_alloc(meta->data_range, &request, &got);
+		mutex_unlock(&meta->alloc_lock);
+	}
+	if (error == -ENOSPC && range_free_count(meta->node_range) >= keep + NODE_BLOCKS)
+		error = range_alloc(meta->node_range, &request, &got);
+	if (!error)
+		*address = got.start;
 	return error;
+}
+
+int alloc_spare(struct meta *meta, size_t count, uint64_t keep)
+{
+	int error = 0;
+
+	while (!error && meta->spare.count < count) {
+		uint64_t address;
+
+		error = take_node(meta, keep, &address);
+		if (!error)
+			error = meta_list_add(&meta->spare, address);
+	}
+	return error;
+}
+
+void alloc_spare_trim(struct meta *meta)
+{
+	while (meta->spare.count > SPARE_NODES) {
+		uint64_t address = meta->spare.at[--meta->spare.count];
+
+		if (range_free(range_of(meta, address), address, NODE_BLOCKS)) {
+			meta->spare.count++; /* no memory: it stays one */
+			return;
+		}
+	}
+}
+
+int alloc_node(struct meta *meta, uint64_t *address)
+{
+	if (!meta->spare.count)
+		return take_node(meta, 0, address); /* while the ring is replayed */
+	*address = meta->spare.at[--meta->spare.count];
+	return 0;
 }
 
 /* ---- freed space on its way back ---- */
@@ -182,19 +232,25 @@ void alloc_defer(struct meta *meta, const struct meta_extents *freed)
 	mutex_unlock(&meta->alloc_lock);
 }
 
-static void discard(void *context, uint64_t start, uint64_t length)
+/* True: the range may be had again. */
+static bool discard(void *context, uint64_t start, uint64_t length)
 {
 	struct meta *meta = context;
 	struct mirror_io io = { .op = MIRROR_DISCARD, .block = start };
+	struct meta_extents again = { .at = &(struct range_extent){ start, length }, .count = 1 };
+	bool late = false;
 
 	if (!meta->options.discard || meta_writable(meta))
-		return;
-	while (length) {
-		io.count = length > UINT32_MAX ? UINT32_MAX : (uint32_t)length;
-		(void)mirror_submit_wait(meta->mirror, &io); /* advice: a leg that cannot is no fault */
+		return true;
+	for (uint64_t left = length; left; left -= io.count) {
+		io.count = left > UINT32_MAX ? UINT32_MAX : (uint32_t)left;
+		/* Advice: a leg that cannot is no fault. One that will, later, would wipe what is put there. */
+		late |= mirror_submit_wait(meta->mirror, &io) == -ETIMEDOUT;
 		io.block += io.count;
-		length -= io.count;
 	}
+	if (late)
+		alloc_defer(meta, &again);
+	return !late;
 }
 
 void alloc_release(struct meta *meta)
@@ -205,38 +261,40 @@ void alloc_release(struct meta *meta)
 	range_release(meta->data_range, passed, discard, meta);
 }
 
-/*
- * For who is short of space: waits a while for the reads that hold what was freed. A leg that hangs may hold one for
- * long; then the answer is that there is no room now.
- */
-static void release_patiently(struct meta *meta)
+void alloc_release_patiently(struct meta *meta)
 {
 	uint64_t now = clock_now_ns(), until = now + RELEASE_PATIENCE_NS;
-	struct range_stats stats;
+	struct range_stats nodes, data;
+	struct cond never;
 
+	cond_init(&never);
 	for (;;) {
 		alloc_release(meta);
-		range_stats(meta->data_range, &stats);
+		range_stats(meta->node_range, &nodes);
+		range_stats(meta->data_range, &data);
 		now = clock_now_ns();
-		if (!stats.deferred || now >= until)
-			return;
+		if (!(nodes.deferred + data.deferred) || now >= until)
+			break;
 		mutex_lock(&meta->alloc_lock);
-		cond_wait_until(&meta->writes_moved, &meta->alloc_lock, now + RELEASE_STEP_NS);
+		cond_wait_until(&never, &meta->alloc_lock, now + RELEASE_STEP_NS);
 		mutex_unlock(&meta->alloc_lock);
 	}
+	cond_fini(&never);
 }
 
 /* ---- promises ---- */
 
-/* Blocks that file data may still take: free ones less what is promised and what nodes may come to need. */
+/*
+ * Blocks that file data may still take. To map it takes nodes; where there are none but those kept for what deletes,
+ * there is no room for data either.
+ */
 static uint64_t available(struct meta *meta)
 {
-	uint64_t free = range_free_count(meta->data_range), nodes = range_free_count(meta->node_range),
-		 held = meta->promised;
+	uint64_t free = range_free_count(meta->data_range), nodes = range_free_count(meta->node_range);
 
-	if (nodes < meta->reserve)
-		held += meta->reserve - nodes;
-	return free > held ? free - held : 0;
+	if (nodes < meta->reserve * 3 / 4 + meta->promised / 16)
+		return 0;
+	return free > meta->promised ? free - meta->promised : 0;
 }
 
 uint64_t alloc_node_blocks(struct meta *meta)
@@ -244,21 +302,11 @@ uint64_t alloc_node_blocks(struct meta *meta)
 	return meta->boundary - meta->heap_start - range_free_count(meta->node_range);
 }
 
-uint64_t alloc_free(struct meta *meta)
-{
-	uint64_t free = range_free_count(meta->node_range) + range_free_count(meta->data_range), promised;
-
-	mutex_lock(&meta->alloc_lock);
-	promised = meta->promised;
-	mutex_unlock(&meta->alloc_lock);
-	return free > promised ? free - promised : 0;
-}
-
 int meta_promise(struct meta *meta, uint64_t blocks)
 {
 	int error = meta_writable(meta);
 
-	/* What was freed lately comes back with a commit, nodes with a checkpoint. */
+	/* What was freed lately comes back with a checkpoint. */
 	for (int try = 0; !error; try++) {
 		mutex_lock(&meta->alloc_lock);
 		if (available(meta) >= blocks) {
@@ -267,14 +315,9 @@ int meta_promise(struct meta *meta, uint64_t blocks)
 			return 0;
 		}
 		mutex_unlock(&meta->alloc_lock);
-		if (try == 0)
-			error = meta_sync(meta, meta_sequence(meta));
-		else if (try == 1)
-			error = meta_checkpoint(meta);
-		else
-			error = -ENOSPC;
+		error = try == 0 ? meta_checkpoint(meta) : -ENOSPC;
 		if (!error)
-			release_patiently(meta);
+			alloc_release_patiently(meta);
 	}
 	return error;
 }
@@ -309,8 +352,12 @@ int meta_alloc(struct meta_txn *txn, uint64_t goal, uint32_t blocks, struct rang
 	meta->promised -= got->length;
 	mutex_unlock(&meta->alloc_lock);
 	error = meta_extents_add(&txn->taken, got->start, got->length);
-	if (error)
+	if (error) {
 		range_free(meta->data_range, got->start, got->length);
+		mutex_lock(&meta->alloc_lock);
+		meta->promised += got->length;
+		mutex_unlock(&meta->alloc_lock);
+	}
 	return error;
 }
 
@@ -362,6 +409,8 @@ int meta_write(struct meta *meta, struct meta_write *write)
 	write_listed(meta, write);
 	error = mirror_submit(meta->mirror, &write->io);
 	if (error) {
+		if (write->in_record)
+			meta_fail(meta, error);
 		write_unlisted(meta, write);
 		mirror_pin_put(write->pin);
 	}
@@ -390,11 +439,13 @@ void alloc_wait_writes(struct meta *meta, uint64_t up_to)
 void meta_statfs(struct meta *meta, struct meta_statfs *statfs)
 {
 	struct range_stats stats;
+	uint64_t waiting;
 
 	range_stats(meta->data_range, &stats);
 	mutex_lock(&meta->alloc_lock);
 	statfs->blocks = meta->heap_end - meta->boundary;
-	statfs->free = stats.free + stats.deferred;
-	statfs->available = available(meta) + stats.deferred;
+	waiting = stats.deferred + atomic_load(&meta->freed_blocks);
+	statfs->free = stats.free + waiting;
+	statfs->available = available(meta) + waiting;
 	mutex_unlock(&meta->alloc_lock);
 }

@@ -7,7 +7,7 @@
  *   writes  wait for file data on its way to where these transactions map it (data may still be in the ring alone)
  *   nodes   write them to free space (I1), flush
  *   slot    the older one; durable on both legs
- *   free    ring space up to S, and the nodes that the new tree does not need
+ *   free    ring space up to S, and the nodes and data that the new tree does not need
  *
  * Transactions go on after the cut: they copy a node before they touch it.
  */
@@ -23,6 +23,7 @@ struct cut {
 	uint64_t sequence; /* of the last transaction in it */
 	uint64_t writes; /* order of the last file write submitted before */
 	int64_t data_blocks;
+	uint64_t freed_blocks;
 	struct meta_list dirty;
 	struct meta_extents freed;
 };
@@ -43,6 +44,7 @@ static int cut_make(struct meta *meta, struct cut *cut, bool always)
 			.sequence = meta_sequence(meta),
 			.writes = alloc_write_order(meta),
 			.data_blocks = meta->data_blocks,
+			.freed_blocks = atomic_load(&meta->freed_blocks),
 			.dirty = meta->dirty,
 			.freed = meta->freed,
 		};
@@ -98,7 +100,6 @@ static int write_nodes(struct meta *meta, const struct meta_list *dirty)
 
 static int write_all(struct meta *meta, const struct cut *cut, struct meta_cut *end)
 {
-	struct mirror_io flush = { .op = MIRROR_FLUSH };
 	int error = journal_write(meta, cut->sequence);
 
 	if (error)
@@ -116,7 +117,7 @@ static int write_all(struct meta *meta, const struct cut *cut, struct meta_cut *
 	if (!error)
 		error = write_nodes(meta, &cut->dirty);
 	if (!error)
-		error = mirror_submit_wait(meta->mirror, &flush);
+		error = io_flush(meta->mirror);
 	if (!error) {
 		meta->super.data_blocks = le64_of((uint64_t)cut->data_blocks);
 		error = super_write(meta, &cut->root, end);
@@ -142,6 +143,7 @@ int checkpoint_run(struct meta *meta, bool always)
 		meta->ring_released = end.written;
 		mutex_unlock(&meta->journal_lock);
 		alloc_defer(meta, &cut.freed);
+		atomic_fetch_sub(&meta->freed_blocks, cut.freed_blocks);
 		mirror_generation_durable(meta->mirror, cut.generation);
 		atomic_fetch_add(&meta->checkpoints, 1);
 	} else if (error && cut.generation) {

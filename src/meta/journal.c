@@ -9,7 +9,6 @@
  * Records of two generations are never mixed, so a checkpoint's cut falls between two records.
  */
 #include "meta_private.h"
-#include "mirrorfs/base/clock.h"
 #include "mirrorfs/base/crc32c.h"
 
 #include <assert.h>
@@ -23,7 +22,6 @@ void journal_chunk_free(struct meta_chunk *chunk)
 {
 	free(chunk->updates);
 	free(chunk->data);
-	free(chunk->freed.at);
 	free(chunk);
 }
 
@@ -116,7 +114,8 @@ static void fill(unsigned char *at, const struct format_record *head, const stru
 	memset(at, 0, bytes);
 	*to = *head;
 	STAILQ_FOREACH (chunk, batch, link) {
-		memcpy(updates, chunk->updates, chunk->bytes);
+		if (chunk->bytes)
+			memcpy(updates, chunk->updates, chunk->bytes);
 		updates += chunk->bytes;
 		if (chunk->data_count)
 			memcpy(data, chunk->data, chunk->data_count * (size_t)FORMAT_BLOCK);
@@ -130,7 +129,6 @@ static int write_record(struct meta *meta)
 {
 	struct meta_chunks batch = STAILQ_HEAD_INITIALIZER(batch);
 	struct format_record head = { .magic = le32_of(JOURNAL_MAGIC) };
-	struct mirror_io flush_io = { .op = MIRROR_FLUSH };
 	struct mirror_io io = { .op = MIRROR_WRITE, .flags = MIRROR_DSYNC };
 	uint64_t position = meta->head, last = 0;
 	struct meta_chunk *chunk;
@@ -148,7 +146,7 @@ static int write_record(struct meta *meta)
 	io.block = meta->ring_start + position;
 	io.count = le32_get(head.blocks);
 	if (flush)
-		error = mirror_submit_wait(meta->mirror, &flush_io);
+		error = io_flush(meta->mirror);
 	if (!error) {
 		io.buf = iobuf_get(mirror_pool(meta->mirror), io.count * (size_t)FORMAT_BLOCK);
 		fill(io.buf->data, &head, &batch);
@@ -156,12 +154,9 @@ static int write_record(struct meta *meta)
 		error = mirror_submit_wait(meta->mirror, &io);
 		iobuf_put(io.buf);
 	}
-	/* Durable: what these transactions freed may be had again, once nothing reads it any more. */
 	while ((chunk = STAILQ_FIRST(&batch))) {
 		STAILQ_REMOVE_HEAD(&batch, link);
 		last = chunk->sequence;
-		if (!error && chunk->freed.count)
-			alloc_defer(meta, &chunk->freed);
 		journal_chunk_free(chunk);
 	}
 
@@ -203,8 +198,6 @@ int journal_write(struct meta *meta, uint64_t up_to)
 		cond_broadcast(&meta->journal_moved);
 	}
 	mutex_unlock(&meta->journal_lock);
-	if (!error)
-		alloc_release(meta);
 	return error;
 }
 

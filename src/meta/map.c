@@ -18,6 +18,8 @@ struct meta_overlay {
 	size_t crc; /* where the checksums are in the updates */
 };
 
+#define FILE_BLOCKS_MAX (UINT64_C(1) << 52) /* offsets beyond that are no file's */
+
 union extent_value {
 	struct format_extent head;
 	unsigned char bytes[sizeof(struct format_extent) + 4 * EXTENT_BLOCKS_MAX];
@@ -33,8 +35,8 @@ static int extent_parse(const struct meta *meta, const struct meta_key *key, con
 		return -EIO;
 	extent->length = le32_get(value->head.length);
 	extent->address = le64_get(value->head.address);
-	if (!extent->length || extent->length > EXTENT_BLOCKS_MAX || extent->address < meta->boundary ||
-	    extent->address > meta->heap_end - extent->length ||
+	if (!extent->length || extent->length > EXTENT_BLOCKS_MAX || key->offset > FILE_BLOCKS_MAX ||
+	    extent->address < meta->boundary || extent->address > meta->heap_end - extent->length ||
 	    size != (ssize_t)(sizeof(value->head) + 4 * extent->length))
 		return -EIO;
 	for (uint32_t i = 0; i < extent->length; i++)
@@ -77,6 +79,8 @@ int map_next(struct meta *meta, uint64_t *object, uint64_t offset, struct map_ex
 			*object = key.object;
 			return extent_parse(meta, &key, &value, size, extent);
 		}
+		if (key.object == UINT64_MAX)
+			return -ENOENT;
 		/* Past what is not an extent: this inode's, or those behind the last one's. */
 		offset = 0;
 		*object = key.type < TYPE_EXTENT ? key.object : key.object + 1;
@@ -149,6 +153,8 @@ static void overlay_set(struct meta_txn *txn, uint64_t object, uint64_t offset, 
 {
 	struct meta_overlay *at = (struct meta_overlay *)overlay_at(txn, object, offset);
 
+	if (txn->error) /* the update is not there */
+		return;
 	if (!at && txn->overlay_count == txn->overlay_room) {
 		size_t room = txn->overlay_room ? 2 * txn->overlay_room : 16;
 		struct meta_overlay *more = reallocarray(txn->overlay, room, sizeof(*more));
@@ -234,7 +240,8 @@ static int extent_cut(struct meta_txn *txn, uint64_t object, const struct map_ex
 
 	if (!extent->changed) {
 		if (meta_get(txn->meta, &alloc_key, &alloc, sizeof(alloc)) != sizeof(alloc) ||
-		    le32_get(alloc.length) != extent->length)
+		    le32_get(alloc.length) != extent->length || le64_get(alloc.owner) != object ||
+		    le64_get(alloc.owner_offset) != extent->offset)
 			return -EIO;
 		birth = le64_get(alloc.birth);
 	}
@@ -247,13 +254,28 @@ static int extent_cut(struct meta_txn *txn, uint64_t object, const struct map_ex
 	}
 	if (after)
 		put_extent(txn, object, to, extent->address + tail, after, extent->crc + tail, birth);
-	return meta_extents_add(&txn->chunk->freed, extent->address + before, extent->length - before - after);
+	return meta_extents_add(&txn->freed, extent->address + before, extent->length - before - after);
+}
+
+uint32_t meta_map_limit(struct meta_txn *txn, uint64_t object, uint64_t offset, uint32_t blocks)
+{
+	uint64_t end = offset + blocks, at = offset;
+	struct map_extent old;
+
+	for (; at < end; at = old.offset + old.length) {
+		if (extent_find_locked(txn->meta, txn, object, at, &old) || old.offset >= end)
+			return blocks; /* an error is told where it is mapped */
+		if (txn->cuts == META_TXN_CUTS)
+			break;
+		txn->cuts++;
+	}
+	return at < end ? (uint32_t)(at - offset) : blocks;
 }
 
 /* The room that one more cut may take. */
 static bool room_to_cut(const struct meta_txn *txn)
 {
-	return !meta_txn_full(txn, 4, 3 * 4 * EXTENT_BLOCKS_MAX);
+	return txn->cuts < META_TXN_CUTS && !meta_txn_full(txn, 4, 3 * 4 * EXTENT_BLOCKS_MAX);
 }
 
 int meta_map_punch(struct meta_txn *txn, uint64_t object, uint64_t *offset, uint64_t end, uint64_t *freed)
@@ -276,16 +298,13 @@ int meta_map_punch(struct meta_txn *txn, uint64_t object, uint64_t *offset, uint
 		error = extent_cut(txn, object, &extent, from, to);
 		if (error)
 			return error;
+		txn->cuts++;
 		*freed += to - from;
 		*offset = to;
 	}
 	return 0;
 }
 
-/*
- * A mapping that replaces hundreds of old ones may make a transaction longer than META_TXN_UPDATES: that limit is for
- * those who build, with room to spare below what a record takes.
- */
 int meta_map_put(struct meta_txn *txn, uint64_t object, uint64_t offset, const struct range_extent *extent,
 		 const uint32_t *crc, const void *data, uint64_t *freed)
 {
@@ -328,10 +347,6 @@ int meta_map_put(struct meta_txn *txn, uint64_t object, uint64_t offset, const s
 			txn_update(txn, UPDATE_DATA, &key, NULL, 0);
 		}
 	} else {
-		struct meta_key key = { 0, 0, extent->start };
-		le32 count = le32_of((uint32_t)extent->length);
-
-		txn_update(txn, UPDATE_WRITTEN, &key, &count, sizeof(count));
 		chunk->flush = true;
 	}
 	return 0;

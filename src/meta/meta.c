@@ -16,11 +16,12 @@
 #include <string.h>
 
 #define COMMIT_NS (5 * NSEC_PER_SEC)
+#define REPAIRS_NS (5 * NSEC_PER_SEC)
 
 #define MIB_BLOCKS ((1u << 20) / FORMAT_BLOCK)
 #define RING_MIN (8 * MIB_BLOCKS)
 #define RING_MAX (64 * MIB_BLOCKS)
-#define NODE_ZONE_MIN (4 * MIB_BLOCKS)
+#define NODE_ZONE_MIN (8 * MIB_BLOCKS)
 #define ALLOCATED_MAX (256 * MIB_BLOCKS)
 #define OBJECTS_LOST_MAX RING_MAX /* a transaction that makes one waits for at least a block of the ring */
 #define SPACE_MIN (62 * MIB_BLOCKS) /* a leg of 64 MiB holds it */
@@ -86,24 +87,11 @@ static void super_fill(struct format_super *super, uint64_t space, const uint8_t
 	random_bytes(super->hash_key, sizeof(super->hash_key));
 }
 
-static int write_blocks(struct mirror *mirror, uint64_t block, const void *bytes, size_t size)
-{
-	struct mirror_io io = { .op = MIRROR_WRITE, .block = block, .count = (uint32_t)(size / FORMAT_BLOCK) };
-	int error;
-
-	io.buf = iobuf_get(mirror_pool(mirror), size);
-	memcpy(io.buf->data, bytes, size);
-	error = mirror_submit_wait(mirror, &io);
-	iobuf_put(io.buf);
-	return error;
-}
-
 /* One leaf with the root directory in it, and no slot but the first one: an older volume's must not outlive this. */
 static int format_tree(struct meta *meta, const struct format_inode *root, struct meta_root *at)
 {
 	static const unsigned char none[FORMAT_BLOCK];
 	const struct meta_key key = { OBJECT_ROOT, TYPE_INODE, 0 };
-	struct mirror_io flush = { .op = MIRROR_FLUSH };
 	unsigned char node[NODE_BYTES];
 	int error;
 
@@ -111,10 +99,10 @@ static int format_tree(struct meta *meta, const struct format_inode *root, struc
 	node_init(node, 0, meta->volume, at->address, at->generation);
 	node_insert(node, 0, &key, root, sizeof(*root));
 	at->crc = node_seal(node);
-	error = write_blocks(meta->mirror, at->address, node, sizeof(node));
+	error = io_write(meta->mirror, 0, at->address, node, sizeof(node));
 	if (!error)
-		error = write_blocks(meta->mirror, SUPER_SLOT0, none, sizeof(none));
-	return error ? error : mirror_submit_wait(meta->mirror, &flush);
+		error = io_write(meta->mirror, 0, SUPER_SLOT0, none, sizeof(none));
+	return error ? error : io_flush(meta->mirror);
 }
 
 int meta_format(struct mirror *mirror, const struct format_inode *root, struct error *error)
@@ -267,6 +255,7 @@ static void meta_free(struct meta *meta)
 	replay_close(meta);
 	free(meta->dirty.at);
 	free(meta->freed.at);
+	free(meta->spare.at);
 	locks_fini(meta);
 	free(meta);
 }
@@ -274,11 +263,10 @@ static void meta_free(struct meta *meta)
 /* From here on records are of this mount. */
 static int epoch_begin(struct meta *meta)
 {
-	struct mirror_io flush = { .op = MIRROR_FLUSH };
 	int error = super_equalise(meta);
 
 	if (!error)
-		error = mirror_submit_wait(meta->mirror, &flush);
+		error = io_flush(meta->mirror);
 	if (error)
 		return error;
 	meta->epoch++;
@@ -288,6 +276,22 @@ static int epoch_begin(struct meta *meta)
 	meta->last_cut = (struct meta_cut){ .record = meta->record, .crc = meta->record_crc, .position = meta->head };
 	meta->cut[0].generation = meta->cut[1].generation = 0;
 	return checkpoint_run(meta, true);
+}
+
+/*
+ * What the ranges hold back for repairs of what this mount has read would be forgotten if they were made anew. A leg
+ * that hangs may keep such a repair: then what the tail named stays taken until the next mount.
+ */
+static bool repairs_ended(struct meta *meta)
+{
+	uint64_t stamp = mirror_pin_stamp(meta->mirror), until = clock_now_ns() + REPAIRS_NS;
+
+	while (mirror_pins_passed(meta->mirror) < stamp && clock_now_ns() < until) {
+		mutex_lock(&meta->keeper_lock);
+		cond_wait_until(&meta->keeper_wake, &meta->keeper_lock, clock_now_ns() + NSEC_PER_MSEC);
+		mutex_unlock(&meta->keeper_lock);
+	}
+	return mirror_pins_passed(meta->mirror) >= stamp;
 }
 
 static int open_tree(struct meta *meta, struct error *error)
@@ -302,7 +306,7 @@ static int open_tree(struct meta *meta, struct error *error)
 	if (!result && !meta->options.read_only)
 		result = epoch_begin(meta);
 	/* What the ring's tail named was reserved as a whole, whatever became of it. */
-	if (!result && atomic_load(&meta->replayed))
+	if (!result && atomic_load(&meta->replayed) && repairs_ended(meta))
 		result = alloc_open(meta);
 	return result ? error_set(error, result, "cannot open the volume: %s", strerror(-result)) : 0;
 }
@@ -320,7 +324,7 @@ int meta_open(struct mirror *mirror, struct cache *cache, const struct meta_opti
 	if (le64_get(super.ro_compat) && !options->read_only)
 		return error_set(
 			error, -EPROTONOSUPPORT,
-			"the volume uses features that this mirrorfs can only read (ro_compat 0x%llx): mount it with -o ro",
+			"the volume uses features that this mirrorfs only reads (ro_compat 0x%llx): mount with -o ro",
 			(unsigned long long)le64_get(super.ro_compat));
 	meta = calloc(1, sizeof(*meta));
 	if (!meta)
@@ -364,6 +368,9 @@ int meta_close(struct meta *meta)
 		error = checkpoint_run(meta, true);
 	else if (!error && meta->durable != meta->committed) /* the mirror has stopped, and nobody committed since */
 		error = -EROFS;
+	/* A checkpoint that somebody short of memory asked for may still be failing. */
+	mutex_lock(&meta->checkpoint_lock);
+	mutex_unlock(&meta->checkpoint_lock);
 	meta_free(meta);
 	return error;
 }

@@ -55,7 +55,6 @@ struct meta_chunk {
 	unsigned char *data;
 	unsigned int data_count;
 	bool flush; /* refers to data that lies outside the record: flush before it is written */
-	struct meta_extents freed; /* free once this is durable */
 };
 STAILQ_HEAD(meta_chunks, meta_chunk);
 
@@ -65,8 +64,7 @@ struct meta_record;
 /* Content of one block that rides in the ring. */
 struct meta_late {
 	uint64_t address;
-	size_t order;
-	const unsigned char *data; /* NULL: it was written in place after what the ring has for it */
+	const unsigned char *data;
 };
 
 struct meta_txn {
@@ -74,6 +72,8 @@ struct meta_txn {
 	struct meta_chunk *chunk;
 	size_t room; /* of chunk->updates */
 	struct meta_extents taken; /* allocated by meta_alloc */
+	struct meta_extents freed; /* unmapped: free with the checkpoint that has it */
+	unsigned int cuts; /* old extents that it may unmap, or has unmapped */
 	struct meta_overlay *overlay; /* extents that it has changed (map.c) */
 	size_t overlay_count, overlay_room;
 	bool deletes;
@@ -97,7 +97,9 @@ struct meta {
 	uint64_t generation; /* of the checkpoint that will contain what happens now */
 	size_t dirty_limit; /* bytes of nodes that wait for a checkpoint */
 	struct meta_list dirty; /* nodes of this generation */
-	struct meta_extents freed; /* nodes that this generation no longer needs */
+	struct meta_extents freed; /* nodes and data that this generation no longer needs */
+	struct meta_list spare; /* addresses for nodes, taken ahead */
+	atomic_uint_fast64_t freed_blocks; /* of file data, in meta->freed or on their way from there */
 	uint64_t cut_sequence; /* last transaction of the generation before */
 	int64_t data_blocks;
 	atomic_uint_fast64_t next_object;
@@ -147,6 +149,12 @@ int meta_writable(struct meta *meta); /* 0, -EROFS */
 /* Something was committed to memory: the ring gets it in time; or a checkpoint is due. */
 void meta_kick(struct meta *meta, bool checkpoint);
 
+/* io.c; `size` is whole blocks, at most IOBUF_MAX */
+unsigned int io_only(int leg); /* the flag */
+int io_read(struct mirror *mirror, unsigned int flags, uint64_t block, void *bytes, size_t size);
+int io_write(struct mirror *mirror, unsigned int flags, uint64_t block, const void *bytes, size_t size);
+int io_flush(struct mirror *mirror);
+
 /* super.c */
 int super_check(const struct format_super *super, uint64_t address, const uint8_t volume[16], struct error *error);
 int super_write(struct meta *meta, const struct meta_root *root, const struct meta_cut *cut);
@@ -161,6 +169,15 @@ int tree_load(struct meta *meta, uint64_t address, uint64_t generation, uint32_t
 int tree_root_load(struct meta *meta, struct cache_page **page);
 ssize_t tree_get(struct meta *meta, const struct meta_key *key, void *value, size_t size);
 ssize_t tree_next(struct meta *meta, struct meta_key *key, const struct meta_key *last, void *value, size_t size);
+/*
+ * Loads what changing *key touches, and counts it: nodes on paths that differ from the one before of its kind, and
+ * leaves among them.
+ */
+struct tree_touched {
+	uint64_t last[2][NODE_LEVELS];
+	size_t nodes, leaves;
+};
+int tree_touch(struct meta *meta, const struct meta_key *key, struct tree_touched *touched);
 ssize_t tree_previous(struct meta *meta, struct meta_key *key, const struct meta_key *first, void *value, size_t size);
 /* Every item from *first to *last, in order, until `visit` gives an error. `value` may be unaligned. */
 int tree_scan(struct meta *meta, const struct meta_key *first, const struct meta_key *last,
@@ -196,10 +213,17 @@ int checkpoint_run(struct meta *meta, bool always); /* `always`: also if nothing
 int alloc_open(struct meta *meta); /* ranges from the tree */
 void alloc_close(struct meta *meta);
 uint64_t alloc_node_blocks(struct meta *meta); /* taken by nodes, waiting ones included */
-uint64_t alloc_free(struct meta *meta); /* blocks that nodes may take: free and promised to nobody */
+/* Takes nodes ahead, up to `count`; leaves `keep` blocks below the boundary. -ENOSPC. Tree locked; below too. */
+int alloc_spare(struct meta *meta, size_t count, uint64_t keep);
+void alloc_spare_trim(struct meta *meta);
 int alloc_node(struct meta *meta, uint64_t *address);
 void alloc_defer(struct meta *meta, const struct meta_extents *freed);
 void alloc_release(struct meta *meta); /* frees what nothing can refer to any more; may wait for discards */
+/*
+ * For who is short of space: waits a while for the reads that hold what was freed. A leg that hangs may hold one for
+ * long; then the answer is that there is no room now.
+ */
+void alloc_release_patiently(struct meta *meta);
 int alloc_reserve_tail(struct meta *meta, uint64_t start, uint64_t length);
 void alloc_wait_writes(struct meta *meta, uint64_t up_to);
 uint64_t alloc_write_order(struct meta *meta);

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * The ring after a crash. A record that is valid on either leg counts, and is made equal on the other. All are read
- * before the first is applied: no node may be put where the tail of the ring has data (the extents it names are
- * reserved), and of the data that rides in records only the last for each block goes to its place.
+ * before the first is applied: no node may be put where the tail of the ring has data, so the extents that it names are
+ * reserved, and the data that rides in it goes to its place.
  *
  * Replay judges no data: a valid record implies that what it refers to is durable.
  */
@@ -15,7 +15,8 @@
 
 struct meta_record {
 	struct meta_record *next;
-	unsigned char bytes[]; /* le32 blocks in its head tells how many */
+	size_t size;
+	unsigned char bytes[];
 };
 
 struct tail {
@@ -24,31 +25,15 @@ struct tail {
 	size_t count, room;
 };
 
-static int leg_io(struct meta *meta, enum mirror_op op, int leg, uint64_t position, uint32_t blocks, void *bytes)
+static uint64_t ring_block(const struct meta *meta)
 {
-	struct mirror_io io = {
-		.op = op,
-		.flags = leg ? MIRROR_ONLY_LEG1 : MIRROR_ONLY_LEG0,
-		.block = meta->ring_start + position,
-		.count = blocks,
-	};
-	size_t size = blocks * (size_t)FORMAT_BLOCK;
-	int error;
-
-	io.buf = iobuf_get(mirror_pool(meta->mirror), size);
-	if (op == MIRROR_WRITE)
-		memcpy(io.buf->data, bytes, size);
-	error = mirror_submit_wait(meta->mirror, &io);
-	if (!error && op == MIRROR_READ)
-		memcpy(bytes, io.buf->data + io.buf_offset, size);
-	iobuf_put(io.buf);
-	return error;
+	return meta->ring_start + meta->head;
 }
 
 /* The length of the record at the head of the ring on this leg; 0: what is there is not the record that must come. */
 static int record_head(struct meta *meta, int leg, void *window, uint32_t *blocks)
 {
-	int error = leg_io(meta, MIRROR_READ, leg, meta->head, 1, window);
+	int error = io_read(meta->mirror, io_only(leg), ring_block(meta), window, FORMAT_BLOCK);
 
 	*blocks = error ? 0 : journal_record_blocks(meta, window, meta->head, meta->record + 1, meta->record_crc);
 	return error;
@@ -72,7 +57,8 @@ static int record_read(struct meta *meta, unsigned char *window, struct meta_rec
 			continue;
 		error = record_head(meta, leg, window, &blocks);
 		if (!error && blocks)
-			error = leg_io(meta, MIRROR_READ, leg, meta->head, blocks, window);
+			error = io_read(meta->mirror, io_only(leg), ring_block(meta), window,
+					blocks * (size_t)FORMAT_BLOCK);
 		if (error)
 			unreadable++;
 		else
@@ -86,16 +72,16 @@ static int record_read(struct meta *meta, unsigned char *window, struct meta_rec
 		if (!record)
 			return -ENOMEM;
 		record->next = NULL;
+		record->size = blocks * (size_t)FORMAT_BLOCK;
 		memcpy(record->bytes, window, blocks * (size_t)FORMAT_BLOCK);
 	}
 	if (unreadable && !readable)
 		return error;
-	error = 0;
-	for (int leg = 0; record && leg < MIRROR_LEGS && !error && !meta->options.read_only; leg++) {
-		if (!valid[leg] && mirror_leg_insync(meta->mirror, leg))
-			error = leg_io(meta, MIRROR_WRITE, leg, meta->head,
-				       le32_get(((struct format_record *)record->bytes)->blocks), record->bytes);
-	}
+	/* To both legs: what one of them cannot take is then the mirror's business. */
+	if (record && valid[0] + valid[1] < readable + unreadable && !meta->options.read_only)
+		error = io_write(meta->mirror, 0, ring_block(meta), record->bytes, record->size);
+	else
+		error = 0;
 	*found = record;
 	return error;
 }
@@ -147,8 +133,7 @@ static int late_add(struct tail *tail, uint64_t address, const unsigned char *da
 		tail->late = late;
 		tail->room = room;
 	}
-	tail->late[tail->count] = (struct meta_late){ address, tail->count, data };
-	tail->count++;
+	tail->late[tail->count++] = (struct meta_late){ address, data };
 	return 0;
 }
 
@@ -158,16 +143,19 @@ static int survey_update(void *context, const struct format_update *update, cons
 {
 	struct survey *survey = context;
 	struct meta *meta = survey->meta;
+	struct format_alloc alloc;
 	int error = 0;
-	le32 count;
 
 	switch (update->kind) {
 	case UPDATE_PUT:
 		if (key->object != OBJECT_VOLUME || key->type != TYPE_ALLOC)
 			return 0;
-		if (le16_get(update->length) != sizeof(struct format_alloc))
+		if (le16_get(update->length) != sizeof(alloc))
 			return -EIO;
-		return alloc_reserve_tail(meta, key->offset, le32_get(((const struct format_alloc *)value)->length));
+		memcpy(&alloc, value, sizeof(alloc));
+		if (le32_get(alloc.length) > EXTENT_BLOCKS_MAX)
+			return -EIO;
+		return alloc_reserve_tail(meta, key->offset, le32_get(alloc.length));
 	case UPDATE_DELETE:
 		return 0;
 	case UPDATE_DATA:
@@ -175,15 +163,6 @@ static int survey_update(void *context, const struct format_update *update, cons
 			return -EIO;
 		error = late_add(survey->tail, key->offset, survey->data);
 		survey->data += FORMAT_BLOCK;
-		return error;
-	case UPDATE_WRITTEN:
-		if (le16_get(update->length) != sizeof(count))
-			return -EIO;
-		memcpy(&count, value, sizeof(count));
-		if (le32_get(count) > EXTENT_BLOCKS_MAX)
-			return -EIO;
-		for (uint32_t i = 0; !error && i < le32_get(count); i++)
-			error = late_add(survey->tail, key->offset + i, NULL);
 		return error;
 	default:
 		return -EIO;
@@ -195,6 +174,8 @@ static int apply_update(void *context, const struct format_update *update, const
 {
 	struct meta *meta = context;
 
+	if (meta->dirty.count * (size_t)NODE_BYTES > 5 * meta->dirty_limit)
+		return -ENOMEM;
 	if (update->kind == UPDATE_PUT)
 		return tree_put(meta, key, value, le16_get(update->length));
 	if (update->kind == UPDATE_DELETE)
@@ -206,25 +187,7 @@ static int late_compare(const void *a, const void *b)
 {
 	const struct meta_late *x = a, *y = b;
 
-	if (x->address != y->address)
-		return x->address < y->address ? -1 : 1;
-	return x->order < y->order ? -1 : x->order > y->order;
-}
-
-/* Leaves, ascending by address, one entry for each block whose content must come from the ring. */
-static void late_sort(struct tail *tail)
-{
-	size_t kept = 0;
-
-	if (tail->count)
-		qsort(tail->late, tail->count, sizeof(*tail->late), late_compare);
-	for (size_t i = 0; i < tail->count; i++) {
-		bool last = i + 1 == tail->count || tail->late[i + 1].address != tail->late[i].address;
-
-		if (last && tail->late[i].data)
-			tail->late[kept++] = tail->late[i];
-	}
-	tail->count = kept;
+	return x->address < y->address ? -1 : x->address > y->address;
 }
 
 /* Brings the data that rode in records to its place, on both legs. */
@@ -232,14 +195,8 @@ static int late_write(struct meta *meta, const struct tail *tail)
 {
 	int error = 0;
 
-	for (size_t i = 0; i < tail->count && !error; i++) {
-		struct mirror_io io = { .op = MIRROR_WRITE, .block = tail->late[i].address, .count = 1 };
-
-		io.buf = iobuf_get(mirror_pool(meta->mirror), FORMAT_BLOCK);
-		memcpy(io.buf->data, tail->late[i].data, FORMAT_BLOCK);
-		error = mirror_submit_wait(meta->mirror, &io);
-		iobuf_put(io.buf);
-	}
+	for (size_t i = 0; i < tail->count && !error; i++)
+		error = io_write(meta->mirror, 0, tail->late[i].address, tail->late[i].data, FORMAT_BLOCK);
 	return error;
 }
 
@@ -321,6 +278,8 @@ static int record_apply(struct meta *meta, const struct meta_record *record, str
 	const struct format_record *head = (const struct format_record *)record->bytes;
 	int result = each_update(record, apply_update, meta);
 
+	if (result == -ENOMEM)
+		return error_set(error, result, "not enough memory to replay the journal: mount with a larger cache=");
 	if (result || meta->dirty.count * (size_t)NODE_BYTES <= meta->dirty_limit)
 		return result;
 	if (meta->options.read_only)
@@ -345,12 +304,13 @@ int replay(struct meta *meta, struct error *error)
 	/* The mount's checkpoint goes to the older slot. */
 	if (!((meta->generation ^ on_legs) & 1))
 		meta->generation++;
-	late_sort(&tail);
 	if (!result && !meta->options.read_only)
 		result = late_write(meta, &tail);
 	for (struct meta_record *record = tail.first; record && !result; record = record->next)
 		result = record_apply(meta, record, error);
 	if (!result && meta->options.read_only) {
+		if (tail.count)
+			qsort(tail.late, tail.count, sizeof(*tail.late), late_compare);
 		meta->late = tail.late;
 		meta->late_count = tail.count;
 		meta->late_records = tail.first;

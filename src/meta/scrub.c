@@ -36,27 +36,9 @@ struct copies {
 
 static_assert(EXTENT_BLOCKS_MAX * FORMAT_BLOCK <= IOBUF_MAX, "an extent is one request");
 
-static int copy_io(struct copies *copies, enum mirror_op op, int leg, uint32_t unit, uint32_t units,
-		   unsigned char *bytes)
+static uint64_t block_of(const struct copies *copies, uint32_t unit)
 {
-	struct mirror *mirror = copies->meta->mirror;
-	struct mirror_io io = {
-		.op = op,
-		.flags = leg ? MIRROR_ONLY_LEG1 : MIRROR_ONLY_LEG0,
-		.block = copies->live.address + (uint64_t)unit * copies->unit_blocks,
-		.count = units * copies->unit_blocks,
-	};
-	size_t size = io.count * (size_t)FORMAT_BLOCK;
-	int error;
-
-	io.buf = iobuf_get(mirror_pool(mirror), size);
-	if (op == MIRROR_WRITE)
-		memcpy(io.buf->data, bytes, size);
-	error = mirror_submit_wait(mirror, &io);
-	if (!error && op == MIRROR_READ)
-		memcpy(bytes, io.buf->data + io.buf_offset, size);
-	iobuf_put(io.buf);
-	return error;
+	return copies->live.address + (uint64_t)unit * copies->unit_blocks;
 }
 
 static unsigned char *good_at(const struct copies *copies, uint32_t unit)
@@ -68,11 +50,12 @@ static unsigned char *good_at(const struct copies *copies, uint32_t unit)
 static void copy_judge(struct copies *copies, int leg, uint32_t units, unsigned char *scratch)
 {
 	size_t size = (size_t)copies->unit_blocks * FORMAT_BLOCK;
-	bool whole = !copy_io(copies, MIRROR_READ, leg, 0, units, scratch);
+	struct mirror *mirror = copies->meta->mirror;
+	bool whole = !io_read(mirror, io_only(leg), copies->live.address, scratch, units * size);
 
 	for (uint32_t unit = 0; unit < units; unit++) {
 		unsigned char *data = scratch + unit * size;
-		bool read = whole || !copy_io(copies, MIRROR_READ, leg, unit, 1, data);
+		bool read = whole || !io_read(mirror, io_only(leg), block_of(copies, unit), data, size);
 
 		copies->bad[leg][unit] = !read || !copies->right(copies, unit, data);
 		if (!copies->bad[leg][unit] && !copies->have[unit]) {
@@ -95,6 +78,7 @@ static uint32_t bad_run(const struct copies *copies, int leg, uint32_t unit, uin
 
 static void copy_heal(struct copies *copies, int leg, uint32_t units)
 {
+	size_t size = (size_t)copies->unit_blocks * FORMAT_BLOCK;
 	struct meta_scrub *scrub = copies->scrub;
 
 	for (uint32_t unit = 0, run; unit < units; unit += run ? run : 1) {
@@ -105,8 +89,9 @@ static void copy_heal(struct copies *copies, int leg, uint32_t units)
 		if (!run)
 			continue;
 		healed = copies->have[unit] && !meta_writable(copies->meta) &&
-			 !copy_io(copies, MIRROR_WRITE, leg, unit, run, good_at(copies, unit));
-		live.address += (uint64_t)unit * copies->unit_blocks;
+			 !io_write(copies->meta->mirror, io_only(leg), block_of(copies, unit), good_at(copies, unit),
+				   run * size);
+		live.address = block_of(copies, unit);
 		live.offset += unit;
 		live.count = run * copies->unit_blocks;
 		copies->repaired |= healed;
@@ -263,7 +248,6 @@ static int scrub_data(struct copies *copies, unsigned char *scratch)
 static int scrub_run(struct copies *copies, unsigned char *scratch)
 {
 	struct meta *meta = copies->meta;
-	struct mirror_io flush = { .op = MIRROR_FLUSH };
 	unsigned int height;
 	int error = 0;
 
@@ -279,7 +263,7 @@ static int scrub_run(struct copies *copies, unsigned char *scratch)
 	if (!error)
 		error = scrub_data(copies, scratch);
 	if (copies->repaired && !error)
-		error = mirror_submit_wait(meta->mirror, &flush);
+		error = io_flush(meta->mirror);
 	return error;
 }
 

@@ -27,7 +27,8 @@ static bool geometry_valid(const struct format_super *super, uint64_t space)
 	       boundary - heap <= heap_blocks && boundary % NODE_BLOCKS == 0 &&
 	       le64_get(super->reserve_blocks) <= heap_blocks &&
 	       le64_get(super->ring_position) <= ring_blocks - JOURNAL_RECORD_BLOCKS &&
-	       le32_get(super->root_level) < NODE_LEVELS;
+	       le32_get(super->root_level) < NODE_LEVELS &&
+	       le64_get(super->root.generation) <= le64_get(super->generation);
 }
 
 int super_check(const struct format_super *super, uint64_t address, const uint8_t volume[16], struct error *error)
@@ -48,22 +49,6 @@ int super_check(const struct format_super *super, uint64_t address, const uint8_
 	return 0;
 }
 
-static int slot_io(struct mirror *mirror, enum mirror_op op, unsigned int flags, uint64_t address,
-		   struct format_super *super)
-{
-	struct mirror_io io = { .op = op, .flags = flags, .block = address, .count = 1 };
-	int error;
-
-	io.buf = iobuf_get(mirror_pool(mirror), FORMAT_BLOCK);
-	if (op == MIRROR_WRITE)
-		memcpy(io.buf->data, super, FORMAT_BLOCK);
-	error = mirror_submit_wait(mirror, &io);
-	if (!error && op == MIRROR_READ)
-		memcpy(super, io.buf->data + io.buf_offset, FORMAT_BLOCK);
-	iobuf_put(io.buf);
-	return error;
-}
-
 /* The newest valid slot on any in-sync leg. A slot that a newer mirrorfs wrote refuses the volume. */
 int super_read(struct mirror *mirror, struct format_super *super, struct error *error)
 {
@@ -74,8 +59,7 @@ int super_read(struct mirror *mirror, struct format_super *super, struct error *
 
 	for (int leg = 0; leg < MIRROR_LEGS; leg++) {
 		for (int i = 0; i < 2 && mirror_leg_insync(mirror, leg); i++) {
-			int check = slot_io(mirror, MIRROR_READ, leg ? MIRROR_ONLY_LEG1 : MIRROR_ONLY_LEG0, slots[i],
-					    &found);
+			int check = io_read(mirror, io_only(leg), slots[i], &found, sizeof(found));
 
 			if (!check)
 				check = super_check(&found, slots[i], volume, error);
@@ -137,15 +121,14 @@ int super_write(struct meta *meta, const struct meta_root *root, const struct me
 	super->epoch = le64_of(meta->epoch);
 	super->next_object = le64_of(atomic_load(&meta->next_object));
 	super->crc = le32_of(crc32c_block(super, sizeof(*super), offsetof(struct format_super, crc)));
-	return slot_io(meta->mirror, MIRROR_WRITE, MIRROR_DSYNC, slot_address(cut->generation), super);
+	return io_write(meta->mirror, MIRROR_DSYNC, slot_address(cut->generation), super, sizeof(*super));
 }
 
-/* After a crash the slots may differ between the legs: both legs get what the mount chose, in both slots' places. */
+/* After a crash the slots may differ between the legs: both legs get the one that the mount chose. */
 int super_equalise(struct meta *meta)
 {
-	struct format_super super = meta->super;
-
-	return slot_io(meta->mirror, MIRROR_WRITE, MIRROR_DSYNC, slot_address(le64_get(super.generation)), &super);
+	return io_write(meta->mirror, MIRROR_DSYNC, slot_address(le64_get(meta->super.generation)), &meta->super,
+			sizeof(meta->super));
 }
 
 /* A slot that one leg has lost is written again from the other's; checkpoints stand still meanwhile. */
@@ -158,15 +141,13 @@ static void slot_scrub(struct meta *meta, struct meta_scrub *scrub, uint64_t add
 		if (!mirror_leg_insync(meta->mirror, leg))
 			continue;
 		scrub->blocks++;
-		valid[leg] = !slot_io(meta->mirror, MIRROR_READ, leg ? MIRROR_ONLY_LEG1 : MIRROR_ONLY_LEG0, address,
-				      &copy[leg]) &&
+		valid[leg] = !io_read(meta->mirror, io_only(leg), address, &copy[leg], sizeof(copy[leg])) &&
 			     !super_check(&copy[leg], address, meta->volume, NULL);
 	}
 	for (int leg = 0; leg < MIRROR_LEGS; leg++) {
 		if (valid[leg] || !valid[!leg] || !mirror_leg_insync(meta->mirror, leg) || meta_writable(meta))
 			continue;
-		if (!slot_io(meta->mirror, MIRROR_WRITE, (leg ? MIRROR_ONLY_LEG1 : MIRROR_ONLY_LEG0) | MIRROR_DSYNC,
-			     address, &copy[!leg]))
+		if (!io_write(meta->mirror, io_only(leg) | MIRROR_DSYNC, address, &copy[!leg], sizeof(copy[!leg])))
 			scrub->repaired++;
 	}
 }

@@ -103,6 +103,8 @@ static int child_load(struct meta *meta, const struct cache_page *parent, unsign
 {
 	struct format_pointer at = pointer_at(parent->data, slot);
 
+	if (le64_get(at.generation) > node_generation(parent->data))
+		return -EIO;
 	return tree_load(meta, le64_get(at.address), le64_get(at.generation), le32_get(at.crc),
 			 node_level(parent->data) - 1, page);
 }
@@ -140,6 +142,30 @@ ssize_t tree_get(struct meta *meta, const struct meta_key *key, void *value, siz
 	result = exact ? value_out(page->data, slot, value, size) : -ENOENT;
 	cache_put(page);
 	return result;
+}
+
+int tree_touch(struct meta *meta, const struct meta_key *key, struct tree_touched *touched)
+{
+	uint64_t *last = touched->last[key->object == OBJECT_VOLUME];
+	struct cache_page *page, *child;
+	int error = tree_root_load(meta, &page);
+
+	while (!error) {
+		unsigned int level = node_level(page->data);
+
+		if (last[level] != page->index) {
+			last[level] = page->index;
+			touched->nodes++;
+			touched->leaves += !level;
+		}
+		if (!level)
+			break;
+		error = child_load(meta, page, node_child_slot(page->data, key), &child);
+		cache_put(page);
+		page = error ? NULL : child;
+	}
+	cache_put(page);
+	return error;
 }
 
 /* The first key >= *key below `page` (or, backwards, the last <= *key): found in a subtree or in the next one. */
@@ -224,7 +250,8 @@ static int scan(struct meta *meta, struct cache_page *page, const struct meta_ke
 		size_t length;
 		const void *value = node_value(node, slot, &length);
 
-		if (meta_key_compare(&key, last) > 0)
+		/* In an internal node, the key of the first child is no bound: it holds what is smaller as well. */
+		if (!level && meta_key_compare(&key, last) > 0)
 			return 1;
 		if (!level) {
 			error = visit(meta, &key, value, length);
@@ -486,18 +513,33 @@ int tree_put(struct meta *meta, const struct meta_key *key, const void *value, s
 	return error;
 }
 
-/* Joins the child at `slot` with the one behind it, if they are thin enough; both belong to `parent`, changeable. */
+/* A child that is in memory; NULL: it is not. */
+static struct cache_page *child_cached(struct meta *meta, const struct cache_page *parent, unsigned int slot)
+{
+	struct format_pointer at = pointer_at(parent->data, slot);
+	struct cache_page *page;
+
+	if (cache_get(&meta->nodes, le64_get(at.address), false, false, &page))
+		return NULL;
+	if (node_generation(page->data) == le64_get(at.generation))
+		return page;
+	cache_put(page);
+	return NULL;
+}
+
+/*
+ * Joins the child at `slot` with the one behind it, if they are thin enough; both belong to `parent`, changeable.
+ * Nobody waits for a leg on that account: a thin node whose neighbour is not in memory stays as it is.
+ */
 static int node_join(struct meta *meta, struct cache_page *parent, unsigned int slot)
 {
-	struct cache_page *left, *right;
+	struct cache_page *left = child_cached(meta, parent, slot), *right = child_cached(meta, parent, slot + 1);
 	int error = 0;
 	size_t used;
 
-	/* A neighbour that cannot be read is no reason to fail a deletion: thin nodes are allowed. */
-	if (child_load(meta, parent, slot, &left))
-		return 0;
-	if (child_load(meta, parent, slot + 1, &right)) {
+	if (!left || !right) {
 		cache_put(left);
+		cache_put(right);
 		return 0;
 	}
 	used = 2 * (NODE_BYTES - sizeof(struct format_node)) - node_room(left->data) - node_room(right->data);

@@ -4,12 +4,13 @@
  * memory and queued for the ring under one hold of the tree's lock: the order in the ring is the order in the tree.
  */
 #include "meta_private.h"
-#include "mirrorfs/base/clock.h"
 
 #include <assert.h>
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+
+#define FREED_BLOCKS_DUE 16384u /* 64 MiB wait for a checkpoint: it is due */
 
 struct meta_txn *meta_txn_begin(struct meta *meta)
 {
@@ -31,6 +32,7 @@ static void txn_free(struct meta_txn *txn)
 	if (txn->chunk)
 		journal_chunk_free(txn->chunk);
 	free(txn->taken.at);
+	free(txn->freed.at);
 	free(txn->overlay);
 	free(txn);
 }
@@ -129,21 +131,45 @@ static int apply(struct meta *meta, struct meta_chunk *chunk)
 	return 0;
 }
 
-/* Blocks of nodes that these updates may cost at worst: each level of a path copied and split. */
-static uint64_t nodes_needed(const struct meta *meta, const struct meta_chunk *chunk)
+/*
+ * Reads what the updates will touch: an unreadable node fails this transaction alone, and those who wait behind the
+ * exclusive lock seldom wait for a leg. *nodes: how many new ones applying may take: each node touched is copied, each
+ * leaf is split or joined with a neighbour, and the tree may grow.
+ */
+static int prefetch(struct meta *meta, const struct meta_chunk *chunk, size_t *nodes)
 {
-	return (uint64_t)chunk->update_count * (meta->root.level + 2) * 2 * NODE_BLOCKS;
+	const unsigned char *at = chunk->updates;
+	struct tree_touched touched = { .nodes = 0 };
+	int error = 0;
+
+	rwlock_read(&meta->tree_lock);
+	for (unsigned int i = 0; i < chunk->update_count && !error; i++) {
+		struct format_update update;
+		struct meta_key key;
+
+		memcpy(&update, at, sizeof(update));
+		key = (struct meta_key){ le64_get(update.object), update.type, le64_get(update.offset) };
+		if (update.kind == UPDATE_PUT || update.kind == UPDATE_DELETE)
+			error = tree_touch(meta, &key, &touched);
+		at += sizeof(update) + ((le16_get(update.length) + (size_t)7) & ~(size_t)7);
+	}
+	*nodes = touched.nodes + touched.leaves + 4 * chunk->bytes / NODE_BYTES + 2 * (meta->root.level + 2);
+	rwlock_unlock(&meta->tree_lock);
+	return error;
 }
 
 /*
- * What must be free before a transaction is applied, as applying cannot fail half-way: ring, nodes, memory. 0: it is;
- * 1: a checkpoint would help; -ENOSPC. Tree locked.
+ * What must be there before a transaction is applied, as applying cannot fail half-way: ring, nodes, memory. 0: it is;
+ * 1: a checkpoint would help; -ENOSPC, -ENOMEM. Tree locked.
  */
-static int room_for(struct meta *meta, const struct meta_txn *txn, bool again)
+static int room_for(struct meta *meta, const struct meta_txn *txn, size_t nodes, bool again)
 {
 	const struct meta_chunk *chunk = txn->chunk;
-	uint64_t ring, free = alloc_free(meta), needed = nodes_needed(meta, chunk);
+	/* Only what deletes, or was promised its room, may draw on the last of the reserve. */
+	uint64_t keep = txn->deletes || txn->taken.count ? 0 : meta->reserve / 2;
 	size_t dirty = meta->dirty.count * (size_t)NODE_BYTES;
+	uint64_t ring;
+	int error;
 
 	mutex_lock(&meta->journal_lock);
 	ring = meta->ring_written - meta->ring_released + meta->pending_blocks + 2 * JOURNAL_RECORD_BLOCKS;
@@ -154,83 +180,74 @@ static int room_for(struct meta *meta, const struct meta_txn *txn, bool again)
 		return 1;
 	if (ring > meta->ring_blocks - JOURNAL_RECORD_BLOCKS)
 		return 1;
-	/* Only what deletes, or was promised its room, may draw on the last of the reserve. */
-	if (!txn->deletes && !txn->taken.count && free < meta->reserve / 2 + needed)
-		return again ? -ENOSPC : 1;
-	if (free < 16 * NODE_BLOCKS || (!again && free < needed))
-		return again ? -ENOSPC : 1;
-	return 0;
+	error = alloc_spare(meta, nodes, keep);
+	return error == -ENOSPC && !again ? 1 : error;
 }
 
-/*
- * Reads what the updates will touch: an unreadable node fails this transaction alone, and nobody waits behind the
- * exclusive lock for a leg.
- */
-static int prefetch(struct meta *meta, const struct meta_chunk *chunk)
+/* What the transaction unmapped is free with the checkpoint that has it. Tree locked. */
+static int take_freed(struct meta *meta, const struct meta_txn *txn)
 {
-	const unsigned char *at = chunk->updates;
-	ssize_t result = 0;
+	int error = 0;
 
-	rwlock_read(&meta->tree_lock);
-	for (unsigned int i = 0; i < chunk->update_count && (result >= 0 || result == -ENOENT); i++) {
-		struct format_update update;
-		struct meta_key key;
+	for (size_t i = 0; i < txn->freed.count && !error; i++) {
+		const struct range_extent *extent = &txn->freed.at[i];
 
-		memcpy(&update, at, sizeof(update));
-		key = (struct meta_key){ le64_get(update.object), update.type, le64_get(update.offset) };
-		if (update.kind == UPDATE_PUT || update.kind == UPDATE_DELETE)
-			result = tree_get(meta, &key, NULL, 0);
-		at += sizeof(update) + ((le16_get(update.length) + (size_t)7) & ~(size_t)7);
+		error = meta_extents_add(&meta->freed, extent->start, extent->length);
+		meta->data_blocks -= (int64_t)extent->length;
+		atomic_fetch_add(&meta->freed_blocks, extent->length);
 	}
-	rwlock_unlock(&meta->tree_lock);
-	return result < 0 && result != -ENOENT ? (int)result : 0;
+	return error;
 }
 
-/* Applied: into the queue for the ring. Tree locked. True: the ring is half full. */
+/* Applied: into the queue for the ring. Tree locked. True: a checkpoint is due. */
 static bool queue(struct meta *meta, struct meta_txn *txn, uint64_t *sequence)
 {
 	struct meta_chunk *chunk = txn->chunk;
-	bool half;
+	bool due;
 
 	chunk->generation = meta->generation;
 	chunk->next_object = atomic_load(&meta->next_object);
 	for (size_t i = 0; i < txn->taken.count; i++)
 		meta->data_blocks += (int64_t)txn->taken.at[i].length;
-	for (size_t i = 0; i < chunk->freed.count; i++)
-		meta->data_blocks -= (int64_t)chunk->freed.at[i].length;
 	mutex_lock(&meta->journal_lock);
 	journal_add(meta, chunk);
 	if (sequence)
 		*sequence = chunk->sequence;
-	half = meta->ring_written - meta->ring_released + meta->pending_blocks > meta->ring_blocks / 2;
+	due = meta->ring_written - meta->ring_released + meta->pending_blocks > meta->ring_blocks / 2 ||
+	      atomic_load(&meta->freed_blocks) > FREED_BLOCKS_DUE;
 	mutex_unlock(&meta->journal_lock);
 	atomic_fetch_add(&meta->commits, 1);
 	txn->chunk = NULL;
-	return half;
+	alloc_spare_trim(meta);
+	return due;
 }
 
 int meta_txn_commit(struct meta_txn *txn, uint64_t *sequence)
 {
 	struct meta *meta = txn->meta;
 	int error = txn->error ? txn->error : meta_writable(meta), room;
-	bool half;
+	size_t nodes = 0;
+	bool due;
 
 	if (!error)
-		error = journal_fits(txn->chunk) ? prefetch(meta, txn->chunk) : -ENOSPC;
+		error = journal_fits(txn->chunk) ? prefetch(meta, txn->chunk, &nodes) : -ENOSPC;
 	for (int try = 0; !error; try++) {
 		rwlock_write(&meta->tree_lock);
-		room = room_for(meta, txn, try >= 2);
+		room = room_for(meta, txn, nodes, try >= 2);
 		if (!room)
 			break;
 		rwlock_unlock(&meta->tree_lock);
 		error = room < 0 ? room : meta_checkpoint(meta);
-		alloc_release(meta);
+		if (!error)
+			alloc_release_patiently(meta);
 	}
 	if (error) {
 		meta_txn_abort(txn);
 		return error;
 	}
 	error = apply(meta, txn->chunk);
+	if (!error)
+		error = take_freed(meta, txn);
 	if (error) {
 		/* Half applied: the tree in memory is no state that may ever reach the legs. */
 		meta_fail(meta, error);
@@ -238,9 +255,9 @@ int meta_txn_commit(struct meta_txn *txn, uint64_t *sequence)
 		meta_txn_abort(txn);
 		return error;
 	}
-	half = queue(meta, txn, sequence);
+	due = queue(meta, txn, sequence);
 	rwlock_unlock(&meta->tree_lock);
-	meta_kick(meta, half);
+	meta_kick(meta, due);
 	txn_free(txn);
 	return 0;
 }

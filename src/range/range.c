@@ -398,7 +398,24 @@ static bool free_batch(struct range *range, struct deferred_batch *batch)
 	return false;
 }
 
-void range_release(struct range *range, uint64_t ticket, void (*freed)(void *context, uint64_t start, uint64_t length),
+/* Tells of each range in the batch; those that are not to be freed leave it. */
+static void tell_batch(struct range *range, struct deferred_batch *batch,
+		       bool (*freed)(void *context, uint64_t start, uint64_t length), void *context)
+{
+	uint32_t kept = 0;
+
+	for (uint32_t i = 0; i < batch->count; i++) {
+		struct range_extent at = batch->ranges[i];
+
+		if (freed(context, at.start, at.length))
+			batch->ranges[kept++] = at;
+		else
+			deferred_freed(&range->deferred, at.length);
+	}
+	batch->count = kept;
+}
+
+void range_release(struct range *range, uint64_t ticket, bool (*freed)(void *context, uint64_t start, uint64_t length),
 		   void *context)
 {
 	struct deferred_batch *batch;
@@ -407,8 +424,8 @@ void range_release(struct range *range, uint64_t ticket, void (*freed)(void *con
 		if (!free_batch(range, batch))
 			return;
 	while ((batch = deferred_pop(&range->deferred, ticket))) {
-		for (uint32_t i = 0; freed && i < batch->count; i++)
-			freed(context, batch->ranges[i].start, batch->ranges[i].length);
+		if (freed)
+			tell_batch(range, batch, freed, context);
 		if (!free_batch(range, batch))
 			return;
 	}

@@ -36,7 +36,6 @@ enum format_update_kind {
 	UPDATE_PUT = 1, /* the key has this value, whatever it had */
 	UPDATE_DELETE = 2, /* the key is gone; no value */
 	UPDATE_DATA = 3, /* offset: block address whose content is the record's next data block; object, type: zero */
-	UPDATE_WRITTEN = 4, /* offset: first block, value le32: count, written in place: older data for them is dead */
 };
 
 struct format_update { /* 24 bytes, then the value padded to 8 */

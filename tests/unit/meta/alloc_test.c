@@ -81,17 +81,18 @@ START_TEST(a_refused_commit_gives_its_blocks_back)
 }
 END_TEST
 
-START_TEST(freed_blocks_wait_for_the_record_that_freed_them)
+START_TEST(freed_blocks_wait_for_the_checkpoint_that_freed_them)
 {
 	struct range_extent where;
 
 	put_file(FILE1, 0, 8, 1, false, 0, &where);
 	sync_all();
 	punch(FILE1, 2, 6);
+	sync_all();
 	alloc_release(meta);
 	for (uint64_t i = 0; i < 8; i++)
 		ck_assert(range_is_taken(meta->data_range, where.start + i, 1));
-	sync_all();
+	ck_assert_int_eq(meta_checkpoint(meta), 0);
 	ck_assert(is_free(where.start + 2, 4));
 	ck_assert(!is_free(where.start, 2));
 	ck_assert(!is_free(where.start + 6, 2));
@@ -107,7 +108,7 @@ START_TEST(freed_blocks_wait_for_who_looked_them_up_before)
 	sync_all();
 	pin = mirror_pin(mirror);
 	punch(FILE1, 0, 8);
-	sync_all();
+	ck_assert_int_eq(meta_checkpoint(meta), 0);
 	later = mirror_pin(mirror);
 	alloc_release(meta);
 	ck_assert(range_is_taken(meta->data_range, where.start, 8));
@@ -172,9 +173,10 @@ START_TEST(freed_ranges_are_discarded_only_if_asked_for)
 	put_file(FILE1, 0, 64, 1, false, 0, NULL);
 	punch(FILE1, 0, 64);
 	ck_assert_uint_eq(disk_count(disks[0], LEG_DISCARD), 0);
-	sync_all();
-	ck_assert_uint_eq(disk_count(disks[0], LEG_DISCARD), _i);
-	ck_assert_uint_eq(disk_count(disks[1], LEG_DISCARD), _i);
+	ck_assert_int_eq(meta_checkpoint(meta), 0);
+	/* Old nodes as well, and the data last. */
+	ck_assert_int_eq(disk_count(disks[0], LEG_DISCARD) > 0, _i);
+	ck_assert_int_eq(disk_count(disks[1], LEG_DISCARD) > 0, _i);
 	if (_i) {
 		ck_assert_uint_eq(disk_last_length(disks[0], LEG_DISCARD), 64 * FORMAT_BLOCK);
 	}
@@ -289,6 +291,64 @@ START_TEST(a_mount_finds_the_same_space)
 }
 END_TEST
 
+/* The first child of a node also holds what is smaller than its key, which may be far from the least below it. */
+START_TEST(allocations_before_the_first_key_are_found)
+{
+	const struct meta_key root = { OBJECT_ROOT, TYPE_INODE, 0 };
+	struct range_extent where;
+	struct meta_txn *txn;
+
+	/* Full leaves, as what is appended makes them; what the first ones hold goes, and they with it. */
+	for (uint64_t i = 0; i < 600; i++)
+		put_item(FILE1, i, 1, 200);
+	txn = meta_txn_begin(meta);
+	meta_txn_delete(txn, &root);
+	ck_assert_int_eq(meta_txn_commit(txn, NULL), 0);
+	for (uint64_t i = 0; i < 300; i++)
+		delete_item(FILE1, i);
+	put_file(FILE2, 0, 4, 2, true, 0, &where);
+	volume_remount();
+	ck_assert(range_is_taken(meta->data_range, where.start, 4));
+	expect_file(FILE2, 0, 4, 2);
+}
+END_TEST
+
+/* Files of one block each up to the last one, then every other is deleted: no two free blocks are neighbours. */
+START_TEST(a_full_volume_in_crumbs_makes_room_by_deleting)
+{
+	uint64_t blocks = 0;
+
+	while (meta_promise(meta, 1) == 0) {
+		meta_unpromise(meta, 1);
+		put_file(FILE1, 2 * blocks, 1, 1, true, 0, NULL);
+		blocks++;
+	}
+	for (uint64_t i = 0; i < blocks; i += 2)
+		punch(FILE1, 2 * i, 2 * i + 1);
+	for (uint64_t i = 1; i < blocks; i += 2)
+		punch(FILE1, 2 * i, 2 * i + 1);
+	volume_remount();
+	expect_hole(FILE1, 0, 2 * (uint32_t)blocks);
+	ck_assert_uint_eq(statfs_now().free, meta->heap_end - meta->boundary);
+}
+END_TEST
+
+START_TEST(a_transaction_replaces_few_extents_at_a_time)
+{
+	struct meta_txn *txn;
+
+	for (uint64_t i = 0; i < 3 * META_TXN_CUTS; i++)
+		put_file(FILE1, i, 1, 1, true, 40 * i, NULL);
+	txn = meta_txn_begin(meta);
+	ck_assert_uint_eq(meta_map_limit(txn, FILE1, 3 * META_TXN_CUTS, 10), 10);
+	ck_assert_uint_eq(meta_map_limit(txn, FILE1, 4, 10), 10);
+	ck_assert_uint_eq(meta_map_limit(txn, FILE1, 20, 200), META_TXN_CUTS - 10);
+	ck_assert_uint_eq(meta_map_limit(txn, FILE1, 60, 1), 0);
+	ck_assert_uint_eq(meta_map_limit(txn, FILE2, 60, 100), 100);
+	meta_txn_abort(txn);
+}
+END_TEST
+
 Suite *alloc_suite(void)
 {
 	Suite *suite = suite_create("alloc");
@@ -299,7 +359,7 @@ Suite *alloc_suite(void)
 	tcase_add_test(tcase, no_more_is_promised_than_there_is);
 	tcase_add_test(tcase, an_aborted_transaction_gives_its_blocks_back);
 	tcase_add_test(tcase, a_refused_commit_gives_its_blocks_back);
-	tcase_add_test(tcase, freed_blocks_wait_for_the_record_that_freed_them);
+	tcase_add_test(tcase, freed_blocks_wait_for_the_checkpoint_that_freed_them);
 	tcase_add_test(tcase, freed_blocks_wait_for_who_looked_them_up_before);
 	tcase_add_test(tcase, old_nodes_wait_for_who_reads_them);
 	tcase_add_test(tcase, blocks_being_written_are_not_had_again);
@@ -309,6 +369,9 @@ Suite *alloc_suite(void)
 	tcase_add_test(tcase, a_volume_full_of_metadata_makes_room_by_deleting);
 	tcase_add_test(tcase, what_was_promised_can_be_written_on_a_full_volume);
 	tcase_add_test(tcase, a_mount_finds_the_same_space);
+	tcase_add_test(tcase, allocations_before_the_first_key_are_found);
+	tcase_add_test(tcase, a_full_volume_in_crumbs_makes_room_by_deleting);
+	tcase_add_test(tcase, a_transaction_replaces_few_extents_at_a_time);
 	suite_add_tcase(suite, tcase);
 	return suite;
 }

@@ -226,13 +226,14 @@ static void step_defer(struct model *model)
 	model->queue[model->queued++].ticket = model->ticket;
 }
 
-static void told(void *context, uint64_t start, uint64_t length)
+static bool told(void *context, uint64_t start, uint64_t length)
 {
 	struct model *model = context;
 
 	ck_assert(is(model, start, length, DEFERRED));
 	ck_assert(range_is_taken(model->range, start, length));
 	model->told += length;
+	return true;
 }
 
 static void step_release(struct model *model)

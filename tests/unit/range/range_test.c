@@ -431,10 +431,34 @@ static bool collect(void *context, uint64_t start, uint64_t length)
 	return collected->count < collected->limit;
 }
 
-static void collect_freed(void *context, uint64_t start, uint64_t length)
+static bool collect_freed(void *context, uint64_t start, uint64_t length)
 {
 	(void)collect(context, start, length);
+	return true;
 }
+
+static bool refuse_ten(void *context, uint64_t start, uint64_t length)
+{
+	return start != 10;
+}
+
+START_TEST(a_deferred_range_stays_taken_if_its_user_says_so)
+{
+	struct range *range = space(100, 50);
+
+	ck_assert_int_eq(range_reserve(range, 0, 100), 0);
+	ck_assert_int_eq(range_defer(range, 10, 5, 1), 0);
+	ck_assert_int_eq(range_defer(range, 20, 5, 1), 0);
+	range_release(range, 1, refuse_ten, NULL);
+	ck_assert(range_is_taken(range, 10, 5));
+	ck_assert(!range_is_taken(range, 20, 5));
+	ck_assert_uint_eq(stats_of(range).deferred, 0);
+	ck_assert_int_eq(range_defer(range, 10, 5, 2), 0);
+	range_release(range, 2, NULL, NULL);
+	ck_assert(!range_is_taken(range, 10, 5));
+	end(range);
+}
+END_TEST
 
 START_TEST(the_walks_go_upwards_until_told_to_stop)
 {
@@ -631,6 +655,7 @@ static TCase *rules(void)
 	tcase_add_test(tests, what_lies_idle_in_the_depot_is_trimmed);
 	tcase_add_test(tests, magazines_take_no_other_length_zone_or_alignment);
 	tcase_add_test(tests, reserve_and_the_walks_see_what_magazines_hold_as_free);
+	tcase_add_test(tests, a_deferred_range_stays_taken_if_its_user_says_so);
 	tcase_add_test(tests, the_walks_go_upwards_until_told_to_stop);
 	tcase_add_test(tests, a_deferred_range_is_taken_until_its_ticket_is_due);
 	tcase_add_test(tests, a_release_of_many_ranges_frees_each);
