@@ -29,12 +29,12 @@ struct cut {
 };
 
 /* Leaves cut->generation 0 if there is nothing to write. */
-static int cut_make(struct meta *meta, struct cut *cut, bool always)
+static int cut_make(struct meta *meta, struct cut *cut, bool always, uint64_t generation)
 {
 	int error = 0;
 
 	rwlock_write(&meta->tree_lock);
-	always |= meta_sequence(meta) != meta->cut_sequence;
+	always |= meta_sequence(meta) != meta->cut_sequence && (!generation || generation == meta->generation);
 	if (always)
 		error = tree_seal(meta);
 	if (!error && always) {
@@ -125,7 +125,8 @@ static int write_all(struct meta *meta, const struct cut *cut, struct meta_cut *
 	return error;
 }
 
-int checkpoint_run(struct meta *meta, bool always)
+/* `generation`: only if that is still the running one; 0: any. */
+static int checkpoint_make(struct meta *meta, bool always, uint64_t generation)
 {
 	struct cut cut = { .generation = 0 };
 	struct meta_cut end;
@@ -134,7 +135,7 @@ int checkpoint_run(struct meta *meta, bool always)
 	mutex_lock(&meta->checkpoint_lock);
 	error = meta_writable(meta);
 	if (!error)
-		error = cut_make(meta, &cut, always);
+		error = cut_make(meta, &cut, always, generation);
 	if (!error && cut.generation)
 		error = write_all(meta, &cut, &end);
 	if (!error && cut.generation) {
@@ -157,7 +158,17 @@ int checkpoint_run(struct meta *meta, bool always)
 	return error;
 }
 
+int checkpoint_run(struct meta *meta)
+{
+	return checkpoint_make(meta, true, 0);
+}
+
+int checkpoint_of(struct meta *meta, uint64_t generation)
+{
+	return checkpoint_make(meta, false, generation);
+}
+
 int meta_checkpoint(struct meta *meta)
 {
-	return checkpoint_run(meta, false);
+	return checkpoint_make(meta, false, 0);
 }

@@ -275,7 +275,7 @@ static int epoch_begin(struct meta *meta)
 		atomic_fetch_add(&meta->next_object, OBJECTS_LOST_MAX);
 	meta->last_cut = (struct meta_cut){ .record = meta->record, .crc = meta->record_crc, .position = meta->head };
 	meta->cut[0].generation = meta->cut[1].generation = 0;
-	return checkpoint_run(meta, true);
+	return checkpoint_run(meta);
 }
 
 /*
@@ -365,7 +365,7 @@ int meta_close(struct meta *meta)
 	meta->closing = true;
 	error = atomic_load(&meta->failed);
 	if (!meta_writable(meta))
-		error = checkpoint_run(meta, true);
+		error = checkpoint_run(meta);
 	else if (!error && meta->durable != meta->committed) /* the mirror has stopped, and nobody committed since */
 		error = -EROFS;
 	/* A checkpoint that somebody short of memory asked for may still be failing. */

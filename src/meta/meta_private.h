@@ -207,7 +207,9 @@ void replay_close(struct meta *meta);
 uint32_t replay_late(const struct meta *meta, uint64_t address, uint32_t count, const void **data);
 
 /* checkpoint.c */
-int checkpoint_run(struct meta *meta, bool always); /* `always`: also if nothing has changed */
+int checkpoint_run(struct meta *meta); /* also if nothing has changed */
+/* Many may want one at a time: only if `generation` is still the running one. Otherwise waits for that of others. */
+int checkpoint_of(struct meta *meta, uint64_t generation);
 
 /* alloc.c */
 int alloc_open(struct meta *meta); /* ranges from the tree */

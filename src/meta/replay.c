@@ -292,7 +292,7 @@ static int record_apply(struct meta *meta, const struct meta_record *record, str
 		.crc = le32_get(head->crc),
 		.position = journal_next_position(meta, le64_get(head->position), le32_get(head->blocks)),
 	};
-	return checkpoint_run(meta, true);
+	return checkpoint_run(meta);
 }
 
 int replay(struct meta *meta, struct error *error)

@@ -12,6 +12,10 @@
 
 #define FREED_BLOCKS_DUE 16384u /* 64 MiB wait for a checkpoint: it is due */
 
+/* What room_for() misses. */
+#define CHECKPOINT_DUE 1
+#define SHORT_OF_SPACE 2
+
 struct meta_txn *meta_txn_begin(struct meta *meta)
 {
 	struct meta_txn *txn = calloc(1, sizeof(*txn));
@@ -160,7 +164,7 @@ static int prefetch(struct meta *meta, const struct meta_chunk *chunk, size_t *n
 
 /*
  * What must be there before a transaction is applied, as applying cannot fail half-way: ring, nodes, memory. 0: it is;
- * 1: a checkpoint would help; -ENOSPC, -ENOMEM. Tree locked.
+ * CHECKPOINT_DUE; SHORT_OF_SPACE: one may help; -ENOSPC, -ENOMEM. Tree locked.
  */
 static int room_for(struct meta *meta, const struct meta_txn *txn, size_t nodes, bool again)
 {
@@ -177,11 +181,11 @@ static int room_for(struct meta *meta, const struct meta_txn *txn, size_t nodes,
 	ring += chunk->bytes / FORMAT_BLOCK + 2 + chunk->data_count;
 	if (!again && (ring > meta->ring_blocks * 3 / 4 || dirty > meta->dirty_limit ||
 		       meta->dirty.count * NODE_BLOCKS > meta->reserve / 2))
-		return 1;
+		return CHECKPOINT_DUE;
 	if (ring > meta->ring_blocks - JOURNAL_RECORD_BLOCKS)
-		return 1;
+		return CHECKPOINT_DUE;
 	error = alloc_spare(meta, nodes, keep);
-	return error == -ENOSPC && !again ? 1 : error;
+	return error == -ENOSPC && !again ? SHORT_OF_SPACE : error;
 }
 
 /* What the transaction unmapped is free with the checkpoint that has it. Tree locked. */
@@ -213,7 +217,10 @@ static bool queue(struct meta *meta, struct meta_txn *txn, uint64_t *sequence)
 	journal_add(meta, chunk);
 	if (sequence)
 		*sequence = chunk->sequence;
+	/* Long before anybody must wait for it. */
 	due = meta->ring_written - meta->ring_released + meta->pending_blocks > meta->ring_blocks / 2 ||
+	      meta->dirty.count * (size_t)NODE_BYTES > meta->dirty_limit / 2 ||
+	      meta->dirty.count * NODE_BLOCKS > meta->reserve / 4 ||
 	      atomic_load(&meta->freed_blocks) > FREED_BLOCKS_DUE;
 	mutex_unlock(&meta->journal_lock);
 	atomic_fetch_add(&meta->commits, 1);
@@ -226,6 +233,7 @@ int meta_txn_commit(struct meta_txn *txn, uint64_t *sequence)
 {
 	struct meta *meta = txn->meta;
 	int error = txn->error ? txn->error : meta_writable(meta), room;
+	uint64_t generation;
 	size_t nodes = 0;
 	bool due;
 
@@ -234,11 +242,12 @@ int meta_txn_commit(struct meta_txn *txn, uint64_t *sequence)
 	for (int try = 0; !error; try++) {
 		rwlock_write(&meta->tree_lock);
 		room = room_for(meta, txn, nodes, try >= 2);
+		generation = meta->generation;
 		if (!room)
 			break;
 		rwlock_unlock(&meta->tree_lock);
-		error = room < 0 ? room : meta_checkpoint(meta);
-		if (!error)
+		error = room < 0 ? room : checkpoint_of(meta, generation);
+		if (!error && room == SHORT_OF_SPACE)
 			alloc_release_patiently(meta);
 	}
 	if (error) {
