@@ -57,6 +57,11 @@ struct meta_options {
 	bool read_only;	    /* nothing is written: a ring with records is replayed in memory alone */
 	uint64_t commit_ns; /* the journal is committed this long after the first change; 0: 5 s */
 	bool discard;	    /* freed ranges go to the legs */
+	/*
+	 * For a check: allocation records that contradict one another are no reason to refuse, what a file refers to counts
+	 * as taken whatever they say, and closing does not call the volume unmounted.
+	 */
+	bool checking;
 };
 
 /*
@@ -118,6 +123,7 @@ uint64_t meta_sequence(struct meta *meta); /* of the latest commit; never waits 
 int meta_checkpoint(struct meta *meta);
 
 uint64_t meta_new_object(struct meta *meta); /* a number never used before, durable with the next commit; never waits */
+void meta_skip_objects(struct meta *meta, uint64_t last); /* numbers up to `last` count as used */
 
 /* ---- file data: allocation, mapping, I/O ---- */
 
@@ -209,7 +215,7 @@ struct meta_statfs {
 void meta_statfs(struct meta *meta, struct meta_statfs *statfs);
 
 struct meta_super_info {
-	uint64_t generation, sequence, epoch, data_blocks, heap_blocks;
+	uint64_t generation, sequence, epoch, data_blocks, heap_blocks, next_object;
 	uint8_t hash_key[16];
 };
 void meta_super_info(struct meta *meta, struct meta_super_info *info);
@@ -238,6 +244,8 @@ struct meta_scrub {
 	uint64_t unrecoverable;
 	bool (*progress)(struct meta_scrub *scrub, uint64_t done, uint64_t total); /* false: stop; may be NULL */
 	void (*bad)(struct meta_scrub *scrub, const struct meta_live *live, int leg, bool healed); /* may be NULL */
+	bool lost; /* while `bad` runs: no leg has a good copy of it */
+	bool metadata_only; /* the caller's: leave out file data */
 	void *context;
 };
 /*
@@ -247,5 +255,19 @@ struct meta_scrub {
  * or what the checkpoint said.
  */
 int meta_scrub(struct meta *meta, struct meta_scrub *scrub);
+
+/* What a leg has in the two superblock slots. */
+#define META_SLOTS 2
+struct meta_slot {
+	bool valid; /* of this volume, whole, and fit to be mounted */
+	bool unmounted; /* written by an orderly unmount */
+	uint64_t generation, data_blocks;
+	uint32_t crc; /* tells two slots of one generation apart */
+};
+void meta_slots(struct mirror *mirror, int leg, struct meta_slot slots[META_SLOTS]);
+
+/* True for a TYPE_EXTENT or TYPE_ALLOC item that may stand under this key: its length, and where its blocks lie. */
+bool meta_extent_valid(const struct meta *meta, const struct meta_key *key, const void *value, size_t length);
+bool meta_alloc_valid(const struct meta *meta, const struct meta_key *key, const void *value, size_t length);
 
 #endif

@@ -82,27 +82,53 @@ static int reserve_nodes(struct meta *meta, unsigned int level)
 	return 0;
 }
 
+bool meta_alloc_valid(const struct meta *meta, const struct meta_key *key, const void *value, size_t length)
+{
+	struct format_alloc alloc;
+	uint32_t blocks;
+
+	if (length != sizeof(alloc))
+		return false;
+	memcpy(&alloc, value, sizeof(alloc));
+	blocks = le32_get(alloc.length);
+	return key->offset >= meta->boundary && blocks && blocks <= EXTENT_BLOCKS_MAX &&
+	       key->offset <= meta->heap_end - blocks;
+}
+
 static int reserve_data(struct meta *meta, const struct meta_key *key, const void *value, size_t length)
 {
 	struct format_alloc alloc;
 	uint32_t blocks;
 	int error;
 
-	if (length != sizeof(alloc))
-		return -EIO;
+	if (!meta_alloc_valid(meta, key, value, length))
+		return meta->options.checking ? 0 : -EIO;
 	memcpy(&alloc, value, sizeof(alloc));
 	blocks = le32_get(alloc.length);
-	if (key->offset < meta->boundary || !blocks || key->offset > meta->heap_end - blocks)
-		return -EIO;
 	meta->data_blocks += blocks;
-	error = range_reserve(meta->data_range, key->offset, blocks);
+	if (meta->options.checking)
+		error = alloc_reserve_tail(meta, key->offset, blocks);
+	else
+		error = range_reserve(meta->data_range, key->offset, blocks);
 	return error == -ENOMEM ? error : error ? -EIO : 0;
+}
+
+/* For a check: no node is put on what a file refers to, even if no record says that it is taken. */
+static int reserve_mapped(struct meta *meta, const struct meta_key *key, const void *value, size_t length)
+{
+	struct format_extent extent;
+
+	if (key->type != TYPE_EXTENT || !meta_extent_valid(meta, key, value, length))
+		return 0;
+	memcpy(&extent, value, sizeof(extent));
+	return alloc_reserve_tail(meta, le64_get(extent.address), le32_get(extent.length));
 }
 
 int alloc_open(struct meta *meta)
 {
 	const struct meta_key first = { OBJECT_VOLUME, TYPE_ALLOC, 0 };
 	const struct meta_key last = { OBJECT_VOLUME, TYPE_ALLOC, UINT64_MAX };
+	const struct meta_key files = { OBJECT_ROOT, 0, 0 }, end = { UINT64_MAX, UINT8_MAX, UINT64_MAX };
 	struct range_config nodes = {
 		.start = meta->heap_start,
 		.length = meta->boundary - meta->heap_start,
@@ -123,7 +149,11 @@ int alloc_open(struct meta *meta)
 	for (unsigned int level = meta->root.level + 1; !error && level > 0; level--)
 		error = reserve_nodes(meta, level - 1);
 	meta->data_blocks = 0;
-	return error ? error : tree_scan(meta, &first, &last, reserve_data);
+	if (!error)
+		error = tree_scan(meta, &first, &last, reserve_data);
+	if (!error && meta->options.checking)
+		error = tree_scan(meta, &files, &end, reserve_mapped);
+	return error;
 }
 
 void alloc_close(struct meta *meta)

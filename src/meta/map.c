@@ -44,6 +44,17 @@ static int extent_parse(const struct meta *meta, const struct meta_key *key, con
 	return 0;
 }
 
+bool meta_extent_valid(const struct meta *meta, const struct meta_key *key, const void *value, size_t length)
+{
+	struct map_extent extent;
+	union extent_value copy;
+
+	if (length > sizeof(copy))
+		return false;
+	memcpy(&copy, value, length);
+	return !extent_parse(meta, key, &copy, (ssize_t)length, &extent);
+}
+
 /* The first extent that ends behind file block `offset`. -ENOENT: none. Tree locked. */
 static int extent_find(struct meta *meta, uint64_t object, uint64_t offset, struct map_extent *extent)
 {

@@ -422,6 +422,7 @@ void meta_super_info(struct meta *meta, struct meta_super_info *info)
 		.epoch = meta->epoch,
 		.data_blocks = (uint64_t)meta->data_blocks,
 		.heap_blocks = meta->heap_end - meta->heap_start,
+		.next_object = atomic_load(&meta->next_object),
 	};
 	memcpy(info->hash_key, meta->super.hash_key, sizeof(info->hash_key));
 	info->sequence = meta_sequence(meta);

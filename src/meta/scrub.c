@@ -95,6 +95,7 @@ static void copy_heal(struct copies *copies, int leg, uint32_t units)
 		live.offset += unit;
 		live.count = run * copies->unit_blocks;
 		copies->repaired |= healed;
+		scrub->lost = !copies->have[unit];
 		if (healed)
 			scrub->repaired += live.count;
 		if (scrub->bad)
@@ -254,13 +255,13 @@ static int scrub_run(struct copies *copies, unsigned char *scratch)
 	super_scrub(meta, copies->scrub);
 	rwlock_read(&meta->tree_lock);
 	height = meta->root.level + 1;
-	copies->total = (uint64_t)meta->data_blocks;
+	copies->total = copies->scrub->metadata_only ? 0 : (uint64_t)meta->data_blocks;
 	rwlock_unlock(&meta->tree_lock);
 	copies->total += alloc_node_blocks(meta);
 	/* A node can only be looked up through those above it. */
 	for (unsigned int level = height; level > 0 && !error; level--)
 		error = scrub_level(copies, level - 1, scratch);
-	if (!error)
+	if (!error && !copies->scrub->metadata_only)
 		error = scrub_data(copies, scratch);
 	if (copies->repaired && !error)
 		error = io_flush(meta->mirror);

@@ -77,6 +77,27 @@ int super_read(struct mirror *mirror, struct format_super *super, struct error *
 	return 0;
 }
 
+void meta_slots(struct mirror *mirror, int leg, struct meta_slot slots[META_SLOTS])
+{
+	static const uint64_t addresses[META_SLOTS] = { SUPER_SLOT0, SUPER_SLOT1 };
+	struct format_super found;
+
+	memset(slots, 0, META_SLOTS * sizeof(slots[0]));
+	for (int i = 0; i < META_SLOTS && mirror_leg_insync(mirror, leg); i++) {
+		if (io_read(mirror, io_only(leg), addresses[i], &found, sizeof(found)) ||
+		    super_check(&found, addresses[i], mirror_identity(mirror)->volume.bytes, NULL) ||
+		    !geometry_valid(&found, mirror_blocks(mirror)))
+			continue;
+		slots[i] = (struct meta_slot){
+			.valid = true,
+			.unmounted = le32_get(found.flags) & SUPER_UNMOUNTED,
+			.generation = le64_get(found.generation),
+			.data_blocks = le64_get(found.data_blocks),
+			.crc = le32_get(found.crc),
+		};
+	}
+}
+
 void super_adopt(struct meta *meta, const struct format_super *super)
 {
 	meta->super = *super;
@@ -109,7 +130,7 @@ int super_write(struct meta *meta, const struct meta_root *root, const struct me
 	struct format_super *super = &meta->super;
 
 	super->address = le64_of(slot_address(cut->generation));
-	super->flags = le32_of(meta->closing ? SUPER_UNMOUNTED : 0);
+	super->flags = le32_of(meta->closing && !meta->options.checking ? SUPER_UNMOUNTED : 0);
 	super->generation = le64_of(cut->generation);
 	super->root.address = le64_of(root->address);
 	super->root.generation = le64_of(root->generation);

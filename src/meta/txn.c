@@ -275,3 +275,11 @@ uint64_t meta_new_object(struct meta *meta)
 {
 	return atomic_fetch_add(&meta->next_object, 1);
 }
+
+void meta_skip_objects(struct meta *meta, uint64_t last)
+{
+	uint_fast64_t next = atomic_load(&meta->next_object);
+
+	while (next <= last && !atomic_compare_exchange_weak(&meta->next_object, &next, last + 1))
+		;
+}
