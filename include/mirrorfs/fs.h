@@ -144,4 +144,56 @@ struct fs_stats {
 };
 void fs_stats(struct fs *fs, struct fs_stats *stats);
 
+/* ---- checking a volume that nobody has open ---- */
+
+enum fs_problem_kind {
+	FS_PROBLEM_UNREADABLE, /* items that no leg can give; what depends on them is not judged */
+	FS_PROBLEM_ITEM, /* an item that is malformed, of no known kind, or where it has no meaning */
+	FS_PROBLEM_INODE, /* an inode is missing or contradicts what it holds */
+	FS_PROBLEM_NAME, /* a directory entry that is malformed, in the wrong place, or leads nowhere */
+	FS_PROBLEM_PARENT, /* a directory that has two names, or is below itself */
+	FS_PROBLEM_LOST, /* no name leads to an inode */
+	FS_PROBLEM_LINKS, /* links or entries are miscounted */
+	FS_PROBLEM_BLOCKS, /* blocks are miscounted */
+	FS_PROBLEM_NOTE, /* a nameless inode without a note of it, or a note without an inode */
+	FS_PROBLEM_ALLOCATION, /* what a file has and what is recorded as taken differ */
+	FS_PROBLEM_OVERLAP, /* two pieces of files claim one block, or one file's block twice */
+	FS_PROBLEM_VOLUME, /* the volume's own numbers */
+};
+
+enum fs_remedy {
+	FS_REMEDY_NONE,
+	FS_REMEDY_SAFE, /* loses nothing */
+	FS_REMEDY_LOSSY, /* gives something up, or has to guess */
+};
+
+struct fs_problem {
+	enum fs_problem_kind kind;
+	enum fs_remedy remedy;
+	const char *text; /* what is wrong, with the file and the bytes that are lost */
+	const char *cure; /* what would be done; "" for FS_REMEDY_NONE */
+};
+
+#define FS_CHECK_PASSES 4
+
+struct fs_check {
+	/* the caller's */
+	bool (*problem)(struct fs_check *check, const struct fs_problem *problem); /* true: put it right */
+	void (*progress)(struct fs_check *check, int pass, uint64_t done, uint64_t total); /* may be NULL */
+	void *context;
+	/* told */
+	uint64_t files, directories, blocks;
+	uint64_t nameless; /* inodes that the next mount deletes: no problem */
+	uint64_t problems, cured;
+};
+
+/*
+ * Compares everything in the tree with everything else; nobody else may change it meanwhile. What is to be put right
+ * is, by transactions. Memory: 48 bytes an inode. After cures: close, and look again. 0 if all was looked at,
+ * whatever was found; -EIO (told as a problem), -ENOMEM, -EROFS: a cure could not be committed.
+ */
+int fs_check(struct meta *meta, struct fs_check *check);
+/* Some path of an inode, for people: "/a/b", or "inode 7, which has no name". */
+void fs_check_path(struct meta *meta, uint64_t inode, char *path, size_t size);
+
 #endif

@@ -58,8 +58,8 @@ struct meta_options {
 	uint64_t commit_ns; /* the journal is committed this long after the first change; 0: 5 s */
 	bool discard;	    /* freed ranges go to the legs */
 	/*
-	 * For a check: allocation records that contradict one another are no reason to refuse, what a file refers to counts
-	 * as taken whatever they say, and closing does not call the volume unmounted.
+	 * For a check: allocation records that contradict one another are no reason to refuse, what a file refers to
+	 * counts as taken whatever they say, and closing does not call the volume unmounted.
 	 */
 	bool checking;
 };

@@ -19,11 +19,6 @@
 
 enum { COOKIE_START = 0, COOKIE_DOT = 1, COOKIE_DOTDOT = 2 };
 
-union dirent_value {
-	struct format_dirent head;
-	unsigned char bytes[sizeof(struct format_dirent) + INODE_NAME_MAX];
-};
-
 int dir_check_name(const char *name)
 {
 	size_t length = strlen(name);
@@ -37,11 +32,20 @@ int dir_check_name(const char *name)
 	return 0;
 }
 
-static uint64_t dir_bucket(const struct inode *dir, const char *name)
+uint64_t dir_bucket(uint64_t hash)
 {
-	uint64_t hash = dir->fs->hash(dir->fs->hash_key, name, strlen(name)) >> HASH_SHIFT;
-
+	hash >>= HASH_SHIFT;
 	return (hash ? hash : 1) << BUCKET_BITS;
+}
+
+bool dir_in_bucket(const struct meta_key *key, uint64_t bucket)
+{
+	return (key->offset & ~BUCKET_MASK) == bucket;
+}
+
+bool dir_value_valid(const union dirent_value *value, size_t length)
+{
+	return length > sizeof(value->head) && length == sizeof(value->head) + value->head.name_length;
 }
 
 /* 0, or -EIO: what came from the tree is no entry. */
@@ -49,24 +53,24 @@ static int dirent_check(const struct meta_key *key, const union dirent_value *va
 {
 	if (length < 0)
 		return (int)length;
-	if ((size_t)length > sizeof(value->head) && (size_t)length == sizeof(value->head) + value->head.name_length)
+	if (dir_value_valid(value, (size_t)length))
 		return 0;
 	log_error("directory entry is malformed directory=%llu offset=%llu length=%zd",
 		  (unsigned long long)key->object, (unsigned long long)key->offset, length);
 	return -EIO;
 }
 
-int dir_find(struct inode *dir, const char *name, struct dir_entry *entry)
+int dir_find_in(struct meta *meta, uint64_t dir, uint64_t bucket, const char *name, struct dir_entry *entry)
 {
-	uint64_t bucket = dir_bucket(dir, name), free_offset = bucket;
-	struct meta_key key = { .object = dir->number, .type = TYPE_DIRENT, .offset = bucket };
-	const struct meta_key last = { .object = dir->number, .type = TYPE_DIRENT, .offset = bucket | BUCKET_MASK };
+	struct meta_key key = { .object = dir, .type = TYPE_DIRENT, .offset = bucket };
+	const struct meta_key last = { .object = dir, .type = TYPE_DIRENT, .offset = bucket | BUCKET_MASK };
+	uint64_t free_offset = bucket;
 	size_t name_length = strlen(name);
 	union dirent_value value;
 	int error;
 
 	for (;; key.offset++) {
-		error = dirent_check(&key, &value, meta_next(dir->fs->meta, &key, &last, &value, sizeof(value)));
+		error = dirent_check(&key, &value, meta_next(meta, &key, &last, &value, sizeof(value)));
 		if (error)
 			break;
 		if (value.head.name_length == name_length && !memcmp(value.head.name, name, name_length)) {
@@ -89,6 +93,13 @@ int dir_find(struct inode *dir, const char *name, struct dir_entry *entry)
 	entry->key = last;
 	entry->key.offset = free_offset;
 	return -ENOENT;
+}
+
+int dir_find(struct inode *dir, const char *name, struct dir_entry *entry)
+{
+	uint64_t bucket = dir_bucket(dir->fs->hash(dir->fs->hash_key, name, strlen(name)));
+
+	return dir_find_in(dir->fs->meta, dir->number, bucket, name, entry);
 }
 
 void dir_put(struct meta_txn *txn, const struct meta_key *key, const char *name, uint64_t object, uint8_t type)

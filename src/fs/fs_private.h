@@ -14,6 +14,7 @@
  *   truncate.c   sizes, fallocate, lseek
  *   writeout.c  dirty pages to the legs; fsync
  *   orphan.c     what has no name: deleted when nobody knows it, or by the next mount
+ *   check*.c     does all of it hold together? What fsck asks and puts right; see check_private.h
  *
  * Locks, outer first (the ranks of sync.h):
  *   fs->rename      a rename between two directories: who is whose ancestor stays
@@ -201,9 +202,19 @@ struct dir_entry {
 	uint8_t type;
 };
 
+union dirent_value {
+	struct format_dirent head;
+	unsigned char bytes[sizeof(struct format_dirent) + INODE_NAME_MAX];
+};
+
 int dir_check_name(const char *name); /* 0, -EINVAL, -ENAMETOOLONG; "." and "..": -EEXIST */
 /* Content lock held. -ENOENT: entry->key is where the name would go, or -ENOSPC: its bucket is full. */
 int dir_find(struct inode *dir, const char *name, struct dir_entry *entry);
+/* The same for a directory by its number, and a bucket by dir_bucket(). */
+int dir_find_in(struct meta *meta, uint64_t dir, uint64_t bucket, const char *name, struct dir_entry *entry);
+uint64_t dir_bucket(uint64_t hash); /* the lowest offset of entries whose name has this hash */
+bool dir_in_bucket(const struct meta_key *key, uint64_t bucket);
+bool dir_value_valid(const union dirent_value *value, size_t length); /* its length is what it says */
 /* dir_find() and the inode that the entry names. */
 int dir_get(struct inode *dir, const char *name, struct dir_entry *entry, struct inode **inode);
 void dir_put(struct meta_txn *txn, const struct meta_key *key, const char *name, uint64_t object, uint8_t type);

@@ -82,18 +82,27 @@ static void close_below(void)
 	iobuf_pool_destroy(pool);
 }
 
-void volume_mount(bool read_only)
+static void mount_with(const struct meta_options *options)
 {
-	const struct meta_options options = { .read_only = read_only, .commit_ns = HOUR };
-	const struct fs_options fs_options = { .read_only = read_only };
+	const struct fs_options fs_options = { .read_only = options->read_only };
 	struct error why = { "" };
 	int error;
 
 	open_below();
-	error = meta_open(mirror, cache, &options, &meta, &why);
+	error = meta_open(mirror, cache, options, &meta, &why);
 	ck_assert_msg(!error, "%s", why.text);
 	error = fs_open(meta, cache, &fs_options, &fs, &why);
 	ck_assert_msg(!error, "%s", why.text);
+}
+
+void volume_mount(bool read_only)
+{
+	mount_with(&(struct meta_options){ .read_only = read_only, .commit_ns = HOUR });
+}
+
+void volume_mount_to_check(void)
+{
+	mount_with(&(struct meta_options){ .checking = true, .commit_ns = HOUR });
 }
 
 void volume_unmount(void)

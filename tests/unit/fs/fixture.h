@@ -25,6 +25,7 @@ void volume_setup(void); /* two disks of 64 MiB, formatted and mounted */
 void volume_setup_small(void); /* of the smallest size */
 void volume_teardown(void);
 void volume_mount(bool read_only);
+void volume_mount_to_check(void); /* as fsck opens it */
 void volume_unmount(void);
 void volume_remount(void);
 /* Power loss: what was not flushed is dropped. Mounts again. */
@@ -50,6 +51,7 @@ uint64_t free_blocks(void); /* of the volume, nothing being dirty */
 size_t count_items(uint64_t object, uint8_t type);
 
 Suite *attr_suite(void);
+Suite *check_suite(void);
 Suite *dir_suite(void);
 Suite *name_suite(void);
 Suite *rename_suite(void);

@@ -1,0 +1,666 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Each test breaks a volume in one way, behind the back of fs, and expects that the check finds just that, puts it
+ * right, and then finds nothing; and that what was not broken is there.
+ */
+#include "check_private.h"
+#include "fixture.h"
+
+#include <dirent.h>
+#include <stdio.h>
+
+#define BLOCKS 70u
+#define BYTES (BLOCKS * FS_BLOCK)
+
+static uint64_t dir, sub, file, other, linked;
+
+/* What fs_check() told, and what it was answered. */
+static struct told {
+	enum fs_problem_kind kinds[32];
+	char text[32][512];
+	unsigned int count;
+	bool cure, safe_only;
+} told;
+
+static bool tell(struct fs_check *check, const struct fs_problem *problem)
+{
+	ck_assert_uint_lt(told.count, 32);
+	ck_assert_int_eq(problem->cure[0] == '\0', problem->remedy == FS_REMEDY_NONE);
+	snprintf(told.text[told.count], sizeof(told.text[0]), "%s", problem->text);
+	told.kinds[told.count++] = problem->kind;
+	return told.cure && (!told.safe_only || problem->remedy == FS_REMEDY_SAFE);
+}
+
+static struct fs_check run(bool cure)
+{
+	struct fs_check check = { .problem = tell };
+
+	told = (struct told){ .cure = cure };
+	ck_assert_int_eq(fs_check(meta, &check), 0);
+	ck_assert_uint_eq(check.problems, told.count);
+	return check;
+}
+
+static void expect_clean(void)
+{
+	struct fs_check check = run(false);
+
+	ck_assert_msg(!told.count, "%s", told.text[0]);
+	ck_assert_uint_eq(check.cured, 0);
+}
+
+/* The first look finds these and changes nothing, the second finds and cures them; what was left whole is right. */
+static void expect_cured(unsigned int count, const enum fs_problem_kind *kinds)
+{
+	for (int look = 0; look < 2; look++) {
+		struct fs_check check = run(look == 1);
+
+		for (unsigned int i = 0; i < told.count && i < count; i++)
+			ck_assert_msg(told.kinds[i] == kinds[i], "problem %u is %d: %s", i, told.kinds[i],
+				      told.text[i]);
+		ck_assert_msg(told.count == count, "%u problems: %s ... %s", told.count, told.text[0],
+			      told.text[told.count ? told.count - 1 : 0]);
+		ck_assert_uint_eq(check.cured, look ? count : 0);
+	}
+	volume_remount();
+	expect_clean();
+}
+
+#define EXPECT_CURED(...)                                                                                              \
+	expect_cured(sizeof((enum fs_problem_kind[]){ __VA_ARGS__ }) / sizeof(enum fs_problem_kind),                   \
+		     (enum fs_problem_kind[]){ __VA_ARGS__ })
+
+static void setup(void)
+{
+	struct fs_attr attr;
+	uint64_t gap;
+
+	volume_setup();
+	dir = make_dir(ROOT, "dir");
+	sub = make_dir(dir, "sub");
+	file = make_file(ROOT, "file");
+	other = make_file(sub, "other");
+	ck_assert_int_eq(fs_symlink(fs, &caller, ROOT, "link", "dir/sub", &attr), 0);
+	linked = make_file(dir, "linked");
+	ck_assert_int_eq(fs_link(fs, linked, ROOT, "linked", &attr), 0);
+	put_pattern(file, 0, BYTES, 1);
+	sync_file(file);
+	gap = make_file(ROOT, "gap");
+	put_pattern(gap, 0, 40 * FS_BLOCK, 3);
+	sync_file(gap);
+	put_pattern(other, 0, BYTES, 2);
+	sync_file(other);
+	ck_assert_int_eq(fs_unlink(fs, ROOT, "gap"), 0);
+	volume_remount();
+}
+
+static void put(uint64_t object, uint8_t type, uint64_t offset, const void *value, size_t length)
+{
+	const struct meta_key key = { object, type, offset };
+	struct meta_txn *txn = meta_txn_begin(meta);
+
+	meta_txn_put(txn, &key, value, length);
+	ck_assert_int_eq(meta_txn_commit(txn, NULL), 0);
+}
+
+static void drop(uint64_t object, uint8_t type, uint64_t offset)
+{
+	const struct meta_key key = { object, type, offset };
+	struct meta_txn *txn = meta_txn_begin(meta);
+
+	meta_txn_delete(txn, &key);
+	ck_assert_int_eq(meta_txn_commit(txn, NULL), 0);
+}
+
+static struct format_inode item_of(uint64_t number)
+{
+	const struct meta_key key = inode_key(number);
+	struct format_inode item;
+
+	ck_assert_int_eq(meta_get(meta, &key, &item, sizeof(item)), sizeof(item));
+	return item;
+}
+
+static void put_item(uint64_t number, const struct format_inode *item)
+{
+	put(number, TYPE_INODE, 0, item, sizeof(*item));
+}
+
+static union check_extent extent_of(uint64_t number, uint64_t *offset)
+{
+	struct meta_key key = { number, TYPE_EXTENT, 0 };
+	const struct meta_key last = { number, TYPE_EXTENT, UINT64_MAX };
+	union check_extent extent;
+
+	ck_assert_int_gt(meta_next(meta, &key, &last, &extent, sizeof(extent)), 0);
+	*offset = key.offset;
+	return extent;
+}
+
+static size_t extent_bytes(const union check_extent *extent)
+{
+	return sizeof(extent->head) + 4 * le32_get(extent->head.length);
+}
+
+static struct meta_key entry_of(uint64_t in, const char *name)
+{
+	struct meta_super_info info;
+	struct dir_entry entry;
+
+	meta_super_info(meta, &info);
+	ck_assert_int_eq(dir_find_in(meta, in, dir_bucket(siphash(info.hash_key, name, strlen(name))), name, &entry),
+			 0);
+	return entry.key;
+}
+
+static void put_entry(const struct meta_key *key, const char *name, uint64_t object, uint8_t type)
+{
+	struct meta_txn *txn = meta_txn_begin(meta);
+
+	dir_put(txn, key, name, object, type);
+	ck_assert_int_eq(meta_txn_commit(txn, NULL), 0);
+}
+
+/* Where an entry of that name goes. */
+static struct meta_key place_of(uint64_t in, const char *name)
+{
+	struct meta_super_info info;
+	struct dir_entry entry;
+
+	meta_super_info(meta, &info);
+	ck_assert_int_eq(dir_find_in(meta, in, dir_bucket(siphash(info.hash_key, name, strlen(name))), name, &entry),
+			 -ENOENT);
+	return entry.key;
+}
+
+START_TEST(a_sound_volume_has_no_problems)
+{
+	struct fs_check check;
+
+	expect_clean();
+	check = run(true);
+	ck_assert_uint_eq(check.directories, 3);
+	ck_assert_uint_eq(check.files, 4);
+	ck_assert_uint_eq(check.blocks, 2 * BLOCKS);
+	ck_assert_uint_eq(check.nameless, 0);
+}
+END_TEST
+
+START_TEST(a_volume_that_crashed_in_the_middle_of_work_is_sound)
+{
+	for (int i = 0; i < 40; i++) {
+		char name[16];
+		uint64_t number;
+
+		snprintf(name, sizeof(name), "f%d", i);
+		number = make_file(dir, name);
+		put_pattern(number, 0, 9000, 3);
+		if (i % 3 == 0)
+			ck_assert_int_eq(fs_unlink(fs, dir, name), 0);
+		if (i == 30)
+			sync_file(number);
+	}
+	volume_crash();
+	expect_clean();
+}
+END_TEST
+
+START_TEST(an_unlinked_open_file_is_no_problem)
+{
+	struct fs_attr attr;
+
+	ck_assert_int_eq(fs_lookup(fs, ROOT, "file", &attr), 0);
+	ck_assert_int_eq(fs_unlink(fs, ROOT, "file"), 0);
+	ck_assert_uint_eq(run(false).nameless, 1);
+	ck_assert_uint_eq(told.count, 0);
+}
+END_TEST
+
+START_TEST(blocks_kept_beyond_the_end_are_no_problem)
+{
+	ck_assert_int_eq(fs_fallocate(fs, file, 1 /* FALLOC_FL_KEEP_SIZE */, BYTES, BYTES), 0);
+	sync_file(file);
+	expect_clean();
+}
+END_TEST
+
+START_TEST(wrong_link_counts_are_set)
+{
+	struct format_inode item = item_of(linked);
+
+	item.nlink = le32_of(7);
+	put_item(linked, &item);
+	item = item_of(dir);
+	item.nlink = le32_of(2);
+	put_item(dir, &item);
+	EXPECT_CURED(FS_PROBLEM_LINKS, FS_PROBLEM_LINKS);
+	ck_assert_uint_eq(attr_of(linked).st.st_nlink, 2);
+	ck_assert_uint_eq(attr_of(dir).st.st_nlink, 3);
+}
+END_TEST
+
+START_TEST(a_wrong_count_of_entries_is_set)
+{
+	struct format_inode item = item_of(dir);
+
+	item.size = le64_of(0); /* it could be removed */
+	put_item(dir, &item);
+	EXPECT_CURED(FS_PROBLEM_LINKS);
+	ck_assert_int_eq(fs_rmdir(fs, ROOT, "dir"), -ENOTEMPTY);
+}
+END_TEST
+
+START_TEST(a_wrong_count_of_blocks_is_set)
+{
+	struct format_inode item = item_of(file);
+
+	item.blocks = le64_of(BLOCKS + 5);
+	put_item(file, &item);
+	EXPECT_CURED(FS_PROBLEM_BLOCKS);
+	ck_assert_int_eq(attr_of(file).st.st_blocks, BLOCKS * 8);
+	expect_pattern(file, 0, BYTES, 1);
+}
+END_TEST
+
+START_TEST(an_entry_that_leads_nowhere_is_removed)
+{
+	const struct meta_key key = place_of(sub, "ghost");
+	struct format_inode item = item_of(sub);
+
+	put_entry(&key, "ghost", 999999, DT_REG);
+	item.size = le64_of(2);
+	put_item(sub, &item);
+	run(false);
+	ck_assert_msg(strstr(told.text[0], "/dir/sub: the entry 'ghost'"), "%s", told.text[0]);
+	EXPECT_CURED(FS_PROBLEM_NAME);
+	ck_assert_uint_eq(find(sub, "ghost"), 0);
+	ck_assert_uint_eq(count_entries(sub), 1);
+}
+END_TEST
+
+START_TEST(a_lost_file_is_found_whole)
+{
+	struct format_inode item = item_of(sub);
+	const struct meta_key key = entry_of(sub, "other");
+	uint64_t found;
+	char name[32];
+
+	drop(key.object, key.type, key.offset);
+	item.size = le64_of(0);
+	put_item(sub, &item);
+	EXPECT_CURED(FS_PROBLEM_LOST);
+	snprintf(name, sizeof(name), "#%llu", (unsigned long long)other);
+	found = find(find(ROOT, "lost+found"), name);
+	ck_assert_uint_eq(found, other);
+	expect_pattern(other, 0, BYTES, 2);
+	ck_assert_uint_eq(attr_of(find(ROOT, "lost+found")).st.st_mode, S_IFDIR | 0700);
+}
+END_TEST
+
+START_TEST(a_lost_directory_is_found_with_what_is_below_it)
+{
+	struct format_inode item = item_of(ROOT);
+	const struct meta_key key = entry_of(ROOT, "dir");
+	char name[32];
+
+	drop(key.object, key.type, key.offset);
+	item.size = le64_of(le64_get(item.size) - 1);
+	item.nlink = le32_of(le32_get(item.nlink) - 1);
+	put_item(ROOT, &item);
+	EXPECT_CURED(FS_PROBLEM_LOST);
+	snprintf(name, sizeof(name), "#%llu", (unsigned long long)dir);
+	ck_assert_uint_eq(find(find(ROOT, "lost+found"), name), dir);
+	ck_assert_uint_eq(find(dir, ".."), find(ROOT, "lost+found"));
+	ck_assert_uint_eq(find(find(dir, "sub"), "other"), other);
+}
+END_TEST
+
+START_TEST(directories_below_themselves_are_found)
+{
+	struct meta_key key = entry_of(ROOT, "dir");
+	struct format_inode item = item_of(ROOT);
+
+	/* dir/sub/again is dir */
+	drop(key.object, key.type, key.offset);
+	item.size = le64_of(le64_get(item.size) - 1);
+	item.nlink = le32_of(le32_get(item.nlink) - 1);
+	put_item(ROOT, &item);
+	key = place_of(sub, "again");
+	put_entry(&key, "again", dir, DT_DIR);
+	item = item_of(sub);
+	item.size = le64_of(2);
+	item.nlink = le32_of(3);
+	put_item(sub, &item);
+	item = item_of(dir);
+	item.parent = le64_of(sub);
+	put_item(dir, &item);
+	run(false);
+	ck_assert_uint_eq(told.count, 1);
+	ck_assert_int_eq(told.kinds[0], FS_PROBLEM_PARENT);
+	run(true);
+	ck_assert_uint_eq(told.count, 2);
+	ck_assert_int_eq(told.kinds[1], FS_PROBLEM_LOST);
+	volume_remount();
+	expect_clean();
+	ck_assert_uint_eq(count_entries(find(ROOT, "lost+found")), 1);
+}
+END_TEST
+
+START_TEST(a_second_name_of_a_directory_is_removed)
+{
+	const struct meta_key key = place_of(ROOT, "twin");
+	struct format_inode item = item_of(ROOT);
+
+	put_entry(&key, "twin", sub, DT_DIR);
+	item.size = le64_of(le64_get(item.size) + 1);
+	item.nlink = le32_of(le32_get(item.nlink) + 1);
+	put_item(ROOT, &item);
+	EXPECT_CURED(FS_PROBLEM_PARENT);
+	ck_assert_uint_eq(find(ROOT, "twin"), 0);
+	ck_assert_uint_eq(find(dir, "sub"), sub);
+}
+END_TEST
+
+START_TEST(a_wrong_parent_is_set)
+{
+	struct format_inode item = item_of(sub);
+
+	item.parent = le64_of(ROOT);
+	put_item(sub, &item);
+	EXPECT_CURED(FS_PROBLEM_PARENT);
+	ck_assert_uint_eq(find(sub, ".."), dir);
+}
+END_TEST
+
+START_TEST(a_misplaced_entry_is_moved)
+{
+	struct meta_key key = entry_of(ROOT, "file");
+
+	drop(key.object, key.type, key.offset);
+	key.offset = _i ? 1 << 8 : INT64_MAX - 5;
+	put_entry(&key, "file", file, DT_REG);
+	ck_assert_uint_eq(find(ROOT, "file"), 0);
+	EXPECT_CURED(FS_PROBLEM_NAME);
+	ck_assert_uint_eq(find(ROOT, "file"), file);
+}
+END_TEST
+
+START_TEST(an_entry_of_the_wrong_type_is_set)
+{
+	const struct meta_key key = entry_of(ROOT, "file");
+
+	put_entry(&key, "file", file, DT_DIR);
+	EXPECT_CURED(FS_PROBLEM_NAME);
+}
+END_TEST
+
+START_TEST(space_that_nobody_has_is_freed)
+{
+	const struct format_alloc record = {
+		.owner = le64_of(file),
+		.owner_offset = le64_of(1000),
+		.length = le32_of(16),
+		.references = le32_of(1),
+	};
+	uint64_t before = free_blocks(), offset;
+	union check_extent extent = extent_of(other, &offset);
+
+	put(OBJECT_VOLUME, TYPE_ALLOC, le64_get(extent.head.address) + 1000, &record, sizeof(record));
+	volume_remount();
+	ck_assert_uint_eq(free_blocks(), before - 16);
+	EXPECT_CURED(FS_PROBLEM_ALLOCATION);
+	ck_assert_uint_eq(free_blocks(), before);
+}
+END_TEST
+
+START_TEST(space_that_is_not_recorded_is_recorded)
+{
+	uint64_t before = free_blocks(), offset;
+	union check_extent extent = extent_of(file, &offset);
+
+	drop(OBJECT_VOLUME, TYPE_ALLOC, le64_get(extent.head.address));
+	run(false);
+	ck_assert_msg(strstr(told.text[0], "/file: the space of bytes 0 to"), "%s", told.text[0]);
+	EXPECT_CURED(FS_PROBLEM_ALLOCATION);
+	ck_assert_uint_eq(free_blocks(), before);
+	expect_pattern(file, 0, BYTES, 1);
+}
+END_TEST
+
+START_TEST(a_record_that_contradicts_its_extent_is_written_anew)
+{
+	uint64_t offset;
+	union check_extent extent = extent_of(file, &offset);
+	const struct format_alloc record = {
+		.owner = le64_of(file),
+		.owner_offset = le64_of(offset),
+		.length = le32_of(le32_get(extent.head.length) - 3),
+		.references = le32_of(1),
+	};
+
+	put(OBJECT_VOLUME, TYPE_ALLOC, le64_get(extent.head.address), &record, sizeof(record));
+	EXPECT_CURED(FS_PROBLEM_ALLOCATION);
+	expect_pattern(file, 0, BYTES, 1);
+}
+END_TEST
+
+/* `other` gets an extent at `at`, of which `file` has blocks. */
+static void put_overlap(uint64_t at, uint32_t length, uint64_t offset, bool recorded)
+{
+	union check_extent extent = { .head = { .address = le64_of(at), .length = le32_of(length) } };
+	const struct format_alloc record = {
+		.owner = le64_of(other),
+		.owner_offset = le64_of(offset),
+		.length = le32_of(length),
+		.references = le32_of(1),
+	};
+	struct format_inode item = item_of(other);
+
+	put(other, TYPE_EXTENT, offset, &extent, extent_bytes(&extent));
+	item.blocks = le64_of(BLOCKS + length);
+	put_item(other, &item);
+	if (recorded)
+		put(OBJECT_VOLUME, TYPE_ALLOC, at, &record, sizeof(record));
+}
+
+START_TEST(of_two_files_on_one_block_the_later_is_cut)
+{
+	uint64_t offset;
+	union check_extent extent = extent_of(file, &offset);
+	uint32_t length = le32_get(extent.head.length);
+
+	ck_assert_uint_eq(offset, 0);
+	/* Unrecorded: at the same address. Recorded: the file's last 3 blocks, and 4 behind them. */
+	if (_i)
+		put_overlap(le64_get(extent.head.address) + length - 3, 7, 1000, true);
+	else
+		put_overlap(le64_get(extent.head.address), 1, 1000, false);
+	if (_i) {
+		/* Behind it lies other's own data: that piece is not the test's business. */
+		union check_extent own = extent_of(other, &offset);
+
+		ck_assert(le64_get(own.head.address) >= le64_get(extent.head.address) + length + 4 ||
+			  le64_get(own.head.address) < le64_get(extent.head.address));
+	}
+	run(false);
+	ck_assert_msg(strstr(told.text[0], _i ? "/dir/sub/other: bytes 4096000 to 4108287 "
+					      : "/dir/sub/other: bytes 4096000 to 4100095 "),
+		      "%s", told.text[0]);
+	if (_i) { /* a mount would refuse it, the check's does not */
+		volume_unmount();
+		volume_mount_to_check();
+	}
+	EXPECT_CURED(FS_PROBLEM_OVERLAP);
+	expect_pattern(file, 0, BYTES, 1);
+	expect_pattern(other, 0, BYTES, 2);
+	ck_assert_int_eq(attr_of(other).st.st_blocks, (BLOCKS + (_i ? 4 : 0)) * 8);
+}
+END_TEST
+
+START_TEST(a_block_that_a_file_has_twice_is_cut)
+{
+	uint64_t offset;
+	union check_extent first = extent_of(file, &offset);
+	union check_extent extent = { .head = { .length = le32_of(2) } };
+	uint64_t at = le64_get(first.head.address) + 2000;
+	const struct format_alloc record = {
+		.owner = le64_of(file),
+		.owner_offset = le64_of(le32_get(first.head.length) - 1),
+		.length = le32_of(2),
+		.references = le32_of(1),
+	};
+	struct format_inode item = item_of(file);
+
+	ck_assert_uint_eq(le32_get(first.head.length), BLOCKS);
+	extent.head.address = le64_of(at);
+	put(file, TYPE_EXTENT, BLOCKS - 1, &extent, extent_bytes(&extent));
+	put(OBJECT_VOLUME, TYPE_ALLOC, at, &record, sizeof(record));
+	item.blocks = le64_of(BLOCKS + 2);
+	put_item(file, &item);
+	EXPECT_CURED(FS_PROBLEM_OVERLAP);
+	expect_pattern(file, 0, BYTES, 1);
+}
+END_TEST
+
+START_TEST(content_without_an_inode_is_found)
+{
+	drop(file, TYPE_INODE, 0);
+	EXPECT_CURED(FS_PROBLEM_INODE);
+	expect_pattern(file, 0, BYTES, 1);
+	expect_size(file, BYTES);
+	ck_assert_uint_eq(find(ROOT, "file"), file);
+}
+END_TEST
+
+START_TEST(a_lost_root_is_made_again)
+{
+	volume_unmount(); /* fs has it in memory */
+	volume_mount(false);
+	drop(ROOT, TYPE_INODE, 0);
+	run(true);
+	ck_assert_int_eq(told.kinds[0], FS_PROBLEM_INODE);
+	volume_remount();
+	expect_clean();
+	expect_pattern(find(ROOT, "file"), 0, BYTES, 1);
+}
+END_TEST
+
+START_TEST(items_without_meaning_are_removed)
+{
+	struct format_inode item = item_of(file);
+
+	put(file, 77, 5, "x", 1);
+	put(OBJECT_VOLUME, 9, 5, "x", 1);
+	put(file, TYPE_SYMLINK, 0, "target", 6);
+	put(dir, TYPE_EXTENT, 0, &item, 50);
+	EXPECT_CURED(FS_PROBLEM_ITEM, FS_PROBLEM_ITEM, FS_PROBLEM_ITEM, FS_PROBLEM_ITEM);
+	expect_pattern(file, 0, BYTES, 1);
+}
+END_TEST
+
+START_TEST(a_nameless_inode_without_a_note_is_deleted)
+{
+	const struct meta_key key = entry_of(ROOT, "file");
+	struct format_inode item = item_of(ROOT);
+	uint64_t before = free_blocks();
+
+	drop(key.object, key.type, key.offset);
+	item.size = le64_of(le64_get(item.size) - 1);
+	put_item(ROOT, &item);
+	item = item_of(file);
+	item.nlink = le32_of(0);
+	put_item(file, &item);
+	put(OBJECT_VOLUME, TYPE_ORPHAN, 424242, NULL, 0); /* and a note of nothing */
+	EXPECT_CURED(FS_PROBLEM_NOTE, FS_PROBLEM_NOTE);
+	ck_assert_uint_eq(count_items(file, TYPE_INODE), 0);
+	ck_assert_uint_eq(free_blocks(), before + BLOCKS);
+}
+END_TEST
+
+START_TEST(a_number_is_not_given_twice)
+{
+	struct format_inode item = item_of(linked);
+	struct meta_super_info info;
+	const struct meta_key key = place_of(ROOT, "high");
+
+	item.nlink = le32_of(1);
+	put_item(UINT64_C(1) << 40, &item);
+	put_entry(&key, "high", UINT64_C(1) << 40, DT_REG);
+	item = item_of(ROOT);
+	item.size = le64_of(le64_get(item.size) + 1);
+	put_item(ROOT, &item);
+	EXPECT_CURED(FS_PROBLEM_VOLUME);
+	meta_super_info(meta, &info);
+	ck_assert_uint_gt(info.next_object, UINT64_C(1) << 40);
+}
+END_TEST
+
+START_TEST(only_what_was_agreed_to_is_changed)
+{
+	struct fs_check check = { .problem = tell };
+	const struct meta_key key = place_of(sub, "ghost");
+	struct format_inode item = item_of(sub);
+
+	put_entry(&key, "ghost", 999999, DT_REG);
+	item.size = le64_of(2);
+	put_item(sub, &item);
+	item = item_of(linked);
+	item.nlink = le32_of(9);
+	put_item(linked, &item);
+	told = (struct told){ .cure = true, .safe_only = true };
+	ck_assert_int_eq(fs_check(meta, &check), 0);
+	ck_assert_uint_eq(check.problems, 2);
+	ck_assert_uint_eq(check.cured, 1);
+	volume_remount();
+	run(false);
+	ck_assert_uint_eq(told.count, 1);
+	ck_assert_int_eq(told.kinds[0], FS_PROBLEM_NAME);
+}
+END_TEST
+
+static void add_counts(TCase *tests)
+{
+	tcase_add_test(tests, wrong_link_counts_are_set);
+	tcase_add_test(tests, a_wrong_count_of_entries_is_set);
+	tcase_add_test(tests, a_wrong_count_of_blocks_is_set);
+	tcase_add_test(tests, a_number_is_not_given_twice);
+	tcase_add_test(tests, a_nameless_inode_without_a_note_is_deleted);
+	tcase_add_test(tests, only_what_was_agreed_to_is_changed);
+}
+
+static void add_names(TCase *tests)
+{
+	tcase_add_test(tests, an_entry_that_leads_nowhere_is_removed);
+	tcase_add_test(tests, a_lost_file_is_found_whole);
+	tcase_add_test(tests, a_lost_directory_is_found_with_what_is_below_it);
+	tcase_add_test(tests, directories_below_themselves_are_found);
+	tcase_add_test(tests, a_second_name_of_a_directory_is_removed);
+	tcase_add_test(tests, a_wrong_parent_is_set);
+	tcase_add_loop_test(tests, a_misplaced_entry_is_moved, 0, 2);
+	tcase_add_test(tests, an_entry_of_the_wrong_type_is_set);
+}
+
+Suite *check_suite(void)
+{
+	Suite *suite = suite_create("check");
+	TCase *tests = tcase_create("check");
+
+	tcase_add_checked_fixture(tests, setup, volume_teardown);
+	tcase_set_timeout(tests, 60);
+	tcase_add_test(tests, a_sound_volume_has_no_problems);
+	tcase_add_test(tests, a_volume_that_crashed_in_the_middle_of_work_is_sound);
+	tcase_add_test(tests, an_unlinked_open_file_is_no_problem);
+	tcase_add_test(tests, blocks_kept_beyond_the_end_are_no_problem);
+	add_counts(tests);
+	add_names(tests);
+	tcase_add_test(tests, space_that_nobody_has_is_freed);
+	tcase_add_test(tests, space_that_is_not_recorded_is_recorded);
+	tcase_add_test(tests, a_record_that_contradicts_its_extent_is_written_anew);
+	tcase_add_loop_test(tests, of_two_files_on_one_block_the_later_is_cut, 0, 2);
+	tcase_add_test(tests, a_block_that_a_file_has_twice_is_cut);
+	tcase_add_test(tests, content_without_an_inode_is_found);
+	tcase_add_test(tests, a_lost_root_is_made_again);
+	tcase_add_test(tests, items_without_meaning_are_removed);
+	suite_add_tcase(suite, tests);
+	return suite;
+}
