@@ -10,7 +10,7 @@
  * joins thin ones on the way back. The checksums in the pointers to nodes of the running generation are set when the
  * generation ends (tree_seal).
  *
- * A node freed or replaced waits in meta->freed for the checkpoint without it.
+ * A node freed or replaced waits in meta->freed_nodes for the checkpoint without it.
  */
 #include "meta_private.h"
 
@@ -250,7 +250,6 @@ static int scan(struct meta *meta, struct cache_page *page, const struct meta_ke
 		size_t length;
 		const void *value = node_value(node, slot, &length);
 
-		/* In an internal node, the key of the first child is no bound: it holds what is smaller as well. */
 		if (!level && meta_key_compare(&key, last) > 0)
 			return 1;
 		if (!level) {
@@ -347,7 +346,7 @@ static int node_new(struct meta *meta, uint64_t *address, struct cache_page **pa
 /* Frees the node at `page`, whose reference is the caller's. */
 static int node_free(struct meta *meta, const struct cache_page *page)
 {
-	return meta_extents_add(&meta->freed, page->index, NODE_BLOCKS);
+	return meta_extents_add(&meta->freed_nodes, page->index, NODE_BLOCKS);
 }
 
 static void pointer_set(struct cache_page *parent, unsigned int slot, const struct cache_page *child)
@@ -469,6 +468,7 @@ int tree_put(struct meta *meta, const struct meta_key *key, const void *value, s
 {
 	size_t need = NODE_ITEM_BYTES + length;
 	struct cache_page *page, *child;
+	struct meta_key first;
 	unsigned int slot;
 	size_t old;
 	bool exact;
@@ -481,6 +481,10 @@ int tree_put(struct meta *meta, const struct meta_key *key, const void *value, s
 		error = root_grow(meta, &page);
 	while (!error && node_level(page->data)) {
 		slot = node_child_slot(page->data, key);
+		first = node_key(page->data, 0);
+		/* No key is below its child's first one; else a split of that child would not be in order. */
+		if (meta_key_compare(key, &first) < 0)
+			node_rekey(page->data, 0, key);
 		error = child_load(meta, page, slot, &child);
 		if (error)
 			break;

@@ -300,6 +300,28 @@ START_TEST(one_split_makes_room_for_the_longest_value)
 }
 END_TEST
 
+/* The first leaf is gone; what is smaller than all goes to the one behind it, and splits it. */
+START_TEST(keys_before_the_first_stay_in_order)
+{
+	const struct meta_key root = { OBJECT_ROOT, TYPE_INODE, 0 };
+	struct meta_txn *txn = meta_txn_begin(meta);
+
+	for (uint64_t i = 0; i < 600; i++)
+		put_item(FILE1, i, 1, 200);
+	meta_txn_delete(txn, &root);
+	ck_assert_int_eq(meta_txn_commit(txn, NULL), 0);
+	for (uint64_t i = 0; i < 300; i++)
+		delete_item(FILE1, i);
+	for (uint64_t i = 500; i > 0; i--)
+		put_item(OBJECT_VOLUME, i, 2, 200);
+	volume_remount();
+	for (uint64_t i = 500; i > 0; i--)
+		expect_item(OBJECT_VOLUME, i, 2, 200);
+	for (uint64_t i = 300; i < 600; i++)
+		expect_item(FILE1, i, 1, 200);
+}
+END_TEST
+
 Suite *tree_suite(void)
 {
 	Suite *suite = suite_create("tree");
@@ -307,6 +329,7 @@ Suite *tree_suite(void)
 
 	tcase_add_checked_fixture(tcase, setup, volume_teardown);
 	tcase_set_timeout(tcase, 60);
+	tcase_add_test(tcase, keys_before_the_first_stay_in_order);
 	tcase_add_test(tcase, random_changes_are_those_of_an_array);
 	tcase_add_test(tcase, a_value_may_be_empty);
 	tcase_add_test(tcase, a_value_is_copied_as_far_as_there_is_room);
