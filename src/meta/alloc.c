@@ -2,11 +2,11 @@
 /*
  * Space: who may have it, and when it may be had again.
  *
- * The heap is two ranges: below the boundary lie nodes and nothing else, above it file data, and nodes too when
- * all but the reserve below is taken. File data never goes below, and the last half of the reserve is for what deletes,
- * and for the mapping of data whose room was promised: so however fragmented a full volume is, there are whole nodes
- * left for the deletions that make room again. Nodes are taken before a transaction is applied, as many as it may come
- * to need: applying cannot fail for space.
+ * The heap is two ranges: below the boundary lie nodes and nothing else, above it file data, and chunks of nodes when
+ * all but the reserve below is taken (chunk.c). The last half of the reserve is for what deletes, and for the mapping of
+ * data whose room was promised: so however fragmented a full volume is, there are whole nodes left for the deletions that
+ * make room again. Nodes are taken before a transaction is applied, as many as it may come to need: applying cannot fail
+ * for space.
  *
  * Allocation is made durable by the tree: data by its TYPE_ALLOC items, nodes by being found in it. At mount the ranges
  * are filled from there.
@@ -58,11 +58,6 @@ int meta_extents_add(struct meta_extents *list, uint64_t start, uint64_t length)
 	return 0;
 }
 
-static struct range *range_of(struct meta *meta, uint64_t address)
-{
-	return address < meta->boundary ? meta->node_range : meta->data_range;
-}
-
 static int reserve_nodes(struct meta *meta, unsigned int level)
 {
 	struct meta_key key = { 0, 0, 0 };
@@ -75,9 +70,13 @@ static int reserve_nodes(struct meta *meta, unsigned int level)
 
 		if (error)
 			return error;
-		if (address < meta->heap_start || address > meta->heap_end - NODE_BLOCKS || address % NODE_BLOCKS ||
-		    range_reserve(range_of(meta, address), address, NODE_BLOCKS))
+		if (address < meta->heap_start || address > meta->heap_end - NODE_BLOCKS || address % NODE_BLOCKS)
 			return -EIO;
+		/* Above the boundary everything is taken from the nodes' view, until a chunk is given to them. */
+		if (range_reserve(address < meta->boundary ? meta->node_range : meta->data_range, address, NODE_BLOCKS))
+			return -EIO;
+		if (address >= meta->boundary)
+			meta->chunk_blocks += NODE_BLOCKS;
 	}
 	return 0;
 }
@@ -131,7 +130,7 @@ int alloc_open(struct meta *meta)
 	const struct meta_key files = { OBJECT_ROOT, 0, 0 }, end = { UINT64_MAX, UINT8_MAX, UINT64_MAX };
 	struct range_config nodes = {
 		.start = meta->heap_start,
-		.length = meta->boundary - meta->heap_start,
+		.length = meta->heap_end - meta->heap_start,
 		.boundary = meta->boundary,
 	};
 	struct range_config data = {
@@ -146,6 +145,9 @@ int alloc_open(struct meta *meta)
 	meta->data_range = range_create(&data);
 	if (!meta->node_range || !meta->data_range)
 		return -ENOMEM;
+	meta->chunk_blocks = meta->chunks.count = 0;
+	if (meta->boundary < meta->heap_end)
+		error = range_reserve(meta->node_range, meta->boundary, meta->heap_end - meta->boundary);
 	for (unsigned int level = meta->root.level + 1; !error && level > 0; level--)
 		error = reserve_nodes(meta, level - 1);
 	meta->data_blocks = 0;
@@ -180,8 +182,8 @@ int alloc_reserve_tail(struct meta *meta, uint64_t start, uint64_t length)
 }
 
 /*
- * One node. Below the boundary as long as more than the reserve is free there; then above it, of what is promised to
- * nobody; the reserve last, down to `keep` blocks.
+ * One node. From below the boundary and the chunks as long as more than the reserve is free there; then from a new chunk;
+ * the reserve last, down to `keep` blocks.
  */
 static int take_node(struct meta *meta, uint64_t keep, uint64_t *address)
 {
@@ -192,18 +194,12 @@ static int take_node(struct meta *meta, uint64_t keep, uint64_t *address)
 		.zone = RANGE_LOW,
 	};
 	struct range_extent got;
-	int error = -ENOSPC;
+	int error;
 
-	if (range_free_count(meta->node_range) >= meta->reserve + NODE_BLOCKS)
-		error = range_alloc(meta->node_range, &request, &got);
-	if (error == -ENOSPC) {
-		mutex_lock(&meta->alloc_lock);
-		if (range_free_count(meta->data_range) >= meta->promised + NODE_BLOCKS)
-			error = range_alloc(meta->data_range, &request, &got);
-		mutex_unlock(&meta->alloc_lock);
-	}
-	if (error == -ENOSPC && range_free_count(meta->node_range) >= keep + NODE_BLOCKS)
-		error = range_alloc(meta->node_range, &request, &got);
+	if (range_free_count(meta->node_range) < meta->reserve + NODE_BLOCKS && !chunk_take(meta) &&
+	    range_free_count(meta->node_range) < keep + NODE_BLOCKS)
+		return -ENOSPC;
+	error = range_alloc(meta->node_range, &request, &got);
 	if (!error)
 		*address = got.start;
 	return error;
@@ -228,7 +224,7 @@ void alloc_spare_trim(struct meta *meta)
 	while (meta->spare.count > SPARE_NODES) {
 		uint64_t address = meta->spare.at[--meta->spare.count];
 
-		if (range_free(range_of(meta, address), address, NODE_BLOCKS)) {
+		if (range_free(meta->node_range, address, NODE_BLOCKS)) {
 			meta->spare.count++; /* no memory: it stays one */
 			return;
 		}
@@ -245,7 +241,7 @@ int alloc_node(struct meta *meta, uint64_t *address)
 
 /* ---- freed space on its way back ---- */
 
-void alloc_defer(struct meta *meta, const struct meta_extents *freed)
+void alloc_defer(struct meta *meta, struct range *range, const struct meta_extents *freed)
 {
 	uint64_t stamp;
 
@@ -255,17 +251,23 @@ void alloc_defer(struct meta *meta, const struct meta_extents *freed)
 		const struct range_extent *extent = &freed->at[i];
 
 		/* Without memory it stays taken until the next mount: room is lost for a while, never data. */
-		if (range_defer(range_of(meta, extent->start), extent->start, extent->length, stamp))
+		if (range_defer(range, extent->start, extent->length, stamp))
 			log_warn("out of memory: freed space is lost until the next mount blocks=%llu",
 				 (unsigned long long)extent->length);
 	}
 	mutex_unlock(&meta->alloc_lock);
 }
 
+struct discard {
+	struct meta *meta;
+	struct range *range;
+};
+
 /* True: the range may be had again. */
 static bool discard(void *context, uint64_t start, uint64_t length)
 {
-	struct meta *meta = context;
+	const struct discard *discard = context;
+	struct meta *meta = discard->meta;
 	struct mirror_io io = { .op = MIRROR_DISCARD, .block = start };
 	struct meta_extents again = { .at = &(struct range_extent){ start, length }, .count = 1 };
 	bool late = false;
@@ -279,7 +281,7 @@ static bool discard(void *context, uint64_t start, uint64_t length)
 		io.block += io.count;
 	}
 	if (late)
-		alloc_defer(meta, &again);
+		alloc_defer(meta, discard->range, &again);
 	return !late;
 }
 
@@ -287,8 +289,9 @@ void alloc_release(struct meta *meta)
 {
 	uint64_t passed = mirror_pins_passed(meta->mirror);
 
-	range_release(meta->node_range, passed, discard, meta);
-	range_release(meta->data_range, passed, discard, meta);
+	range_release(meta->node_range, passed, discard, &(struct discard){ meta, meta->node_range });
+	range_release(meta->data_range, passed, discard, &(struct discard){ meta, meta->data_range });
+	chunk_return(meta);
 }
 
 void alloc_release_patiently(struct meta *meta)
@@ -329,7 +332,7 @@ static uint64_t available(struct meta *meta)
 
 uint64_t alloc_node_blocks(struct meta *meta)
 {
-	return meta->boundary - meta->heap_start - range_free_count(meta->node_range);
+	return meta->boundary - meta->heap_start + meta->chunk_blocks - range_free_count(meta->node_range);
 }
 
 int meta_promise(struct meta *meta, uint64_t blocks)

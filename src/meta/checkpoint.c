@@ -25,7 +25,7 @@ struct cut {
 	int64_t data_blocks;
 	uint64_t freed_blocks;
 	struct meta_list dirty;
-	struct meta_extents freed;
+	struct meta_extents freed_nodes, freed_data;
 };
 
 /* Leaves cut->generation 0 if there is nothing to write. */
@@ -46,10 +46,12 @@ static int cut_make(struct meta *meta, struct cut *cut, bool always, uint64_t ge
 			.data_blocks = meta->data_blocks,
 			.freed_blocks = atomic_load(&meta->freed_blocks),
 			.dirty = meta->dirty,
-			.freed = meta->freed,
+			.freed_nodes = meta->freed_nodes,
+			.freed_data = meta->freed_data,
 		};
 		memset(&meta->dirty, 0, sizeof(meta->dirty));
-		memset(&meta->freed, 0, sizeof(meta->freed));
+		memset(&meta->freed_nodes, 0, sizeof(meta->freed_nodes));
+		memset(&meta->freed_data, 0, sizeof(meta->freed_data));
 		meta->cut_sequence = cut->sequence;
 		meta->generation++;
 	}
@@ -143,7 +145,8 @@ static int checkpoint_make(struct meta *meta, bool always, uint64_t generation)
 		meta->last_cut = end;
 		meta->ring_released = end.written;
 		mutex_unlock(&meta->journal_lock);
-		alloc_defer(meta, &cut.freed);
+		alloc_defer(meta, meta->node_range, &cut.freed_nodes);
+		alloc_defer(meta, meta->data_range, &cut.freed_data);
 		atomic_fetch_sub(&meta->freed_blocks, cut.freed_blocks);
 		mirror_generation_durable(meta->mirror, cut.generation);
 		atomic_fetch_add(&meta->checkpoints, 1);
@@ -151,7 +154,8 @@ static int checkpoint_make(struct meta *meta, bool always, uint64_t generation)
 		meta_fail(meta, error);
 	}
 	free(cut.dirty.at);
-	free(cut.freed.at);
+	free(cut.freed_nodes.at);
+	free(cut.freed_data.at);
 	mutex_unlock(&meta->checkpoint_lock);
 	if (!error)
 		alloc_release(meta);

@@ -254,7 +254,9 @@ static void meta_free(struct meta *meta)
 	alloc_close(meta);
 	replay_close(meta);
 	free(meta->dirty.at);
-	free(meta->freed.at);
+	free(meta->freed_nodes.at);
+	free(meta->freed_data.at);
+	free(meta->chunks.at);
 	free(meta->spare.at);
 	locks_fini(meta);
 	free(meta);
@@ -308,6 +310,8 @@ static int open_tree(struct meta *meta, struct error *error)
 	/* What the ring's tail named was reserved as a whole, whatever became of it. */
 	if (!result && atomic_load(&meta->replayed) && repairs_ended(meta))
 		result = alloc_open(meta);
+	if (!result && !meta->options.read_only)
+		result = chunk_gather(meta);
 	return result ? error_set(error, result, "cannot open the volume: %s", strerror(-result)) : 0;
 }
 
@@ -449,7 +453,7 @@ void meta_stats(struct meta *meta, struct meta_stats *stats)
 	mutex_unlock(&meta->journal_lock);
 	range_stats(meta->data_range, &stats->range);
 	range_stats(meta->node_range, &nodes);
-	stats->range.total += nodes.total;
+	stats->range.total = meta->heap_end - meta->heap_start;
 	stats->range.free += nodes.free;
 	stats->range.deferred += nodes.deferred;
 }

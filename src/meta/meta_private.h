@@ -97,9 +97,9 @@ struct meta {
 	uint64_t generation; /* of the checkpoint that will contain what happens now */
 	size_t dirty_limit; /* bytes of nodes that wait for a checkpoint */
 	struct meta_list dirty; /* nodes of this generation */
-	struct meta_extents freed; /* nodes and data that this generation no longer needs */
+	struct meta_extents freed_nodes, freed_data; /* what this generation no longer needs */
 	struct meta_list spare; /* addresses for nodes, taken ahead */
-	atomic_uint_fast64_t freed_blocks; /* of file data, in meta->freed or on their way from there */
+	atomic_uint_fast64_t freed_blocks; /* of freed_data, or on their way from there */
 	uint64_t cut_sequence; /* last transaction of the generation before */
 	int64_t data_blocks;
 	atomic_uint_fast64_t next_object;
@@ -123,6 +123,8 @@ struct meta {
 
 	struct mutex alloc_lock;
 	struct range *node_range, *data_range;
+	struct meta_list chunks; /* of nodes, above the boundary */
+	uint64_t chunk_blocks; /* taken from data_range for nodes */
 	uint64_t promised;
 	struct cond writes_moved;
 	TAILQ_HEAD(meta_writes, meta_write) writes; /* in flight, oldest first */
@@ -219,7 +221,7 @@ uint64_t alloc_node_blocks(struct meta *meta); /* taken by nodes, waiting ones i
 int alloc_spare(struct meta *meta, size_t count, uint64_t keep);
 void alloc_spare_trim(struct meta *meta);
 int alloc_node(struct meta *meta, uint64_t *address);
-void alloc_defer(struct meta *meta, const struct meta_extents *freed);
+void alloc_defer(struct meta *meta, struct range *range, const struct meta_extents *freed);
 void alloc_release(struct meta *meta); /* frees what nothing can refer to any more; may wait for discards */
 /*
  * For who is short of space: waits a while for the reads that hold what was freed. A leg that hangs may hold one for
@@ -229,6 +231,11 @@ void alloc_release_patiently(struct meta *meta);
 int alloc_reserve_tail(struct meta *meta, uint64_t start, uint64_t length);
 void alloc_wait_writes(struct meta *meta, uint64_t up_to);
 uint64_t alloc_write_order(struct meta *meta);
+
+/* chunk.c */
+bool chunk_take(struct meta *meta); /* takes room for nodes from the data */
+void chunk_return(struct meta *meta); /* gives back what nodes no longer need */
+int chunk_gather(struct meta *meta); /* at mount, behind the checkpoint: finds the chunks */
 
 /* txn.c */
 void txn_update(struct meta_txn *txn, enum format_update_kind kind, const struct meta_key *key, const void *value,

@@ -44,7 +44,7 @@ static void txn_free(struct meta_txn *txn)
 void meta_txn_abort(struct meta_txn *txn)
 {
 	if (txn->taken.count)
-		alloc_defer(txn->meta, &txn->taken);
+		alloc_defer(txn->meta, txn->meta->data_range, &txn->taken);
 	txn_free(txn);
 }
 
@@ -196,7 +196,7 @@ static int take_freed(struct meta *meta, const struct meta_txn *txn)
 	for (size_t i = 0; i < txn->freed.count && !error; i++) {
 		const struct range_extent *extent = &txn->freed.at[i];
 
-		error = meta_extents_add(&meta->freed, extent->start, extent->length);
+		error = meta_extents_add(&meta->freed_data, extent->start, extent->length);
 		meta->data_blocks -= (int64_t)extent->length;
 		atomic_fetch_add(&meta->freed_blocks, extent->length);
 	}

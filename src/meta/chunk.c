@@ -1,0 +1,122 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Chunks of nodes above the boundary. A volume of many small files has more nodes than fit below it. They do not go
+ * just anywhere: where each file is a block, there would soon be no whole node's room left between them. A chunk is
+ * taken from the data as a whole, and goes back as a whole.
+ *
+ * No record on the legs says what is a chunk. At mount, what is free around a node above the boundary is one again.
+ */
+#include "meta_private.h"
+
+#include <stdlib.h>
+
+#define CHUNK_BLOCKS 256u
+
+static uint64_t chunk_of(uint64_t address)
+{
+	return address - address % CHUNK_BLOCKS;
+}
+
+/* Blocks that are taken from the data's view become free for nodes. Without memory for it they are lost until then. */
+static bool give(struct meta *meta, uint64_t start, uint64_t length)
+{
+	if (range_free(meta->node_range, start, length))
+		return false;
+	meta->chunk_blocks += length;
+	return true;
+}
+
+bool chunk_take(struct meta *meta)
+{
+	bool taken = false;
+
+	mutex_lock(&meta->alloc_lock);
+	/* What is promised is not to be had. Smaller ones when there is no other way. */
+	for (uint64_t size = CHUNK_BLOCKS; size >= NODE_BLOCKS && !taken; size /= 4) {
+		const struct range_request request = {
+			.at_least = size,
+			.at_most = size,
+			.align = size,
+			.zone = RANGE_LOW,
+		};
+		struct range_extent got;
+
+		if (range_free_count(meta->data_range) < meta->promised + size ||
+		    range_alloc(meta->data_range, &request, &got))
+			continue;
+		taken = give(meta, got.start, size);
+		if (taken && size == CHUNK_BLOCKS)
+			(void)meta_list_add(&meta->chunks, got.start); /* else it does not go back in this mount */
+	}
+	mutex_unlock(&meta->alloc_lock);
+	return taken;
+}
+
+void chunk_return(struct meta *meta)
+{
+	mutex_lock(&meta->alloc_lock);
+	for (size_t i = meta->chunks.count; i > 0; i--) {
+		uint64_t chunk = meta->chunks.at[i - 1];
+
+		if (range_free_count(meta->node_range) < meta->reserve + 2 * CHUNK_BLOCKS)
+			break;
+		if (range_reserve(meta->node_range, chunk, CHUNK_BLOCKS))
+			continue; /* in use */
+		if (range_free(meta->data_range, chunk, CHUNK_BLOCKS))
+			continue;
+		meta->chunk_blocks -= CHUNK_BLOCKS;
+		meta->chunks.at[i - 1] = meta->chunks.at[--meta->chunks.count];
+	}
+	mutex_unlock(&meta->alloc_lock);
+}
+
+static int by_address(const void *a, const void *b)
+{
+	uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
+
+	return x < y ? -1 : x > y;
+}
+
+static void chunks_sort(struct meta_list *chunks)
+{
+	size_t kept = 0;
+
+	if (chunks->count)
+		qsort(chunks->at, chunks->count, sizeof(*chunks->at), by_address);
+	for (size_t i = 0; i < chunks->count; i++)
+		if (!kept || chunks->at[kept - 1] != chunks->at[i])
+			chunks->at[kept++] = chunks->at[i];
+	chunks->count = kept;
+}
+
+/* What is free around its nodes. */
+static void gather(struct meta *meta, uint64_t chunk)
+{
+	for (uint64_t at = chunk; at < chunk + CHUNK_BLOCKS; at += NODE_BLOCKS) {
+		if (at >= meta->boundary && at <= meta->heap_end - NODE_BLOCKS &&
+		    !range_reserve(meta->data_range, at, NODE_BLOCKS))
+			(void)give(meta, at, NODE_BLOCKS);
+	}
+}
+
+int chunk_gather(struct meta *meta)
+{
+	int error = 0;
+
+	for (unsigned int level = meta->root.level + 1; level > 0 && !error; level--) {
+		struct meta_key key = { 0, 0, 0 };
+		bool more = true;
+
+		while (more && !error) {
+			struct format_pointer pointer;
+
+			error = tree_pointer(meta, level - 1, &key, &pointer, &more);
+			if (!error && le64_get(pointer.address) >= meta->boundary)
+				error = meta_list_add(&meta->chunks, chunk_of(le64_get(pointer.address)));
+		}
+	}
+	chunks_sort(&meta->chunks);
+	for (size_t i = 0; i < meta->chunks.count && !error; i++)
+		gather(meta, meta->chunks.at[i]);
+	return error;
+}
