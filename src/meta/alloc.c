@@ -318,16 +318,19 @@ void alloc_release_patiently(struct meta *meta)
 /* ---- promises ---- */
 
 /*
- * Blocks that file data may still take. To map it takes nodes; where there are none but those kept for what deletes,
- * there is no room for data either.
+ * Blocks that file data may still take. To map it takes nodes: where there are none but those kept for what deletes, and
+ * no chunk for more, there is no room for data either.
  */
 static uint64_t available(struct meta *meta)
 {
 	uint64_t free = range_free_count(meta->data_range), nodes = range_free_count(meta->node_range);
+	uint64_t needed = meta->reserve * 3 / 4 + meta->promised / 16, held = meta->promised;
 
-	if (nodes < meta->reserve * 3 / 4 + meta->promised / 16)
+	if (nodes < meta->reserve * 3 / 4)
 		return 0;
-	return free > meta->promised ? free - meta->promised : 0;
+	if (nodes < needed)
+		held += needed - nodes;
+	return free > held ? free - held : 0;
 }
 
 uint64_t alloc_node_blocks(struct meta *meta)

@@ -291,6 +291,22 @@ START_TEST(a_mount_finds_the_same_space)
 }
 END_TEST
 
+/* A promise of much data asks for nodes to map it with; these may come from chunks. */
+START_TEST(much_can_be_promised_when_few_nodes_are_left)
+{
+	uint64_t available = statfs_now().available, promised = 0;
+
+	rwlock_write(&meta->tree_lock);
+	ck_assert_int_eq(alloc_spare(meta, 220, 0), 0);
+	rwlock_unlock(&meta->tree_lock);
+	while (promised < available * 9 / 10) {
+		ck_assert_int_eq(meta_promise(meta, 100), 0);
+		promised += 100;
+	}
+	meta_unpromise(meta, promised);
+}
+END_TEST
+
 /* The first child of a node also holds what is smaller than its key, which may be far from the least below it. */
 START_TEST(allocations_before_the_first_key_are_found)
 {
@@ -371,6 +387,7 @@ Suite *alloc_suite(void)
 	tcase_add_test(tcase, a_mount_finds_the_same_space);
 	tcase_add_test(tcase, allocations_before_the_first_key_are_found);
 	tcase_add_test(tcase, a_full_volume_in_crumbs_makes_room_by_deleting);
+	tcase_add_test(tcase, much_can_be_promised_when_few_nodes_are_left);
 	tcase_add_test(tcase, a_transaction_replaces_few_extents_at_a_time);
 	suite_add_tcase(suite, tcase);
 	return suite;
