@@ -243,6 +243,9 @@ static int tail_read(struct meta *meta, struct tail *tail)
 			.data_end = record->bytes + le32_get(head->blocks) * (size_t)FORMAT_BLOCK,
 		};
 		survey.data = survey.data_end - le32_get(head->data) * (size_t)FORMAT_BLOCK;
+		if (!error && (le64_get(head->generation) >= FORMAT_NUMBER_END ||
+			       le64_get(head->next_object) >= FORMAT_NUMBER_END))
+			error = -EIO;
 		if (!error)
 			error = each_update(record, survey_update, &survey);
 		meta->head = journal_next_position(meta, meta->head, le32_get(head->blocks));

@@ -14,6 +14,12 @@ static uint64_t slot_address(uint64_t generation)
 	return generation & 1 ? SUPER_SLOT1 : SUPER_SLOT0;
 }
 
+static bool numbers_valid(const struct format_super *super)
+{
+	return le64_get(super->generation) < FORMAT_NUMBER_END && le64_get(super->sequence) < FORMAT_NUMBER_END &&
+	       le64_get(super->next_object) > OBJECT_ROOT && le64_get(super->next_object) < FORMAT_NUMBER_END;
+}
+
 /* Everything that mounting relies on, so that a malicious slot cannot lead it astray. */
 static bool geometry_valid(const struct format_super *super, uint64_t space)
 {
@@ -65,7 +71,7 @@ int super_read(struct mirror *mirror, struct format_super *super, struct error *
 				check = super_check(&found, slots[i], volume, error);
 			if (check == -EPROTONOSUPPORT)
 				return check;
-			if (check || !geometry_valid(&found, mirror_blocks(mirror)))
+			if (check || !geometry_valid(&found, mirror_blocks(mirror)) || !numbers_valid(&found))
 				continue;
 			if (result || le64_get(found.generation) > le64_get(super->generation))
 				*super = found;

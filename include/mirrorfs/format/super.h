@@ -15,6 +15,9 @@
 
 #define FORMAT_BLOCK 4096u
 
+/* Generations, sequences and object numbers are below this, so that what is added to one never wraps around. */
+#define FORMAT_NUMBER_END (UINT64_C(1) << 63)
+
 /* The mirrored space: slots, ring, heap. */
 #define SUPER_SLOT0 0u
 #define SUPER_SLOT1 16u /* 64 KiB apart: one bad patch of a disk does not take both */

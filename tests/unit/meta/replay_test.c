@@ -154,13 +154,15 @@ static void forge_update(struct format_record *record, int how)
 	case 4: record->updates = le32_of(2); break;
 	case 5: record->updates = le32_of(UINT32_MAX); break;
 	case 6: update->kind = UPDATE_DATA; break; /* the record has no data */
+	case 8: record->generation = le64_of(UINT64_MAX); break;
+	case 9: record->next_object = le64_of(FORMAT_NUMBER_END); break;
 	case 7: /* an allocation of another length */
 		update->object = le64_of(OBJECT_VOLUME);
 		update->type = TYPE_ALLOC;
 		break;
 	}
 }
-#define SENSELESS 8
+#define SENSELESS 10
 
 START_TEST(a_valid_record_without_sense_refuses_the_volume)
 {

@@ -149,7 +149,7 @@ START_TEST(unknown_ro_compat_bits_allow_reading_alone)
 }
 END_TEST
 
-#define GEOMETRIES 19
+#define GEOMETRIES 24
 static void forge_geometry(struct format_super *super, int how)
 {
 	uint64_t space = mirror_space_blocks(64u << 20);
@@ -175,17 +175,25 @@ static void forge_geometry(struct format_super *super, int how)
 	case 16: super->ring_position = le64_of(ring_blocks); break;
 	case 17: super->ring_position = le64_of(ring_blocks - JOURNAL_RECORD_BLOCKS + 1); break;
 	case 18: super->root_level = le32_of(NODE_LEVELS); break;
+	case 19: super->generation = le64_of(FORMAT_NUMBER_END); break;
+	case 20: super->sequence = le64_of(UINT64_MAX); break;
+	case 21: super->next_object = le64_of(FORMAT_NUMBER_END); break;
+	case 22: super->next_object = le64_of(OBJECT_ROOT); break;
+	case 23: super->next_object = le64_of(0); break;
 	}
 }
 
 START_TEST(a_forged_geometry_is_refused)
 {
+	struct format_super *slots[2 * MIRROR_LEGS];
 	struct error why;
 
 	two_checkpoints();
+	for (int i = 0; i < 2 * MIRROR_LEGS; i++)
+		slots[i] = slot(i / 2, i % 2);
 	for (int i = 0; i < 2 * MIRROR_LEGS; i++) {
-		forge_geometry(slot(i / 2, i % 2), _i);
-		super_reseal(slot(i / 2, i % 2));
+		forge_geometry(slots[i], _i);
+		super_reseal(slots[i]);
 	}
 	ck_assert_int_eq(volume_try_mount(false, &why), -ENODATA);
 }
