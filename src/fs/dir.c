@@ -43,9 +43,18 @@ bool dir_in_bucket(const struct meta_key *key, uint64_t bucket)
 	return (key->offset & ~BUCKET_MASK) == bucket;
 }
 
+/* No path can be made of any other name. */
+static bool name_valid(const char *name, size_t length)
+{
+	bool dots = name[0] == '.' && (length == 1 || (length == 2 && name[1] == '.'));
+
+	return !dots && !memchr(name, '/', length) && !memchr(name, 0, length);
+}
+
 bool dir_value_valid(const union dirent_value *value, size_t length)
 {
-	return length > sizeof(value->head) && length == sizeof(value->head) + value->head.name_length;
+	return length > sizeof(value->head) && length == sizeof(value->head) + value->head.name_length &&
+	       name_valid((const char *)value->bytes + sizeof(value->head), value->head.name_length);
 }
 
 /* 0, or -EIO: what came from the tree is no entry. */

@@ -195,6 +195,23 @@ int inode_publish(struct inode *inode, int error)
 	return error;
 }
 
+/* Behind a right checksum there may still be a type that there is not, or a size that nothing can have. */
+static bool inode_valid(const struct inode_attr *attr)
+{
+	switch (attr->mode & S_IFMT) {
+	case S_IFDIR:
+		return attr->size <= FS_SIZE_MAX / 64; /* a directory's st_size is so many times its entries, at most */
+	case S_IFREG:
+	case S_IFLNK:
+	case S_IFCHR:
+	case S_IFBLK:
+	case S_IFIFO:
+	case S_IFSOCK:
+		return attr->size <= FS_SIZE_MAX;
+	}
+	return false;
+}
+
 static int inode_read(struct inode *inode)
 {
 	struct fs *fs = inode->fs;
@@ -212,6 +229,11 @@ static int inode_read(struct inode *inode)
 		return -EIO;
 	}
 	inode_decode(&item, &inode->attr);
+	if (!inode_valid(&inode->attr)) {
+		log_error("inode item makes no sense inode=%llu mode=%o size=%llu", (unsigned long long)inode->number,
+			  inode->attr.mode, (unsigned long long)inode->attr.size);
+		return -EIO;
+	}
 	inode->logged_size = inode->attr.size;
 	/* What made it as it is may have been committed by a struct that left memory, and not be durable yet. */
 	inode->sequence = meta_sequence(fs->meta);
@@ -268,14 +290,16 @@ int inode_get_file(struct fs *fs, uint64_t number, struct inode **inode)
 
 int inode_new(struct fs *fs, const struct inode_attr *attr, struct inode **result)
 {
+	uint64_t number = meta_new_object(fs->meta);
 	struct inode *inode;
 	int error;
 
 	mutex_lock(&fs->table_lock);
-	inode = table_insert(fs, meta_new_object(fs->meta));
+	error = table_find(fs, number) ? -EIO : 0; /* the volume is wrong about what it has used */
+	inode = error ? NULL : table_insert(fs, number);
 	mutex_unlock(&fs->table_lock);
 	if (!inode)
-		return -ENOMEM;
+		return error ? error : -ENOMEM;
 	inode->attr = *attr;
 	inode->attr.generation = random_u64();
 	inode->logged_size = attr->size;

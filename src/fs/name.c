@@ -262,6 +262,8 @@ static int name_remove_locked(struct inode *dir, const char *name, bool director
 		return error;
 	if (inode_is_directory(*inode) != directory)
 		return directory ? -ENOTDIR : -EISDIR;
+	if (*inode == dir) /* damage: its lock is held */
+		return -EIO;
 	if (!directory)
 		return name_commit_removal(dir, &entry, *inode);
 	rwlock_write_second(&(*inode)->content);

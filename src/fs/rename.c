@@ -30,13 +30,17 @@ struct rename {
 	struct inode *source, *target; /* target NULL: `to` is free */
 };
 
-/* The child of `upper` on the way down to `lower`; 0: `upper` is not above it. fs->rename held. */
+/*
+ * The child of `upper` on the way down to `lower`; 0: `upper` is not above it. fs->rename held. On a damaged volume
+ * the way up may lead round in a circle: whoever comes to a place again that he has marked is in one.
+ */
 static int rename_child_above(struct fs *fs, uint64_t upper, uint64_t lower, uint64_t *child)
 {
+	uint64_t marked = 0;
 	struct inode *inode;
 
 	*child = 0;
-	while (lower != OBJECT_ROOT) {
+	for (uint64_t steps = 1; lower != OBJECT_ROOT; steps++) {
 		uint64_t parent;
 		int error = inode_get_directory(fs, lower, &inode);
 
@@ -50,6 +54,10 @@ static int rename_child_above(struct fs *fs, uint64_t upper, uint64_t lower, uin
 			*child = lower;
 			return 0;
 		}
+		if (parent == marked)
+			return -EIO;
+		if (!(steps & (steps - 1)))
+			marked = parent;
 		lower = parent;
 	}
 	return 0;
@@ -100,6 +108,9 @@ static int rename_check_loops(struct rename *r)
 		return -EINVAL;
 	if (r->target && r->target->number == r->to_trap)
 		return r->flags & RENAME_EXCHANGE ? -EINVAL : -ENOTEMPTY;
+	/* Only on a damaged volume: a directory that is not where its `parent` says. */
+	if (r->source == r->from_dir || r->source == r->to_dir || r->target == r->from_dir || r->target == r->to_dir)
+		return -EIO;
 	return 0;
 }
 

@@ -52,6 +52,7 @@ size_t count_items(uint64_t object, uint8_t type);
 
 Suite *attr_suite(void);
 Suite *check_suite(void);
+Suite *damage_suite(void);
 Suite *dir_suite(void);
 Suite *name_suite(void);
 Suite *rename_suite(void);

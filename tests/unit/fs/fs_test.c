@@ -19,6 +19,7 @@ int main(void)
 	int failed;
 
 	srunner_add_suite(runner, check_suite());
+	srunner_add_suite(runner, damage_suite());
 	srunner_add_suite(runner, dir_suite());
 	srunner_add_suite(runner, name_suite());
 	srunner_add_suite(runner, rename_suite());
