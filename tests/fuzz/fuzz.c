@@ -38,12 +38,21 @@ static struct {
 	bool verbose;
 } arguments = { .runs = 1 };
 
-static uint64_t *seed_now; /* shared with the processes that run */
+/* Shared with the processes that run. */
+static struct {
+	uint64_t seed;
+	unsigned long accepted;
+} *shared;
 
 void fuzz_broken(const char *file, int line, const char *condition)
 {
 	fprintf(stderr, "%s:%d: not so: %s\n", file, line, condition);
 	abort();
+}
+
+void fuzz_accepted(void)
+{
+	shared->accepted++;
 }
 
 void fuzz_world(void)
@@ -66,7 +75,7 @@ static void play(uint64_t seed)
 	struct sim_random random = sim_random_of(seed, 30);
 
 	setitimer(ITIMER_PROF, &limit, NULL);
-	*seed_now = fuzz_seed = seed;
+	shared->seed = fuzz_seed = seed;
 	arguments.target->run(&random);
 }
 
@@ -94,9 +103,9 @@ static bool play_in_child(uint64_t first, unsigned long count)
 	if (WIFSIGNALED(status))
 		fprintf(stderr, "signal %d (%s)\n", WTERMSIG(status), strsignal(WTERMSIG(status)));
 	if (count > 1)
-		fprintf(stderr, "runs %lu .. %lu shared a process\n", (unsigned long)first, (unsigned long)*seed_now);
+		fprintf(stderr, "runs %lu .. %lu shared a process\n", (unsigned long)first, (unsigned long)shared->seed);
 	fprintf(stderr, "replay: fuzz %s --seed %lu --runs 1 --verbose\n", arguments.target->name,
-		(unsigned long)*seed_now);
+		(unsigned long)shared->seed);
 	return false;
 }
 
@@ -161,8 +170,8 @@ int main(int argc, char **argv)
 	if (status)
 		return status;
 	setrlimit(RLIMIT_CORE, &none);
-	seed_now = mmap(NULL, sizeof(*seed_now), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-	if (seed_now == MAP_FAILED)
+	shared = mmap(NULL, sizeof(*shared), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	if ((void *)shared == MAP_FAILED)
 		return 2;
 	printf("fuzz %s: seeds from %lu\n", arguments.target->name, (unsigned long)arguments.seed);
 	log_set_sink(drop_line);
@@ -180,7 +189,8 @@ int main(int argc, char **argv)
 		clock_gettime(CLOCK_MONOTONIC, &now);
 		seconds = (double)(now.tv_sec - start.tv_sec) + (double)(now.tv_nsec - start.tv_nsec) / 1e9;
 	}
-	printf("fuzz %s: %lu runs, %s, %.1f s, %.1f runs/s\n", arguments.target->name, done,
-	       good ? "all good" : "the last one failed", seconds, seconds > 0 ? (double)done / seconds : 0);
+	printf("fuzz %s: %lu runs, %lu accepted, %s, %.1f s, %.1f runs/s\n", arguments.target->name, done,
+	       shared->accepted, good ? "all good" : "the last one failed", seconds,
+	       seconds > 0 ? (double)done / seconds : 0);
 	return good ? 0 : 1;
 }

@@ -27,6 +27,7 @@ extern const struct fuzz_target fuzz_label, fuzz_slot, fuzz_record, fuzz_node, f
 void fuzz_broken(const char *file, int line, const char *condition) __attribute__((noreturn));
 
 extern uint64_t fuzz_seed; /* of the run */
+void fuzz_accepted(void); /* the stack takes what was forged for good: counted, since only that goes deep */
 void fuzz_world(void); /* a fresh world in one thread, from that seed */
 
 /* ---- mutate.c ---- */

@@ -120,6 +120,7 @@ static void assemble(struct leg *legs[MIRROR_LEGS], struct sim_random *random)
 		for (int i = 0; i < MIRROR_LEGS; i++)
 			leg_close(legs[i]);
 	} else {
+		fuzz_accepted();
 		mirror_status(mirror, status);
 		fuzz_expect(status->space_blocks <= mirror_space_blocks(DISK_BYTES));
 		fuzz_expect(mirror_leg_insync(mirror, 0) || mirror_leg_insync(mirror, 1));

@@ -140,6 +140,7 @@ static void run(struct sim_random *random)
 		forge_node(node, random);
 	level = node_level(node);
 	if (valid(node, level)) {
+		fuzz_accepted();
 		for (int i = 0; i < 30; i++) {
 			sum_of_values(node);
 			change(node, random);

@@ -211,6 +211,7 @@ static void use_meta(struct use *use)
 	if (meta_open(use->mirror, use->cache, &options, &use->meta, &error))
 		return;
 	if (!fs_open(use->meta, use->cache, &fs_options, &use->fs, &error)) {
+		fuzz_accepted();
 		work(use);
 		fs_close(use->fs);
 	}
