@@ -1,0 +1,568 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * fsck.mirrorfs: looks through a volume that is not mounted, and puts it right.
+ *
+ * It opens the volume as a mount does, so the journal is replayed and bad copies are healed on the way, by the same
+ * code. Cures are ordinary transactions; after them everything is looked at again. As long as anything is left the
+ * volume is not called clean, so the next run looks again, too.
+ */
+#include "legs.h"
+#include "options.h"
+#include "progress.h"
+
+#include "mirrorfs/base/iobuf.h"
+#include "mirrorfs/base/log.h"
+#include "mirrorfs/cache.h"
+#include "mirrorfs/fs.h"
+#include "mirrorfs/meta.h"
+#include "mirrorfs/mirror.h"
+
+#include <errno.h>
+#include <getopt.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+/* fsck(8) */
+enum { EXIT_CLEAN = 0, EXIT_CORRECTED = 1, EXIT_LEFT = 4, EXIT_OPERATION = 8, EXIT_USAGE = 16 };
+
+#define POOL_BYTES ((size_t)64 << 20)
+#define POOL_ABANDON_BYTES ((size_t)32 << 20)
+#define CACHE_BYTES ((size_t)128 << 20)
+#define ROUNDS 4 /* of cures, each of what the one before has uncovered */
+
+enum answer { ANSWER_ASK, ANSWER_NO, ANSWER_SAFE, ANSWER_YES };
+
+struct fsck {
+	const char *spec[MIRROR_LEGS];
+	enum answer answer;
+	bool force, data, mounted_is_fine;
+	struct progress progress;
+	struct mount_options options;
+	struct iobuf_pool *pool;
+	struct mirror *mirror;
+	struct cache *cache;
+	struct meta *meta;
+	struct meta_slot slots[MIRROR_LEGS][META_SLOTS];
+	const struct meta_slot *newest; /* of them */
+	uint64_t cured; /* by transactions */
+	uint64_t healed; /* copies, in blocks */
+	uint64_t left; /* wrong, and not put right */
+	uint64_t bad[MIRROR_LEGS]; /* blocks of a leg that only the other one has right */
+	struct meta_live lost; /* the last piece told of that no leg has */
+	struct fs_check seen; /* what there is */
+};
+
+static void say(const char *format, ...) __attribute__((format(printf, 1, 2)));
+static void say(const char *format, ...)
+{
+	va_list args;
+
+	fflush(stdout);
+	va_start(args, format);
+	fputs("fsck.mirrorfs: ", stderr);
+	vfprintf(stderr, format, args);
+	fputc('\n', stderr);
+	va_end(args);
+}
+
+static void tell(struct fsck *fsck, const char *format, ...) __attribute__((format(printf, 2, 3)));
+static void tell(struct fsck *fsck, const char *format, ...)
+{
+	va_list args;
+
+	progress_clear(&fsck->progress);
+	va_start(args, format);
+	vprintf(format, args);
+	va_end(args);
+	putchar('\n');
+}
+
+static bool writes(const struct fsck *fsck)
+{
+	return fsck->answer != ANSWER_NO;
+}
+
+/* ---- opening ---- */
+
+static int open_mirror(struct fsck *fsck, struct error *error)
+{
+	struct legs_request request = { .spec = { fsck->spec[0], fsck->spec[1] }, .options = &fsck->options };
+	struct mirror_options options = { .read_only = !writes(fsck), .pool = fsck->pool };
+	struct leg *legs[MIRROR_LEGS];
+	int code = legs_open(&request, legs, error);
+
+	if (code)
+		return code;
+	code = mirror_open(legs, &options, &fsck->mirror, error);
+	if (code) {
+		leg_close(legs[0]);
+		leg_close(legs[1]);
+	}
+	return code;
+}
+
+static int open_meta(struct fsck *fsck, bool checking, struct error *error)
+{
+	const struct cache_config config = { .budget_bytes = CACHE_BYTES,
+					     .node_floor_percent = 50,
+					     .dirty_percent = 20 };
+	const struct meta_options options = { .read_only = !writes(fsck), .checking = checking };
+	int code;
+
+	fsck->cache = cache_create(&config);
+	if (!fsck->cache)
+		return error_set(error, -ENOMEM, "out of memory");
+	code = meta_open(fsck->mirror, fsck->cache, &options, &fsck->meta, error);
+	if (code) {
+		cache_destroy(fsck->cache);
+		fsck->cache = NULL;
+		fsck->meta = NULL;
+	}
+	return code;
+}
+
+static int close_meta(struct fsck *fsck)
+{
+	int code = meta_close(fsck->meta);
+
+	cache_destroy(fsck->cache);
+	fsck->meta = NULL;
+	fsck->cache = NULL;
+	return code;
+}
+
+/* ---- what lies on each leg ---- */
+
+static void tell_leg(struct fsck *fsck, const struct mirror_status *status, int leg)
+{
+	const struct meta_slot *slots = fsck->slots[leg];
+	char slot[META_SLOTS][64];
+
+	if (status->leg[leg].state != MIRROR_INSYNC) {
+		tell(fsck, "leg %d: %s%s%s", leg, mirror_leg_state_name(status->leg[leg].state),
+		     status->leg[leg].why[0] ? ": " : "", status->leg[leg].why);
+		return;
+	}
+	for (int i = 0; i < META_SLOTS; i++) {
+		if (slots[i].valid)
+			snprintf(slot[i], sizeof(slot[i]), "%llu%s", (unsigned long long)slots[i].generation,
+				 slots[i].unmounted ? " (unmounted)" : "");
+		else
+			snprintf(slot[i], sizeof(slot[i]), "none");
+	}
+	tell(fsck, "leg %d: %s: label good, in sync; superblocks %s and %s", leg, status->leg[leg].address, slot[0],
+	     slot[1]);
+}
+
+/* How many slots are not alike on two legs in sync. */
+static unsigned int slots_differ(const struct fsck *fsck, const struct mirror_status *status)
+{
+	unsigned int differ = 0;
+
+	for (int i = 0; i < META_SLOTS; i++) {
+		const struct meta_slot *a = &fsck->slots[0][i], *b = &fsck->slots[1][i];
+
+		if (status->leg[0].state == MIRROR_INSYNC && status->leg[1].state == MIRROR_INSYNC)
+			differ += a->valid != b->valid || a->generation != b->generation || a->crc != b->crc;
+	}
+	return differ;
+}
+
+/* True: nothing was done to it since it was unmounted in order, and both legs say so. */
+static bool look_at_legs(struct fsck *fsck)
+{
+	struct mirror_status status;
+	unsigned int differ;
+
+	mirror_status(fsck->mirror, &status);
+	for (int leg = 0; leg < status.identity.leg_count; leg++) {
+		meta_slots(fsck->mirror, leg, fsck->slots[leg]);
+		for (int i = 0; i < META_SLOTS; i++) {
+			const struct meta_slot *slot = &fsck->slots[leg][i];
+
+			if (slot->valid && (!fsck->newest || slot->generation > fsck->newest->generation))
+				fsck->newest = slot;
+		}
+	}
+	for (int leg = 0; leg < status.identity.leg_count; leg++)
+		tell_leg(fsck, &status, leg);
+	differ = slots_differ(fsck, &status);
+	if (!fsck->newest)
+		return false;
+	if (!fsck->newest->unmounted) {
+		tell(fsck, "The volume was not unmounted: the journal says what happened last%s.",
+		     differ ? ", and the legs differ" : "");
+		return false;
+	}
+	if (differ) {
+		tell(fsck, "The legs differ: %u superblock%s.", differ, differ > 1 ? "s" : "");
+		*(writes(fsck) ? &fsck->healed : &fsck->left) += differ;
+	}
+	return !differ && status.healthy;
+}
+
+/* ---- pass 1: copies ---- */
+
+static bool copies_progress(struct meta_scrub *scrub, uint64_t done, uint64_t total)
+{
+	struct fsck *fsck = scrub->context;
+
+	progress_tell(&fsck->progress, 1, done, total);
+	return true;
+}
+
+/* Of data: the file and the bytes; of a node nobody can say what was in it. */
+static void tell_lost(struct fsck *fsck, const struct meta_live *live)
+{
+	char path[4200];
+
+	if (live->address == fsck->lost.address && live->kind == fsck->lost.kind)
+		return; /* the other leg's copy of the same */
+	fsck->lost = *live;
+	fsck->left++;
+	if (live->kind == META_LIVE_NODE) {
+		tell(fsck, "A node of the tree, at block %llu, can be read on no leg.",
+		     (unsigned long long)live->address);
+		return;
+	}
+	fs_check_path(fsck->meta, live->object, path, sizeof(path));
+	tell(fsck, "%s: bytes %llu to %llu are bad on every leg, and lost.", path,
+	     (unsigned long long)live->offset * FORMAT_BLOCK,
+	     (unsigned long long)(live->offset + live->count) * FORMAT_BLOCK - 1);
+}
+
+static void copies_bad(struct meta_scrub *scrub, const struct meta_live *live, int leg, bool healed)
+{
+	struct fsck *fsck = scrub->context;
+
+	if (scrub->lost)
+		tell_lost(fsck, live);
+	else if (!healed)
+		fsck->bad[leg] += live->count;
+}
+
+static int check_copies(struct fsck *fsck)
+{
+	struct meta_scrub scrub = {
+		.progress = copies_progress,
+		.bad = copies_bad,
+		.metadata_only = !fsck->data,
+		.context = fsck,
+	};
+	int code = meta_scrub(fsck->meta, &scrub);
+
+	fsck->healed += scrub.repaired;
+	for (int leg = 0; leg < MIRROR_LEGS; leg++) {
+		if (!fsck->bad[leg])
+			continue;
+		tell(fsck, "leg %d: %llu blocks are bad; the other leg has them.", leg,
+		     (unsigned long long)fsck->bad[leg]);
+		fsck->left += fsck->bad[leg];
+	}
+	return code;
+}
+
+/* ---- the other passes: what it all means ---- */
+
+static bool ask(struct fsck *fsck)
+{
+	char line[16];
+
+	for (;;) {
+		fputs("  Do so (y, n, a: all)? ", stdout);
+		fflush(stdout);
+		if (!fgets(line, sizeof(line), stdin) || line[0] == 'n')
+			return false;
+		if (line[0] == 'a')
+			fsck->answer = ANSWER_YES;
+		if (line[0] == 'a' || line[0] == 'y')
+			return true;
+	}
+}
+
+static bool problem(struct fs_check *check, const struct fs_problem *problem)
+{
+	struct fsck *fsck = check->context;
+	bool cure = false;
+
+	if (problem->remedy != FS_REMEDY_NONE) {
+		tell(fsck, "%s: %s.", problem->text, problem->cure);
+		cure = fsck->answer == ANSWER_YES ||
+		       (fsck->answer == ANSWER_SAFE && problem->remedy == FS_REMEDY_SAFE) ||
+		       (fsck->answer == ANSWER_ASK && ask(fsck));
+	} else {
+		tell(fsck, "%s.", problem->text);
+	}
+	if (!cure && writes(fsck))
+		tell(fsck, "  Left as it is.");
+	return cure;
+}
+
+static void meaning_progress(struct fs_check *check, int pass, uint64_t done, uint64_t total)
+{
+	struct fsck *fsck = check->context;
+
+	progress_tell(&fsck->progress, 1 + pass, done, total);
+}
+
+/* The checkpoint that closes the volume writes the number anew. */
+static void check_count(struct fsck *fsck, uint64_t blocks)
+{
+	if (!fsck->newest || !fsck->newest->unmounted || fsck->newest->data_blocks == blocks)
+		return;
+	tell(fsck, "The superblock counts %llu blocks of file data, %llu are recorded: it is set.",
+	     (unsigned long long)fsck->newest->data_blocks, (unsigned long long)blocks);
+	*(writes(fsck) ? &fsck->cured : &fsck->left) += 1;
+}
+
+/* One look at everything. *again: cures may have uncovered more. 0 or -errno: it could not be done. */
+static int look(struct fsck *fsck, bool first, bool *again, struct error *error)
+{
+	struct meta_super_info info;
+	int code, closed;
+
+	fsck->seen = (struct fs_check){ .problem = problem, .progress = meaning_progress, .context = fsck };
+	code = open_meta(fsck, true, error);
+	if (code)
+		return code;
+	if (first) {
+		meta_super_info(fsck->meta, &info);
+		code = check_copies(fsck);
+		check_count(fsck, info.data_blocks);
+	}
+	if (code == -EIO && fsck->data) {
+		tell(fsck, "Not all file data could be looked for.");
+		fsck->left++;
+	}
+	if (!code || code == -EIO) {
+		code = fs_check(fsck->meta, &fsck->seen);
+		fsck->cured += fsck->seen.cured;
+		fsck->left += fsck->seen.problems - fsck->seen.cured;
+		*again = fsck->seen.cured;
+	}
+	closed = close_meta(fsck);
+	if (!code)
+		code = closed;
+	return code ? error_set(error, code, "%s", strerror(-code)) : 0;
+}
+
+/* As the next mount would: deletes what has no name; and then the volume may be called clean. */
+static int finish(struct fsck *fsck, struct error *error)
+{
+	const struct fs_options options = { .read_only = false };
+	struct fs *fs;
+	int code = open_meta(fsck, false, error), closed;
+
+	if (code)
+		return code;
+	code = fs_open(fsck->meta, fsck->cache, &options, &fs, error);
+	if (!code)
+		code = fs_close(fs);
+	closed = close_meta(fsck);
+	return code ? code : closed;
+}
+
+static int check(struct fsck *fsck, struct error *error)
+{
+	bool again = true;
+	int code = 0;
+
+	for (int round = 0; round < ROUNDS && again && !code && !fsck->left; round++) {
+		if (round)
+			tell(fsck, "Looking again.");
+		code = look(fsck, !round, &again, error);
+	}
+	if (code)
+		return code;
+	if (again && writes(fsck) && !fsck->left) {
+		tell(fsck, "There is no end of problems.");
+		fsck->left++;
+	}
+	return fsck->left || !writes(fsck) ? 0 : finish(fsck, error);
+}
+
+/* ---- the whole ---- */
+
+static int tell_result(struct fsck *fsck)
+{
+	struct mirror_status status;
+
+	mirror_status(fsck->mirror, &status);
+	for (int leg = 0; leg < MIRROR_LEGS; leg++)
+		fsck->healed += status.leg[leg].repaired;
+	if (fsck->seen.directories)
+		tell(fsck, "%llu directories, %llu other files, %llu blocks of data, %llu inodes without a name.",
+		     (unsigned long long)fsck->seen.directories, (unsigned long long)fsck->seen.files,
+		     (unsigned long long)fsck->seen.blocks, (unsigned long long)fsck->seen.nameless);
+	if (fsck->healed)
+		tell(fsck, "%llu blocks were healed from the other leg.", (unsigned long long)fsck->healed);
+	if (fsck->cured)
+		tell(fsck, "%llu problems were put right.", (unsigned long long)fsck->cured);
+	if (fsck->left) {
+		tell(fsck, "%s: %llu problems are left%s.", fsck->progress.device, (unsigned long long)fsck->left,
+		     fsck->answer == ANSWER_SAFE ? "; run fsck.mirrorfs without -p" : "");
+		return EXIT_LEFT;
+	}
+	tell(fsck, "%s: clean", fsck->progress.device);
+	return fsck->healed || fsck->cured ? EXIT_CORRECTED : EXIT_CLEAN;
+}
+
+/* Damage is one thing, not having been able to look another. */
+static int failed(const struct fsck *fsck, int code, const struct error *error)
+{
+	say("%s", error->text[0] ? error->text : strerror(-code));
+	if (code == -EIO && fsck->mirror && !mirror_failed(fsck->mirror)) {
+		say("what no leg can give is not made up; what can be read can be copied from a mount with -o ro");
+		return EXIT_LEFT;
+	}
+	return fsck->mounted_is_fine && code == -EALREADY ? EXIT_CLEAN : EXIT_OPERATION;
+}
+
+static int run(struct fsck *fsck)
+{
+	struct error error = { "" };
+	int code, exit_code;
+
+	fsck->pool = iobuf_pool_create(POOL_BYTES, POOL_ABANDON_BYTES);
+	code = fsck->pool ? open_mirror(fsck, &error) : -ENOMEM;
+	if (code) {
+		exit_code = failed(fsck, code, &error);
+	} else if (look_at_legs(fsck) && !fsck->force) {
+		tell(fsck, "%s: clean", fsck->progress.device);
+		exit_code = EXIT_CLEAN;
+	} else {
+		code = check(fsck, &error);
+		progress_clear(&fsck->progress);
+		exit_code = code ? failed(fsck, code, &error) : tell_result(fsck);
+	}
+	if (fsck->mirror && !mirror_close(fsck->mirror))
+		return exit_code; /* a leg still has memory of the pool */
+	if (fsck->pool)
+		iobuf_pool_destroy(fsck->pool);
+	return exit_code;
+}
+
+/* ---- the command line ---- */
+
+static void usage(FILE *out)
+{
+	fputs("usage: fsck.mirrorfs [-n|-p|-a|-y] [-f] [-C FD] [--data] LEG [LEG]\n"
+	      "Looks through a mirrorfs volume that is not mounted, and puts it right.\n\n"
+	      "  LEG              a path, UUID=..., LABEL=... or fault:RULES:PATH\n"
+	      "  -n               look, and write nothing\n"
+	      "  -p, -a           put right what loses nothing\n"
+	      "  -y               put right everything\n"
+	      "                   none of these: ask, on a terminal; else as -n\n"
+	      "  -f, --force      look also if the volume was unmounted in order\n"
+	      "      --data       read all file data on both legs, too\n"
+	      "  -C, -C FD        show a bar, or write lines for programs to FD\n"
+	      "  -T, -l, -M       of fsck(8): -M takes a mounted volume for clean\n"
+	      "  -h, --help       this text\n"
+	      "  -V, --version    the version\n",
+	      out);
+}
+
+static bool set_answer(struct fsck *fsck, enum answer answer)
+{
+	if (fsck->answer != ANSWER_ASK && fsck->answer != answer) {
+		say("only one of -n, -p, -a and -y can be");
+		return false;
+	}
+	fsck->answer = answer;
+	return true;
+}
+
+static bool is_number(const char *text)
+{
+	size_t length = strlen(text);
+
+	return length && length < 5 && strspn(text, "0123456789") == length;
+}
+
+/* "-C", "-C0", "-C 7": descriptor 0 stands for a bar. */
+static bool set_progress(struct fsck *fsck, int argc, char **argv)
+{
+	const char *text = optarg;
+
+	if (!text && optind < argc && is_number(argv[optind]))
+		text = argv[optind++];
+	if (text && !is_number(text)) {
+		say("-C %s: not a file descriptor", text);
+		return false;
+	}
+	fsck->progress.fd = text ? atoi(text) : 0;
+	if (!fsck->progress.fd) {
+		fsck->progress.fd = -1;
+		fsck->progress.bar = isatty(STDOUT_FILENO);
+	}
+	return true;
+}
+
+enum { OPTION_DATA = 256 };
+
+/* -1: go on; else the exit status. */
+static int parse(struct fsck *fsck, int argc, char **argv)
+{
+	static const struct option long_options[] = { { "data", no_argument, NULL, OPTION_DATA },
+						      { "force", no_argument, NULL, 'f' },
+						      { "help", no_argument, NULL, 'h' },
+						      { "version", no_argument, NULL, 'V' },
+						      { NULL, 0, NULL, 0 } };
+	bool fine = true;
+	int c;
+
+	while (fine && (c = getopt_long(argc, argv, "npayfC::TlMhV", long_options, NULL)) >= 0) {
+		if (c == 'n')
+			fine = fsck->force = set_answer(fsck, ANSWER_NO);
+		else if (c == 'p' || c == 'a')
+			fine = set_answer(fsck, ANSWER_SAFE);
+		else if (c == 'y')
+			fine = set_answer(fsck, ANSWER_YES);
+		else if (c == 'f')
+			fsck->force = true;
+		else if (c == OPTION_DATA)
+			fsck->data = true;
+		else if (c == 'C')
+			fine = set_progress(fsck, argc, argv);
+		else if (c == 'M')
+			fsck->mounted_is_fine = true;
+		else if (c == 'h')
+			usage(stdout);
+		else if (c == 'V')
+			puts("fsck.mirrorfs " MIRRORFS_VERSION);
+		else if (c != 'T' && c != 'l')
+			fine = false;
+		if (c == 'h' || c == 'V')
+			return EXIT_CLEAN;
+	}
+	if (fine && argc - optind >= 1 && argc - optind <= MIRROR_LEGS) {
+		for (int i = 0; i < argc - optind; i++)
+			fsck->spec[i] = argv[optind + i];
+		return -1;
+	}
+	usage(stderr);
+	return EXIT_USAGE;
+}
+
+int main(int argc, char **argv)
+{
+	static struct fsck fsck = { .progress = { .passes = 1 + FS_CHECK_PASSES, .fd = -1 } };
+	int code;
+
+	options_init(&fsck.options);
+	code = parse(&fsck, argc, argv);
+	if (code >= 0)
+		return code;
+	if (fsck.answer == ANSWER_ASK && (!isatty(STDIN_FILENO) || !isatty(STDOUT_FILENO)))
+		fsck.answer = ANSWER_NO;
+	signal(SIGPIPE, SIG_IGN);
+	log_set_level(LOG_LEVEL_ERROR);
+	fsck.progress.device = fsck.spec[0];
+	fsck.options.read_only = !writes(&fsck);
+	fsck.options.wait_ns = 0;
+	return run(&fsck);
+}
