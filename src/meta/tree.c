@@ -278,10 +278,18 @@ int tree_scan(struct meta *meta, const struct meta_key *first, const struct meta
 	return error < 0 ? error : 0;
 }
 
+/* The keys of an internal node; `end` NULL: without end. Who goes from key to key would else miss some of a tree. */
+static bool keys_between(const void *node, const struct meta_key *least, const struct meta_key *end)
+{
+	struct meta_key first = node_key(node, 0), last = node_key(node, node_count(node) - 1);
+
+	return meta_key_compare(&first, least) >= 0 && (!end || meta_key_compare(&last, end) < 0);
+}
+
 int tree_pointer(struct meta *meta, unsigned int level, struct meta_key *key, struct format_pointer *pointer,
 		 bool *more)
 {
-	struct meta_key next = *key;
+	struct meta_key next = *key, least;
 	struct cache_page *page, *child;
 	int error = 0;
 
@@ -306,11 +314,16 @@ int tree_pointer(struct meta *meta, unsigned int level, struct meta_key *key, st
 		}
 		if (node_level(page->data) == level + 1)
 			break;
+		least = node_key(page->data, slot);
 		error = child_load(meta, page, slot, &child);
 		cache_put(page);
 		if (error)
 			return error;
 		page = child;
+		if (!keys_between(page->data, &least, *more ? &next : NULL)) {
+			cache_put(page);
+			return -EIO;
+		}
 	}
 	cache_put(page);
 	*key = next;

@@ -322,6 +322,42 @@ START_TEST(keys_before_the_first_stay_in_order)
 }
 END_TEST
 
+/* A child of the root gets a key that belongs below its neighbour; every checksum is made right. */
+static void forge_key(int leg, bool last)
+{
+	struct format_super *super = (struct format_super *)disk_super(leg, true);
+	unsigned char *root = disk_block(leg, le64_get(super->root.address)), *child;
+	struct format_pointer pointer;
+	struct meta_key key;
+
+	ck_assert_uint_eq(node_level(root), 2);
+	memcpy(&pointer, node_value(root, 1, NULL), sizeof(pointer));
+	child = disk_block(leg, le64_get(pointer.address));
+	key = node_key(root, last ? 2 : 1);
+	key.offset -= !last;
+	node_rekey(child, last ? node_count(child) - 1 : 0, &key);
+	pointer.crc = le32_of(node_seal(child));
+	memcpy(node_value_mutable(root, 1), &pointer, sizeof(pointer));
+	super->root.crc = le32_of(node_seal(root));
+	super_reseal(super);
+}
+
+/* Nodes are found by key at mount: what is not found would be taken for free. */
+START_TEST(a_node_with_a_key_of_its_neighbours_refuses_the_volume)
+{
+	struct error why;
+
+	put_most();
+	for (uint64_t i = 0; i < KEYS; i++)
+		put_item(FILE1 + 1, i, 1, NODE_VALUE_MAX);
+	volume_unmount();
+	forge_key(0, _i);
+	forge_key(1, _i);
+	ck_assert_int_eq(volume_try_mount(false, &why), -EIO);
+	ck_assert_ptr_nonnull(strstr(why.text, "tree"));
+}
+END_TEST
+
 Suite *tree_suite(void)
 {
 	Suite *suite = suite_create("tree");
@@ -337,6 +373,7 @@ Suite *tree_suite(void)
 	tcase_add_test(tcase, an_emptied_tree_is_a_leaf_again);
 	tcase_add_test(tcase, what_is_appended_fills_its_nodes);
 	tcase_add_test(tcase, one_split_makes_room_for_the_longest_value);
+	tcase_add_loop_test(tcase, a_node_with_a_key_of_its_neighbours_refuses_the_volume, 0, 2);
 	suite_add_tcase(suite, tcase);
 	return suite;
 }
