@@ -3,10 +3,10 @@
  * Space: who may have it, and when it may be had again.
  *
  * The heap is two ranges: below the boundary lie nodes and nothing else, above it file data, and chunks of nodes when
- * all but the reserve below is taken (chunk.c). The last half of the reserve is for what deletes, and for the mapping of
- * data whose room was promised: so however fragmented a full volume is, there are whole nodes left for the deletions that
- * make room again. Nodes are taken before a transaction is applied, as many as it may come to need: applying cannot fail
- * for space.
+ * all but the reserve below is taken (chunk.c). The last half of the reserve is for what deletes, and for the mapping
+ * of data whose room was promised: so however fragmented a full volume is, there are whole nodes left for the deletions
+ * that make room again. Nodes are taken before a transaction is applied, as many as it may come to need: applying
+ * cannot fail for space.
  *
  * Allocation is made durable by the tree: data by its TYPE_ALLOC items, nodes by being found in it. At mount the ranges
  * are filled from there.
@@ -182,8 +182,8 @@ int alloc_reserve_tail(struct meta *meta, uint64_t start, uint64_t length)
 }
 
 /*
- * One node. From below the boundary and the chunks as long as more than the reserve is free there; then from a new chunk;
- * the reserve last, down to `keep` blocks.
+ * One node. From below the boundary and the chunks as long as more than the reserve is free there; then from a new
+ * chunk; the reserve last, down to `keep` blocks.
  */
 static int take_node(struct meta *meta, uint64_t keep, uint64_t *address)
 {
@@ -318,8 +318,8 @@ void alloc_release_patiently(struct meta *meta)
 /* ---- promises ---- */
 
 /*
- * Blocks that file data may still take. To map it takes nodes: where there are none but those kept for what deletes, and
- * no chunk for more, there is no room for data either.
+ * Blocks that file data may still take. To map it takes nodes: where there are none but those kept for what deletes,
+ * and no chunk for more, there is no room for data either.
  */
 static uint64_t available(struct meta *meta)
 {
