@@ -428,6 +428,13 @@ static void change_record(struct sim_random *random, struct format_record *recor
 	unsigned char *at = (unsigned char *)(record + 1), *end = (unsigned char *)record + RECORD_BYTES;
 	struct format_update *update = (struct format_update *)at;
 
+	if (sim_random_chance(random, 8)) { /* as long as it says, whatever is there */
+		uint32_t more = (uint32_t)fuzz_number(random, 0);
+
+		record->data = le32_of(le32_get(record->data) + more);
+		record->blocks = le32_of(le32_get(record->blocks) + more);
+		return;
+	}
 	if (sim_random_chance(random, 3)) {
 		fuzz_field(random, record, record_fields, COUNT(record_fields));
 		return;

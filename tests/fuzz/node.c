@@ -65,7 +65,7 @@ static bool valid(void *node, int level)
 	return node_valid(node, volume, ADDRESS, level, &generation, &crc);
 }
 
-static uint64_t sum_of_values(const void *node)
+static uint64_t sum_of_values(const unsigned char *node)
 {
 	uint64_t sum = 0;
 
@@ -73,6 +73,7 @@ static uint64_t sum_of_values(const void *node)
 		size_t length;
 		const unsigned char *value = node_value(node, i, &length);
 
+		fuzz_expect(value + length <= node + NODE_BYTES);
 		for (size_t n = 0; n < length; n++)
 			sum += value[n];
 	}
