@@ -88,21 +88,33 @@ static bool writes(const struct fsck *fsck)
 
 /* ---- opening ---- */
 
-static int open_mirror(struct fsck *fsck, struct error *error)
+static int open_mirror(struct fsck *fsck, bool read_only, struct error *error)
 {
 	struct legs_request request = { .spec = { fsck->spec[0], fsck->spec[1] }, .options = &fsck->options };
-	struct mirror_options options = { .read_only = !writes(fsck), .pool = fsck->pool };
+	struct mirror_options options = { .read_only = read_only, .pool = fsck->pool };
 	struct leg *legs[MIRROR_LEGS];
-	int code = legs_open(&request, legs, error);
+	int code;
 
+	fsck->options.read_only = read_only;
+	code = legs_open(&request, legs, error);
 	if (code)
 		return code;
 	code = mirror_open(legs, &options, &fsck->mirror, error);
 	if (code) {
+		fsck->mirror = NULL;
 		leg_close(legs[0]);
 		leg_close(legs[1]);
 	}
 	return code;
+}
+
+/* Nothing was written before it was known that something is to be. */
+static int reopen_mirror(struct fsck *fsck, struct error *error)
+{
+	bool closed = mirror_close(fsck->mirror);
+
+	fsck->mirror = NULL;
+	return closed ? open_mirror(fsck, false, error) : error_set(error, -EBUSY, "a leg does not answer");
 }
 
 static int open_meta(struct fsck *fsck, bool checking, struct error *error)
@@ -412,11 +424,12 @@ static int tell_result(struct fsck *fsck)
 }
 
 /* Damage is one thing, not having been able to look another. */
-static int failed(const struct fsck *fsck, int code, const struct error *error)
+static int failed(struct fsck *fsck, int code, const struct error *error)
 {
+	progress_clear(&fsck->progress);
 	say("%s", error->text[0] ? error->text : strerror(-code));
 	if (code == -EIO && fsck->mirror && !mirror_failed(fsck->mirror)) {
-		say("what no leg can give is not made up; what can be read can be copied from a mount with -o ro");
+		say("what no leg can give is not made up");
 		return EXIT_LEFT;
 	}
 	return fsck->mounted_is_fine && code == -EALREADY ? EXIT_CLEAN : EXIT_OPERATION;
@@ -426,19 +439,19 @@ static int run(struct fsck *fsck)
 {
 	struct error error = { "" };
 	int code, exit_code;
+	bool clean;
 
 	fsck->pool = iobuf_pool_create(POOL_BYTES, POOL_ABANDON_BYTES);
-	code = fsck->pool ? open_mirror(fsck, &error) : -ENOMEM;
-	if (code) {
-		exit_code = failed(fsck, code, &error);
-	} else if (look_at_legs(fsck) && !fsck->force) {
-		tell(fsck, "%s: clean", fsck->progress.device);
-		exit_code = EXIT_CLEAN;
-	} else {
+	code = fsck->pool ? open_mirror(fsck, true, &error) : -ENOMEM;
+	clean = !code && look_at_legs(fsck) && !fsck->force;
+	if (!code && !clean && writes(fsck))
+		code = reopen_mirror(fsck, &error);
+	if (!code && !clean)
 		code = check(fsck, &error);
-		progress_clear(&fsck->progress);
-		exit_code = code ? failed(fsck, code, &error) : tell_result(fsck);
-	}
+	if (code)
+		exit_code = failed(fsck, code, &error);
+	else
+		exit_code = tell_result(fsck);
 	if (fsck->mirror && !mirror_close(fsck->mirror))
 		return exit_code; /* a leg still has memory of the pool */
 	if (fsck->pool)
@@ -562,7 +575,6 @@ int main(int argc, char **argv)
 	signal(SIGPIPE, SIG_IGN);
 	log_set_level(LOG_LEVEL_ERROR);
 	fsck.progress.device = fsck.spec[0];
-	fsck.options.read_only = !writes(&fsck);
 	fsck.options.wait_ns = 0;
 	return run(&fsck);
 }
