@@ -32,7 +32,8 @@ static const struct fuzz_field super_fields[] = {
 	FUZZ_FIELD(format_super, ring_blocks),	  FUZZ_FIELD(format_super, heap_start),
 	FUZZ_FIELD(format_super, heap_blocks),	  FUZZ_FIELD(format_super, boundary),
 	FUZZ_FIELD(format_super, reserve_blocks), FUZZ_FIELD(format_super, data_blocks),
-	FUZZ_FIELD(format_super, hash_key),
+	FUZZ_FIELD(format_super, hash_key),	  FUZZ_FIELD(format_super, ring_blocks),
+	FUZZ_FIELD(format_super, heap_blocks),	  FUZZ_FIELD(format_super, boundary),
 };
 static const struct fuzz_field node_fields[] = {
 	FUZZ_FIELD(format_node, address), FUZZ_FIELD(format_node, generation), FUZZ_FIELD(format_node, level),
@@ -155,8 +156,14 @@ static size_t make_extent(struct sim_random *random, unsigned char *value)
 		.address = le64_of(some_block(random)),
 		.length = le32_of(some_length(random)),
 	};
-	uint32_t length = le32_get(extent.length) < EXTENT_BLOCKS_MAX ? le32_get(extent.length) : EXTENT_BLOCKS_MAX;
+	uint32_t most = (NODE_VALUE_MAX - sizeof(extent)) / 4, length = le32_get(extent.length);
 
+	if (sim_random_chance(random, 8)) /* longer than may be, and as long as it says */
+		length = EXTENT_BLOCKS_MAX + (uint32_t)sim_random_below(random, most);
+	if (length > most)
+		length = most;
+	if (sim_random_chance(random, 2))
+		extent.length = le32_of(length);
 	memcpy(value, &extent, sizeof(extent));
 	memset(value + sizeof(extent), 0, 4 * length);
 	return sizeof(extent) + 4 * length;
