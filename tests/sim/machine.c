@@ -138,6 +138,23 @@ void machine_format(struct machine *machine)
 	machine_unmount(machine);
 }
 
+static bool disagree(struct fs_check *check, const struct fs_problem *problem)
+{
+	(void)check;
+	sim_fail("the check found: %s", problem->text);
+	return false;
+}
+
+/* Whatever a crash left, fsck has nothing to say of it. */
+static void check(struct machine *machine)
+{
+	struct fs_check check = { .problem = disagree };
+	int error = fs_check(machine->meta, &check);
+
+	if (error)
+		sim_fail("fs_check: %s", strerror(-error));
+}
+
 static void open_stack(struct machine *machine)
 {
 	struct meta_options meta_options = { .commit_ns = 1000000 + sim_random_below(&machine->random, 5000000000) };
@@ -153,6 +170,7 @@ static void open_stack(struct machine *machine)
 		sim_fail("meta_open: %s: %s", strerror(-error), told.text);
 	if (machine->height < MACHINE_FS)
 		return;
+	check(machine);
 	error = fs_open(machine->meta, machine->cache, &fs_options, &machine->fs, &told);
 	if (error)
 		sim_fail("fs_open: %s: %s", strerror(-error), told.text);
