@@ -280,12 +280,12 @@ static int check_copies(struct fsck *fsck)
 
 /* ---- the other passes: what it all means ---- */
 
-static bool ask(struct fsck *fsck)
+static bool ask(struct fsck *fsck, const char *cure)
 {
 	char line[16];
 
 	for (;;) {
-		fputs("  Do so (y, n, a: all)? ", stdout);
+		printf("  Then %s: do so (y, n; a: all)? ", cure);
 		fflush(stdout);
 		if (!fgets(line, sizeof(line), stdin) || line[0] == 'n')
 			return false;
@@ -299,17 +299,17 @@ static bool ask(struct fsck *fsck)
 static bool problem(struct fs_check *check, const struct fs_problem *problem)
 {
 	struct fsck *fsck = check->context;
-	bool cure = false;
+	bool cure = problem->remedy == FS_REMEDY_SAFE ? fsck->answer == ANSWER_SAFE || fsck->answer == ANSWER_YES
+						      : fsck->answer == ANSWER_YES;
 
-	if (problem->remedy != FS_REMEDY_NONE) {
-		tell(fsck, "%s: %s.", problem->text, problem->cure);
-		cure = fsck->answer == ANSWER_YES ||
-		       (fsck->answer == ANSWER_SAFE && problem->remedy == FS_REMEDY_SAFE) ||
-		       (fsck->answer == ANSWER_ASK && ask(fsck));
-	} else {
-		tell(fsck, "%s.", problem->text);
-	}
-	if (!cure && writes(fsck))
+	tell(fsck, "%s.", problem->text);
+	if (problem->remedy != FS_REMEDY_NONE && fsck->answer == ANSWER_ASK)
+		return ask(fsck, problem->cure);
+	if (problem->remedy == FS_REMEDY_NONE)
+		return false;
+	if (cure)
+		tell(fsck, "  So %s.", problem->cure);
+	else if (writes(fsck))
 		tell(fsck, "  Left as it is.");
 	return cure;
 }
@@ -326,7 +326,7 @@ static void check_count(struct fsck *fsck, uint64_t blocks)
 {
 	if (!fsck->newest || !fsck->newest->unmounted || fsck->newest->data_blocks == blocks)
 		return;
-	tell(fsck, "The superblock counts %llu blocks of file data, %llu are recorded: it is set.",
+	tell(fsck, "The superblock counts %llu blocks of file data, %llu are recorded.",
 	     (unsigned long long)fsck->newest->data_blocks, (unsigned long long)blocks);
 	*(writes(fsck) ? &fsck->cured : &fsck->left) += 1;
 }
@@ -359,13 +359,18 @@ static int look(struct fsck *fsck, bool first, bool *again, struct error *error)
 	closed = close_meta(fsck);
 	if (!code)
 		code = closed;
+	if (code == -EIO)
+		return error_set(error, code, "the check ends here: what it needs cannot be read on any leg");
 	return code ? error_set(error, code, "%s", strerror(-code)) : 0;
 }
 
-/* As the next mount would: deletes what has no name; and then the volume may be called clean. */
+/*
+ * The last word is that of a mount: it deletes what has no name, and then the volume may be called clean. With -n it
+ * only has to be possible.
+ */
 static int finish(struct fsck *fsck, struct error *error)
 {
-	const struct fs_options options = { .read_only = false };
+	const struct fs_options options = { .read_only = !writes(fsck) };
 	struct fs *fs;
 	int code = open_meta(fsck, false, error), closed;
 
@@ -394,7 +399,7 @@ static int check(struct fsck *fsck, struct error *error)
 		tell(fsck, "There is no end of problems.");
 		fsck->left++;
 	}
-	return fsck->left || !writes(fsck) ? 0 : finish(fsck, error);
+	return fsck->left ? 0 : finish(fsck, error);
 }
 
 /* ---- the whole ---- */

@@ -186,7 +186,7 @@ static int size_check(struct check *check, struct object *object)
 		return target_missing(check, object);
 	if (S_ISLNK(mode_of(object)))
 		right = object->target;
-	else if (S_ISREG(mode_of(object)) && size > FS_SIZE_MAX)
+	else if (!S_ISDIR(mode_of(object)) && size > FS_SIZE_MAX) /* of a directory: counted in pass 4 */
 		right = object->end * FS_BLOCK;
 	item.size = le64_of(right);
 	if (size == right ||

@@ -208,7 +208,9 @@ int check_space(struct check *check)
 				       "an item of the volume has no meaning: type %u, offset %llu", key.type,
 				       (unsigned long long)key.offset))
 			error = check_delete(check, &key);
-		check_progress(check, 1, ++done, info.data_blocks);
+		if (key.type == TYPE_ALLOC && length == sizeof(struct format_alloc))
+			done += le32_get(((const struct format_alloc *)check->value)->length);
+		check_progress(check, 1, done, info.data_blocks);
 		check_advance(&key);
 	}
 	return error;

@@ -278,6 +278,23 @@ START_TEST(an_entry_that_leads_nowhere_is_removed)
 }
 END_TEST
 
+START_TEST(a_malformed_entry_is_removed)
+{
+	static const char *const names[] = { "a/b", "..", "nul\0nul" };
+	const size_t lengths[] = { 3, 2, 7 };
+	union dirent_value value = { .head = { .object = le64_of(file), .type = DT_REG } };
+	struct format_inode item = item_of(sub);
+
+	value.head.name_length = (uint8_t)lengths[_i];
+	memcpy(value.bytes + sizeof(value.head), names[_i], lengths[_i]);
+	put(sub, TYPE_DIRENT, 5 << 8, &value, sizeof(value.head) + lengths[_i]);
+	item.size = le64_of(2);
+	put_item(sub, &item);
+	EXPECT_CURED(FS_PROBLEM_NAME);
+	ck_assert_uint_eq(count_entries(sub), 1);
+}
+END_TEST
+
 START_TEST(a_lost_file_is_found_whole)
 {
 	struct format_inode item = item_of(sub);
@@ -631,6 +648,7 @@ static void add_counts(TCase *tests)
 static void add_names(TCase *tests)
 {
 	tcase_add_test(tests, an_entry_that_leads_nowhere_is_removed);
+	tcase_add_loop_test(tests, a_malformed_entry_is_removed, 0, 3);
 	tcase_add_test(tests, a_lost_file_is_found_whole);
 	tcase_add_test(tests, a_lost_directory_is_found_with_what_is_below_it);
 	tcase_add_test(tests, directories_below_themselves_are_found);
