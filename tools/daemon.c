@@ -5,10 +5,12 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/wait.h>
 #include <syslog.h>
 #include <unistd.h>
@@ -45,8 +47,8 @@ static void parent_wait(pid_t child, int fd)
 
 void daemon_begin(bool foreground)
 {
+	pid_t parent, child;
 	int ends[2];
-	pid_t child;
 
 	log_set_sink(sink);
 	if (foreground)
@@ -55,6 +57,7 @@ void daemon_begin(bool foreground)
 		fprintf(stderr, "mirrorfs: pipe: %s\n", strerror(errno));
 		exit(EXIT_SYSTEM);
 	}
+	parent = getpid();
 	child = fork();
 	if (child < 0) {
 		fprintf(stderr, "mirrorfs: fork: %s\n", strerror(errno));
@@ -66,6 +69,10 @@ void daemon_begin(bool foreground)
 	}
 	close(ends[0]);
 	parent_pipe = ends[1];
+	/* Who gives up waiting for the mount does not want it any more. */
+	prctl(PR_SET_PDEATHSIG, SIGTERM);
+	if (getppid() != parent)
+		exit(EXIT_SYSTEM);
 }
 
 void daemon_ready(void)
@@ -76,6 +83,7 @@ void daemon_ready(void)
 		log_warn("cannot leave the current directory: %s", strerror(errno));
 	if (parent_pipe < 0)
 		return;
+	prctl(PR_SET_PDEATHSIG, 0);
 	openlog("mirrorfs", LOG_PID, LOG_DAEMON);
 	setsid();
 	null = open("/dev/null", O_RDWR | O_CLOEXEC);

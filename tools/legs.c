@@ -14,6 +14,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #define ADDRESS_SIZE 1100
@@ -79,6 +80,25 @@ static bool may_come(const char *address)
 {
 	return !strncmp(path_in(address), "/dev/", 5) || !strncmp(address, "UUID=", 5) ||
 	       !strncmp(address, "LABEL=", 6);
+}
+
+int legs_refuse_same(const char *const address[MIRROR_LEGS], struct error *error)
+{
+	struct stat first, second;
+	char path[MIRROR_LEGS][PATH_MAX];
+
+	for (int i = 0; i < MIRROR_LEGS; i++)
+		if (!address[i] || legs_path(address[i], path[i], sizeof(path[i])))
+			return 0;
+	if (strcmp(path[0], path[1]) != 0) {
+		if (stat(path[0], &first) || stat(path[1], &second))
+			return 0;
+		if (S_ISBLK(first.st_mode) && S_ISBLK(second.st_mode) ?
+			    first.st_rdev != second.st_rdev :
+			    first.st_dev != second.st_dev || first.st_ino != second.st_ino)
+			return 0;
+	}
+	return error_set(error, -EEXIST, "%s and %s are the same leg", address[0], address[1]);
 }
 
 /* ---- labels ---- */
@@ -247,6 +267,11 @@ static int open_one(struct search *search, const char *address, struct error *er
 	if (code) {
 		leg_close(leg);
 		return error_set(error, code, "%s", said.text);
+	}
+	if (options->degraded && mirror_space_blocks(leg_geometry(leg)->size_bytes) < label->space_blocks) {
+		error_set(error, -ENXIO, "%s is shorter than the volume needs: left out", leg_path(leg));
+		leg_close(leg);
+		return 1;
 	}
 	search->leg[search->count++] = leg;
 	return 0;

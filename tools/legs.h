@@ -26,6 +26,9 @@ int legs_open(const struct legs_request *request, struct leg *legs[MIRROR_LEGS],
 /* The path in an address, made absolute: "fault:RULES:PATH" and "PATH" give PATH. 0 or -errno. */
 int legs_path(const char *address, char *path, size_t size);
 
+/* By name, before they are opened: the second open of one leg would only find it locked. 0, or -EEXIST told. */
+int legs_refuse_same(const char *const address[MIRROR_LEGS], struct error *error);
+
 /* Tells what lies on a leg that is not ours: always returns -ENODATA. */
 int legs_refuse_foreign(const char *path, struct error *error);
 

@@ -263,7 +263,7 @@ static int run(const struct verb *verb, const char *mountpoint)
 {
 	struct ctl_mount *mounts = calloc(MOUNTS_MAX, sizeof(*mounts));
 	struct error error = { "" };
-	int worst = 0, count = mounts ? ctl_mounts(mountpoint, mounts, MOUNTS_MAX, &error) : -ENOMEM;
+	int asked = 0, worst = 0, count = mounts ? ctl_mounts(mountpoint, mounts, MOUNTS_MAX, &error) : -ENOMEM;
 
 	if (count < 0)
 		say("%s", error.text);
@@ -274,9 +274,20 @@ static int run(const struct verb *verb, const char *mountpoint)
 	if (count <= 0)
 		worst = EXIT_NO_DAEMON;
 	for (int i = 0; i < count; i++) {
-		int code = verb->run(&mounts[i]);
+		bool foreign = geteuid() && mounts[i].owner != geteuid();
+		int code;
 
+		if (foreign && mountpoint)
+			say("%s belongs to user %u: only that user and root may ask", mountpoint, mounts[i].owner);
+		if (foreign && !mountpoint)
+			continue;
+		code = foreign ? EXIT_FAILED : verb->run(&mounts[i]);
+		asked++;
 		worst = code > worst ? code : worst;
+	}
+	if (count > 0 && !asked) {
+		say("no mirrorfs of yours is mounted");
+		worst = EXIT_NO_DAEMON;
 	}
 	free(mounts);
 	return worst;

@@ -145,13 +145,23 @@ static int open_mirror(struct volume *volume, struct error *error)
 					  .deadline_ns = volume->options.deadline_ns,
 					  .pool = volume->pool };
 	struct leg *legs[MIRROR_LEGS];
+	struct error said = { "" };
 	int code = legs_open(&request, legs, error);
 
 	if (code)
 		return code;
 	snprintf(volume->source, sizeof(volume->source), "%s", leg_path(legs[0]));
-	code = mirror_open(legs, &options, &volume->mirror, error);
+	code = mirror_open(legs, &options, &volume->mirror, &said);
+	/* The way out of two histories and of a broken label: the leg that was named, without the other. */
+	if (code && volume->options.degraded && !volume->spec[1] && legs[1]) {
+		log_warn("%s; without %s, which was not named", said.text, leg_path(legs[1]));
+		leg_close(legs[1]);
+		legs[1] = NULL;
+		said.text[0] = '\0';
+		code = mirror_open(legs, &options, &volume->mirror, &said);
+	}
 	if (code) {
+		error_set(error, code, "%s", said.text);
 		leg_close(legs[0]);
 		leg_close(legs[1]);
 	}
@@ -173,12 +183,13 @@ static size_t cache_bytes(const struct mount_options *options)
 	return bytes < most ? bytes : most;
 }
 
+/* Data waits to be written, then what it changed in the tree waits for the journal: half of the time each. */
 static int open_cache(struct volume *volume, struct error *error)
 {
 	struct cache_config config = { .budget_bytes = cache_bytes(&volume->options),
 				       .node_floor_percent = 25,
 				       .dirty_percent = 20,
-				       .write_after_ns = volume->options.commit_ns };
+				       .write_after_ns = volume->options.commit_ns / 2 };
 
 	volume->cache = cache_create(&config);
 	return volume->cache ? 0 : error_set(error, -ENOMEM, "out of memory for a cache of %zu MiB",
@@ -188,7 +199,7 @@ static int open_cache(struct volume *volume, struct error *error)
 static int open_meta(struct volume *volume, struct error *error)
 {
 	struct meta_options options = { .read_only = volume->options.read_only,
-					.commit_ns = volume->options.commit_ns,
+					.commit_ns = volume->options.commit_ns / 2,
 					.discard = volume->options.discard };
 
 	return meta_open(volume->mirror, volume->cache, &options, &volume->meta, error);
@@ -374,6 +385,7 @@ static int check_mountpoint(struct volume *volume, const char *path)
 static int check_legs(const struct volume *volume)
 {
 	char path[MIRROR_LEGS][PATH_MAX] = { "", "" };
+	struct error error = { "" };
 	size_t length = strlen(volume->mountpoint);
 
 	for (int i = 0; i < MIRROR_LEGS && volume->spec[i]; i++) {
@@ -388,8 +400,8 @@ static int check_legs(const struct volume *volume)
 			return EXIT_FAIL;
 		}
 	}
-	if (path[0][0] && !strcmp(path[0], path[1])) {
-		say("%s: the same leg twice", path[0]);
+	if (path[0][0] && path[1][0] && legs_refuse_same(volume->spec, &error)) {
+		say("%s", error.text);
 		return EXIT_FAIL;
 	}
 	return EXIT_OK;

@@ -129,28 +129,6 @@ static int check_target(const struct making *making, struct target *target, stru
 	return check_signature(making, target, error);
 }
 
-/* By name first: the second open of one leg would only find it locked. */
-static int check_twice_by_name(const struct making *making, struct error *error)
-{
-	struct stat first, second;
-	char path[MIRROR_LEGS][PATH_MAX];
-
-	if (making->count < 2)
-		return 0;
-	for (int i = 0; i < MIRROR_LEGS; i++)
-		if (legs_path(making->target[i].address, path[i], sizeof(path[i])))
-			return 0;
-	if (strcmp(path[0], path[1]) != 0) {
-		if (stat(path[0], &first) || stat(path[1], &second))
-			return 0;
-		if (S_ISBLK(first.st_mode) && S_ISBLK(second.st_mode) ? first.st_rdev != second.st_rdev :
-		    first.st_dev != second.st_dev || first.st_ino != second.st_ino)
-			return 0;
-	}
-	return error_set(error, -EEXIST, "%s and %s are the same leg", making->target[0].address,
-			 making->target[1].address);
-}
-
 static bool same_disk(const struct leg_geometry *a, const struct leg_geometry *b)
 {
 	if (a->disk_rdev && a->disk_rdev == b->disk_rdev)
@@ -160,7 +138,8 @@ static bool same_disk(const struct leg_geometry *a, const struct leg_geometry *b
 
 static int check_all(struct making *making, struct error *error)
 {
-	int code = check_twice_by_name(making, error);
+	const char *const address[MIRROR_LEGS] = { making->target[0].address, making->target[1].address };
+	int code = legs_refuse_same(address, error);
 
 	for (int i = 0; i < making->count && !code; i++)
 		code = check_target(making, &making->target[i], error);

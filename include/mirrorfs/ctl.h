@@ -47,6 +47,7 @@ struct ctl_mount {
 	char mountpoint[4096];
 	char source[4096];
 	char socket[108]; /* of its daemon; "" none found */
+	uid_t owner;
 };
 /*
  * Finds the mirrorfs mounts in /proc/self/mountinfo (`mountpoint` NULL: all), never touching the mount itself.

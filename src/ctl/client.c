@@ -146,6 +146,7 @@ int ctl_mounts(const char *mountpoint, struct ctl_mount *mounts, int max, struct
 			break;
 		snprintf(mounts[found].mountpoint, sizeof(mounts[found].mountpoint), "%s", mount.mountpoint);
 		snprintf(mounts[found].source, sizeof(mounts[found].source), "%s", mount.source);
+		mounts[found].owner = mount.owner;
 		socket_find(&mount, mounts[found].socket, sizeof(mounts[found].socket));
 		found++;
 	}

@@ -309,8 +309,11 @@ static void writeout_latch(struct inode *inode, int error)
 		log_error("write-out failed inode=%llu error=%d", (unsigned long long)inode->number, error);
 }
 
-/* A page's mark; the promise that a failed write-out took is asked for again, since every page to write has one. */
-static enum page_mark writeout_promise(struct inode *inode, struct cache_page *page)
+/*
+ * A page's mark; the promise that a failed write-out took is asked for again, since every page to write has one.
+ * *error: why there is none.
+ */
+static enum page_mark writeout_promise(struct inode *inode, struct cache_page *page, int *error)
 {
 	enum page_mark mark;
 	bool spare = false;
@@ -318,7 +321,12 @@ static enum page_mark writeout_promise(struct inode *inode, struct cache_page *p
 	mutex_lock(&inode->state);
 	mark = filepage_mark(page);
 	mutex_unlock(&inode->state);
-	if (mark != PAGE_UNPROMISED || meta_promise(inode->fs->meta, 1))
+	if (mark != PAGE_UNPROMISED)
+		return mark;
+	*error = meta_promise(inode->fs->meta, 1);
+	if (*error == -EROFS) /* the legs have failed since */
+		*error = -EIO;
+	if (*error)
 		return mark;
 	mutex_lock(&inode->state);
 	if (filepage_mark(page) == PAGE_PROMISED)
@@ -337,13 +345,14 @@ static size_t writeout_skip(struct inode *inode, struct cache_page **pages, size
 	size_t skipped;
 
 	for (skipped = 0; skipped < count; skipped++) {
-		enum page_mark mark = writeout_promise(inode, pages[skipped]);
+		int error = 0;
+		enum page_mark mark = writeout_promise(inode, pages[skipped], &error);
 
 		if (mark == PAGE_PROMISED)
 			break;
 		if (mark == PAGE_UNPROMISED)
-			writeout_latch(inode, -ENOSPC);
-		cache_written(pages[skipped], mark == PAGE_UNPROMISED ? -ENOSPC : 0);
+			writeout_latch(inode, error);
+		cache_written(pages[skipped], error);
 	}
 	return skipped;
 }
@@ -380,13 +389,14 @@ static size_t writeout_batch(struct inode *inode, struct cache_page **pages, siz
 void writeout_pages(struct cache_space *space, struct cache_page **pages, size_t count)
 {
 	struct inode *inode = space->context;
+	int error;
 
 	mutex_lock(&inode->log);
 	for (size_t done = 0; done < count;) {
 		size_t run = 0;
 
 		done += writeout_skip(inode, pages + done, count - done);
-		while (done + run < count && writeout_promise(inode, pages[done + run]) == PAGE_PROMISED)
+		while (done + run < count && writeout_promise(inode, pages[done + run], &error) == PAGE_PROMISED)
 			run++;
 		if (run)
 			done += writeout_batch(inode, pages + done, run, false);
@@ -408,6 +418,7 @@ static size_t writeout_take_few(struct inode *inode, struct cache_page *pages[ME
 {
 	uint64_t recent[META_TXN_DATA_BLOCKS];
 	size_t count, taken = 0;
+	int error;
 
 	mutex_lock(&inode->state);
 	count = inode->promised && inode->recent_count <= META_TXN_DATA_BLOCKS ? inode->recent_count : 0;
@@ -420,7 +431,7 @@ static size_t writeout_take_few(struct inode *inode, struct cache_page *pages[ME
 		if (cache_get(&inode->space, recent[i], false, false, &page))
 			continue;
 		/* While it is being written it is held by its writer, whose turn comes when we are done. */
-		if (writeout_promise(inode, page) == PAGE_PROMISED && cache_write_begin(page))
+		if (writeout_promise(inode, page, &error) == PAGE_PROMISED && cache_write_begin(page))
 			pages[taken++] = page;
 		cache_put(page);
 	}

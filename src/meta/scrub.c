@@ -98,6 +98,7 @@ static void copy_heal(struct copies *copies, int leg, uint32_t units)
 		scrub->lost = !copies->have[unit];
 		if (healed)
 			scrub->repaired += live.count;
+		mirror_scrubbed(copies->meta->mirror, leg, live.count, healed ? live.count : 0);
 		if (scrub->bad)
 			scrub->bad(scrub, &live, leg, healed);
 	}

@@ -18,7 +18,8 @@ static int check_alone(const struct format_label *label, struct leg *leg, const 
 	if (space > (UINT64_MAX >> 1) / MIRROR_BLOCK ||
 	    MIRROR_SPACE_OFFSET + space * MIRROR_BLOCK > leg_geometry(leg)->size_bytes)
 		return error_set(error, -ENXIO,
-				 "%s: shorter than the volume needs (%llu of %llu bytes); was it truncated?",
+				 "%s: shorter than the volume needs (%llu of %llu bytes); was it truncated? "
+				 "-o degraded mounts without it",
 				 leg_path(leg), (unsigned long long)leg_geometry(leg)->size_bytes,
 				 (unsigned long long)(MIRROR_SPACE_OFFSET + space * MIRROR_BLOCK));
 	if (le64_get(label->ro_compat) && !options->read_only)
@@ -86,7 +87,7 @@ static int compare(struct assembly *assembly, struct error *error)
 		return error_set(
 			error, -ESTALE,
 			"split brain: %s and %s were each written without the other; decide which one to keep and "
-			"mount it alone with -o degraded",
+			"name it alone: mirrorfs -o degraded LEG MOUNTPOINT",
 			leg_path(assembly->leg[0]), leg_path(assembly->leg[1]));
 	if (a_knows_b != b_knows_a) {
 		int old = a_knows_b ? 1 : 0;

@@ -427,6 +427,14 @@ bool mirror_failed(struct mirror *mirror)
 	return failed;
 }
 
+void mirror_scrubbed(struct mirror *mirror, int leg, uint64_t bad, uint64_t rewritten)
+{
+	mutex_lock(&mirror->lock);
+	mirror->legs[leg].checksum_errors += bad;
+	mirror->legs[leg].repaired += rewritten;
+	mutex_unlock(&mirror->lock);
+}
+
 void mirror_status(struct mirror *mirror, struct mirror_status *status)
 {
 	memset(status, 0, sizeof(*status));
