@@ -112,6 +112,10 @@ static int lost_found_make(struct check *check, const struct meta_key *key, cons
 	if (!txn)
 		return -ENOMEM;
 	*number = meta_new_object(check->meta);
+	if (*number <= check->inodes[check->count - 1].number) { /* the volume is wrong about what it has used */
+		meta_txn_abort(txn);
+		return -EIO;
+	}
 	dir_put(txn, key, name, *number, DT_DIR);
 	if (!check_item(check, OBJECT_ROOT, &item)) {
 		item.size = le64_of(++root->size);

@@ -314,6 +314,25 @@ START_TEST(a_lost_file_is_found_whole)
 }
 END_TEST
 
+static bool cure_what_is_lost(struct fs_check *check, const struct fs_problem *problem)
+{
+	(void)check;
+	return problem->kind == FS_PROBLEM_LOST;
+}
+
+/* A new directory for what is lost must not take the number of an inode that there is. */
+START_TEST(a_number_that_is_in_use_ends_the_check)
+{
+	struct fs_check check = { .problem = cure_what_is_lost };
+	struct format_inode item = item_of(file);
+
+	item.size = item.blocks = le64_of(0);
+	put_item(UINT64_C(1) << 40, &item);
+	ck_assert_int_eq(fs_check(meta, &check), -EIO);
+	ck_assert_uint_eq(find(ROOT, "lost+found"), 0);
+}
+END_TEST
+
 START_TEST(a_lost_directory_is_found_with_what_is_below_it)
 {
 	struct format_inode item = item_of(ROOT);
@@ -650,6 +669,7 @@ static void add_names(TCase *tests)
 	tcase_add_test(tests, an_entry_that_leads_nowhere_is_removed);
 	tcase_add_loop_test(tests, a_malformed_entry_is_removed, 0, 3);
 	tcase_add_test(tests, a_lost_file_is_found_whole);
+	tcase_add_test(tests, a_number_that_is_in_use_ends_the_check);
 	tcase_add_test(tests, a_lost_directory_is_found_with_what_is_below_it);
 	tcase_add_test(tests, directories_below_themselves_are_found);
 	tcase_add_test(tests, a_second_name_of_a_directory_is_removed);
