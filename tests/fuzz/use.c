@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * What a user does with a volume that may be forged: walks through it, reads, writes, renames and deletes, has it
- * scrubbed, unmounts. Every call may fail; what it hands up must be what callers may rely on.
+ * scrubbed and checked, unmounts. Every call may fail; what it hands up must be what callers may rely on.
  */
 #include "fuzz.h"
 #include "world.h"
@@ -199,6 +199,56 @@ static void work(struct use *use)
 		fs_forget(use->fs, use->entries[i].inode, 1);
 }
 
+/* ---- and what fsck does ---- */
+
+#define CHECKS_MAX 4u /* what a cure uncovers is cured by the next check */
+
+struct checking {
+	struct use *use;
+	unsigned int odds; /* one problem in so many is left as it is; 0: none */
+	unsigned long told;
+};
+
+static bool answer(struct fs_check *check, const struct fs_problem *problem)
+{
+	struct checking *checking = check->context;
+
+	fuzz_expect(problem->text[0] && (problem->remedy == FS_REMEDY_NONE || problem->cure[0]));
+	checking->told++;
+	return problem->remedy != FS_REMEDY_NONE &&
+	       !(checking->odds && sim_random_chance(checking->use->random, checking->odds));
+}
+
+/* One check of everything. True: it has cured something. */
+static bool check_once(struct use *use, unsigned int odds)
+{
+	const struct meta_options options = { .read_only = use->read_only, .checking = true };
+	struct checking checking = { .use = use, .odds = odds };
+	struct fs_check check = { .problem = answer, .context = &checking };
+	struct meta_scrub scrub = { .blocks = 0 };
+	struct error error;
+	char path[PATH_MAX];
+	bool again;
+
+	if (meta_open(use->mirror, use->cache, &options, &use->meta, &error))
+		return false;
+	if (sim_random_chance(use->random, 4))
+		meta_scrub(use->meta, &scrub);
+	again = !fs_check(use->meta, &check) && check.cured;
+	fuzz_expect(check.problems == checking.told && check.cured <= check.problems);
+	fs_check_path(use->meta, 1 + sim_random_below(use->random, VOLUME_OBJECTS), path, sizeof(path));
+	fuzz_expect(strlen(path) < sizeof(path));
+	return !meta_close(use->meta) && again && !use->read_only;
+}
+
+static void check_all(struct use *use)
+{
+	unsigned int odds = sim_random_chance(use->random, 2) ? 0 : 2, checks = 1;
+
+	while (check_once(use, odds) && checks < CHECKS_MAX)
+		checks++;
+}
+
 static void use_meta(struct use *use)
 {
 	const struct meta_options options = {
@@ -208,6 +258,8 @@ static void use_meta(struct use *use)
 	const struct fs_options fs_options = { .read_only = use->read_only };
 	struct error error;
 
+	if (sim_random_chance(use->random, 3))
+		check_all(use);
 	if (meta_open(use->mirror, use->cache, &options, &use->meta, &error))
 		return;
 	if (!fs_open(use->meta, use->cache, &fs_options, &use->fs, &error)) {
