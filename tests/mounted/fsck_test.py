@@ -20,7 +20,7 @@ def fsck(volume, *options, status=CLEAN, legs=None):
 
 
 def filled(ws, **more):
-    volume = ws.volume(**more)
+    volume = ws.volume(**{"size": "128M", **more})
     volume.mount()
     trees.copy(trees.real_trees(20, ["/usr/include/linux", "/usr/share/bash-completion"]), volume.mnt)
     trees.write(volume.path("large"), trees.pattern(12 * MIB))
@@ -77,7 +77,7 @@ def a_sound_volume_is_clean(ws):
 
 @case(QUICK)
 def after_a_kill_it_is_clean_at_once_and_stays_so(ws):
-    volume = ws.volume()
+    volume = ws.volume(size="128M")
     volume.mount("commit=1")
     stop = threading.Event()
 
@@ -144,7 +144,7 @@ def a_leg_that_rotted_is_healed(ws):
     same(volume, expected)
 
 
-@case(QUICK)
+@case(FULL)
 def what_is_bad_on_both_legs_is_named_by_path_and_bytes(ws):
     volume, expected = filled(ws)
     volume.umount()
@@ -168,7 +168,7 @@ def what_is_bad_on_both_legs_is_named_by_path_and_bytes(ws):
     fsck(volume, "-f", "-p", "--data")
 
 
-@case(QUICK)
+@case(FULL)
 def nodes_that_no_leg_has_are_told_and_nothing_is_made_up(ws):
     volume, _ = filled(ws)
     # Far from what the volume keeps of itself, without which nothing can be opened.
@@ -195,7 +195,7 @@ def nodes_that_no_leg_has_are_told_and_nothing_is_made_up(ws):
     assert "lost+found" not in said and "is removed" not in said, "it took what it could not read for missing"
 
 
-@case(QUICK)
+@case(FULL)
 def a_superblock_that_one_leg_lost_is_written_again(ws):
     volume, expected = filled(ws)
     volume.umount()

@@ -33,6 +33,7 @@ def goes_in_and_comes_out(volume, sources, fill=None, check=None):
     assert (told["health"], status) == ("healthy", 0), told
     volume.counted_nothing_forbidden()
     volume.umount()
+    volume.ws.run("fsck.mirrorfs", "-n", *volume.legs, user=volume.user)
 
 
 def fill_odd(mnt):
