@@ -89,7 +89,8 @@ static uint64_t some_object(struct sim_random *random)
 
 static uint64_t some_block(struct sim_random *random)
 {
-	uint64_t block = data_start + sim_random_below(random, sim_random_chance(random, 2) ? 600 : data_end - data_start);
+	uint64_t most = sim_random_chance(random, 2) ? 600 : data_end - data_start;
+	uint64_t block = data_start + sim_random_below(random, most);
 
 	return sim_random_chance(random, 8) ? fuzz_number(random, block) : block;
 }

@@ -103,7 +103,8 @@ static bool play_in_child(uint64_t first, unsigned long count)
 	if (WIFSIGNALED(status))
 		fprintf(stderr, "signal %d (%s)\n", WTERMSIG(status), strsignal(WTERMSIG(status)));
 	if (count > 1)
-		fprintf(stderr, "runs %lu .. %lu shared a process\n", (unsigned long)first, (unsigned long)shared->seed);
+		fprintf(stderr, "runs %lu .. %lu shared a process\n", (unsigned long)first,
+			(unsigned long)shared->seed);
 	fprintf(stderr, "replay: fuzz %s --seed %lu --runs 1 --verbose\n", arguments.target->name,
 		(unsigned long)shared->seed);
 	return false;
@@ -113,7 +114,8 @@ static int usage(int status)
 {
 	fprintf(status ? stderr : stdout,
 		"usage: fuzz label|slot|record|node|image [--seed N] [--runs M] [--seconds S] [--verbose]\n"
-		"Runs M seeds from N on (0: until S seconds are over). Without a seed, MIRRORFS_SEED or a fresh one.\n");
+		"Runs M seeds from N on (0: until S seconds are over). Without a seed, MIRRORFS_SEED or a fresh "
+		"one.\n");
 	return status;
 }
 
