@@ -267,7 +267,6 @@ static int check_copies(struct fsck *fsck)
 	};
 	int code = meta_scrub(fsck->meta, &scrub);
 
-	fsck->healed += scrub.repaired;
 	for (int leg = 0; leg < MIRROR_LEGS; leg++) {
 		if (!fsck->bad[leg])
 			continue;

@@ -174,8 +174,10 @@ static void slot_scrub(struct meta *meta, struct meta_scrub *scrub, uint64_t add
 	for (int leg = 0; leg < MIRROR_LEGS; leg++) {
 		if (valid[leg] || !valid[!leg] || !mirror_leg_insync(meta->mirror, leg) || meta_writable(meta))
 			continue;
-		if (!io_write(meta->mirror, io_only(leg) | MIRROR_DSYNC, address, &copy[!leg], sizeof(copy[!leg])))
-			scrub->repaired++;
+		if (io_write(meta->mirror, io_only(leg) | MIRROR_DSYNC, address, &copy[!leg], sizeof(copy[!leg])))
+			continue;
+		scrub->repaired++;
+		mirror_scrubbed(meta->mirror, leg, 1, 1);
 	}
 }
 
