@@ -173,11 +173,15 @@ void alloc_close(struct meta *meta)
 /* A record of the ring names this extent: no node may be put there while it is replayed. */
 int alloc_reserve_tail(struct meta *meta, uint64_t start, uint64_t length)
 {
+	int error;
+
 	if (start < meta->boundary || length > meta->heap_end - meta->boundary || start > meta->heap_end - length)
 		return -EIO;
+	error = length ? range_reserve(meta->data_range, start, length) : 0;
+	if (error != -EEXIST || range_is_taken(meta->data_range, start, length))
+		return error == -EEXIST ? 0 : error;
 	for (uint64_t block = start; block < start + length; block++) {
-		int error = range_reserve(meta->data_range, block, 1);
-
+		error = range_reserve(meta->data_range, block, 1);
 		if (error && error != -EEXIST)
 			return error;
 	}
