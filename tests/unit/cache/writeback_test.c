@@ -296,8 +296,8 @@ START_TEST(who_is_throttled_goes_on_when_writes_fail)
 	dirty_over_the_limit();
 	ck_assert_int_eq(thread_start(&ranger.thread, "throttle", throttle_run, &ranger), 0);
 	wait_until(is_throttled, NULL);
-	owner_set(&owner, false, -EROFS);
 	owner_wait_held(&owner, 1);
+	owner_set(&owner, false, -EROFS);
 	owner_answer(&owner, -EROFS);
 	thread_join(&ranger.thread);
 	owner_answer(&owner, -EROFS);
