@@ -10,6 +10,7 @@
 #include "options.h"
 #include "progress.h"
 
+#include "mirrorfs/base/clock.h"
 #include "mirrorfs/base/iobuf.h"
 #include "mirrorfs/base/log.h"
 #include "mirrorfs/cache.h"
@@ -21,6 +22,7 @@
 #include <getopt.h>
 #include <signal.h>
 #include <stdarg.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -35,6 +37,8 @@ enum { EXIT_CLEAN = 0, EXIT_CORRECTED = 1, EXIT_LEFT = 4, EXIT_OPERATION = 8, EX
 #define ROUNDS 4 /* of cures, each of what the one before has uncovered */
 
 enum answer { ANSWER_ASK, ANSWER_NO, ANSWER_SAFE, ANSWER_YES };
+
+#define UNLOCK_NS (10 * NSEC_PER_SEC)
 
 struct fsck {
 	const char *spec[MIRROR_LEGS];
@@ -88,9 +92,18 @@ static bool writes(const struct fsck *fsck)
 
 /* ---- opening ---- */
 
+/* A daemon whose mount has just ended may still be writing. */
+static bool pause_a_little(void)
+{
+	(void)poll(NULL, 0, 200);
+	return true;
+}
+
 static int open_mirror(struct fsck *fsck, bool read_only, struct error *error)
 {
-	struct legs_request request = { .spec = { fsck->spec[0], fsck->spec[1] }, .options = &fsck->options };
+	struct legs_request request = { .spec = { fsck->spec[0], fsck->spec[1] },
+					.options = &fsck->options,
+					.pause = pause_a_little };
 	struct mirror_options options = { .read_only = read_only, .pool = fsck->pool };
 	struct leg *legs[MIRROR_LEGS];
 	int code;
@@ -579,6 +592,6 @@ int main(int argc, char **argv)
 	signal(SIGPIPE, SIG_IGN);
 	log_set_level(LOG_LEVEL_ERROR);
 	fsck.progress.device = fsck.spec[0];
-	fsck.options.wait_ns = 0;
+	fsck.options.wait_ns = UNLOCK_NS;
 	return run(&fsck);
 }

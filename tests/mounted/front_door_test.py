@@ -51,5 +51,5 @@ def the_example_of_the_readme_works_as_written(ws):
     with open(f"{ROOT}/README", encoding="utf-8") as file:
         block = re.search(r"^Use\n---\n\n(.*?)\n\n", file.read(), re.DOTALL | re.MULTILINE)[1]
     commands = [re.split(r"  +", line.strip())[0] for line in block.splitlines()]
-    assert len(commands) == 7, commands
+    assert len(commands) == 8, commands
     run_as_written(ws, [command.replace("whatever", "precious") for command in commands])
