@@ -43,6 +43,19 @@ int meta_list_add(struct meta_list *list, uint64_t value)
 	return 0;
 }
 
+static int by_value(const void *a, const void *b)
+{
+	uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
+
+	return x < y ? -1 : x > y;
+}
+
+void meta_list_sort(struct meta_list *list)
+{
+	if (list->count)
+		qsort(list->at, list->count, sizeof(*list->at), by_value);
+}
+
 int meta_extents_add(struct meta_extents *list, uint64_t start, uint64_t length)
 {
 	if (list->count == list->room) {

@@ -59,21 +59,13 @@ static int cut_make(struct meta *meta, struct cut *cut, bool always, uint64_t ge
 	return error;
 }
 
-static int by_address(const void *a, const void *b)
-{
-	uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
-
-	return x < y ? -1 : x > y;
-}
-
 /* Writes nodes that are neighbours on the legs together. */
-static int write_nodes(struct meta *meta, const struct meta_list *dirty)
+static int write_nodes(struct meta *meta, struct meta_list *dirty)
 {
 	const size_t most = IOBUF_MAX / NODE_BYTES;
 	int error = 0;
 
-	if (dirty->count)
-		qsort(dirty->at, dirty->count, sizeof(*dirty->at), by_address);
+	meta_list_sort(dirty);
 	for (size_t i = 0, run; i < dirty->count && !error; i += run) {
 		struct mirror_io io = { .op = MIRROR_WRITE, .block = dirty->at[i] };
 		struct cache_page *pages[IOBUF_MAX / NODE_BYTES];
@@ -100,7 +92,7 @@ static int write_nodes(struct meta *meta, const struct meta_list *dirty)
 	return error;
 }
 
-static int write_all(struct meta *meta, const struct cut *cut, struct meta_cut *end)
+static int write_all(struct meta *meta, struct cut *cut, struct meta_cut *end)
 {
 	int error = journal_write(meta, cut->sequence);
 

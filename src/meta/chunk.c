@@ -8,8 +8,6 @@
  */
 #include "meta_private.h"
 
-#include <stdlib.h>
-
 #define CHUNK_BLOCKS 256u
 
 static uint64_t chunk_of(uint64_t address)
@@ -70,19 +68,11 @@ void chunk_return(struct meta *meta)
 	mutex_unlock(&meta->alloc_lock);
 }
 
-static int by_address(const void *a, const void *b)
-{
-	uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
-
-	return x < y ? -1 : x > y;
-}
-
 static void chunks_sort(struct meta_list *chunks)
 {
 	size_t kept = 0;
 
-	if (chunks->count)
-		qsort(chunks->at, chunks->count, sizeof(*chunks->at), by_address);
+	meta_list_sort(chunks);
 	for (size_t i = 0; i < chunks->count; i++)
 		if (!kept || chunks->at[kept - 1] != chunks->at[i])
 			chunks->at[kept++] = chunks->at[i];

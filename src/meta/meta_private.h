@@ -27,6 +27,7 @@ struct meta_list {
 	size_t count, room;
 };
 int meta_list_add(struct meta_list *list, uint64_t value);
+void meta_list_sort(struct meta_list *list);
 
 struct meta_extents {
 	struct range_extent *at;
@@ -158,7 +159,6 @@ int io_write(struct mirror *mirror, unsigned int flags, uint64_t block, const vo
 int io_flush(struct mirror *mirror);
 
 /* super.c */
-int super_check(const struct format_super *super, uint64_t address, const uint8_t volume[16], struct error *error);
 int super_write(struct meta *meta, const struct meta_root *root, const struct meta_cut *cut);
 int super_read(struct mirror *mirror, struct format_super *super, struct error *error);
 int super_equalise(struct meta *meta);
@@ -166,8 +166,6 @@ void super_scrub(struct meta *meta, struct meta_scrub *scrub);
 void super_adopt(struct meta *meta, const struct format_super *super);
 
 /* tree.c; the lock is the caller's, exclusive for the three that change */
-int tree_load(struct meta *meta, uint64_t address, uint64_t generation, uint32_t crc, int level,
-	      struct cache_page **page);
 int tree_root_load(struct meta *meta, struct cache_page **page);
 ssize_t tree_get(struct meta *meta, const struct meta_key *key, void *value, size_t size);
 ssize_t tree_next(struct meta *meta, struct meta_key *key, const struct meta_key *last, void *value, size_t size);

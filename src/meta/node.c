@@ -48,11 +48,6 @@ uint8_t node_level(const void *node)
 	return ((const struct format_node *)node)->level;
 }
 
-uint64_t node_address(const void *node)
-{
-	return le64_get(((const struct format_node *)node)->address);
-}
-
 uint64_t node_generation(const void *node)
 {
 	return le64_get(((const struct format_node *)node)->generation);

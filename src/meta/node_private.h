@@ -16,7 +16,6 @@ void node_init(void *node, uint8_t level, const uint8_t volume[16], uint64_t add
 
 unsigned int node_count(const void *node);
 uint8_t node_level(const void *node);
-uint64_t node_address(const void *node);
 uint64_t node_generation(const void *node);
 struct meta_key node_key(const void *node, unsigned int slot);
 const void *node_value(const void *node, unsigned int slot, size_t *length);

@@ -37,7 +37,8 @@ static bool geometry_valid(const struct format_super *super, uint64_t space)
 	       le64_get(super->root.generation) <= le64_get(super->generation);
 }
 
-int super_check(const struct format_super *super, uint64_t address, const uint8_t volume[16], struct error *error)
+static int super_check(const struct format_super *super, uint64_t address, const uint8_t volume[16],
+		       struct error *error)
 {
 	if (le32_get(super->magic) != SUPER_MAGIC || le64_get(super->address) != address ||
 	    memcmp(super->volume, volume, sizeof(super->volume)) ||

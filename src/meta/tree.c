@@ -67,8 +67,8 @@ static int node_fill(struct meta *meta, struct cache_page *page, uint64_t genera
 	return error;
 }
 
-int tree_load(struct meta *meta, uint64_t address, uint64_t generation, uint32_t crc, int level,
-	      struct cache_page **page)
+static int tree_load(struct meta *meta, uint64_t address, uint64_t generation, uint32_t crc, int level,
+		     struct cache_page **page)
 {
 	int error;
 

@@ -173,6 +173,12 @@ def waiting_for_a_locked_leg_can_be_interrupted(ws):
         waiting.send_signal(signal.SIGINT)
         assert waiting.wait(20) == INTERRUPTED
         assert "interrupted" in waiting.stderr.read()
+        # In the background it is another process that waits: it ends as well, or this would read until it does.
+        waiting = subprocess.Popen([tool, "-o", "wait=60", *volume.legs, volume.mnt], stderr=subprocess.PIPE, text=True)
+        assert "waiting" in waiting.stderr.readline()
+        waiting.kill()
+        waiting.wait(20)
+        assert "interrupted" in waiting.stderr.read()
     assert not mounted(volume.mnt)
     volume.mount()
     volume.umount()

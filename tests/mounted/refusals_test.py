@@ -4,12 +4,14 @@ import hashlib
 import os
 import struct
 
+import programs
 import trees
 from cases import FULL, QUICK, case
 from workspace import BLOCK, SPACE_OFFSET, mounted
 
 MIB = 1 << 20
 LABEL_SLOTS = (4096, 528384)
+NOBODY = 65534
 REFUSED, USAGE = 1, 2  # of mkfs.mirrorfs
 MOUNT_USAGE, MOUNT_FAILED = 1, 32
 
@@ -303,4 +305,16 @@ def mirrorctl_tells_by_its_exit_status(ws):
     volume.mount()
     assert ws.run("mirrorctl", "status", volume.mnt).returncode == 0
     assert volume.mnt in ws.run("mirrorctl", "status", ok=False).stdout
+    volume.umount()
+
+
+@case(FULL, needs=["root"])
+def mirrorctl_of_a_user_leaves_the_mounts_of_others_alone(ws):
+    programs.lend_tools(ws)
+    volume = ws.volume(size="64M")
+    volume.mount()
+    done = ws.run("mirrorctl", "status", user=NOBODY, ok=False)
+    assert volume.mnt not in done.stdout + done.stderr, "it asked for a mount of root"
+    done = ws.run("mirrorctl", "status", volume.mnt, user=NOBODY, ok=False)
+    assert done.returncode == 1 and "belongs to user 0" in done.stderr, done.stderr
     volume.umount()

@@ -645,9 +645,9 @@ static size_t nodes_below(const struct format_pointer *pointer, uint64_t *addres
 	const unsigned char *node = disk_block(0, le64_get(pointer->address));
 
 	ck_assert_uint_lt(count, room);
-	ck_assert_uint_eq(node_address(node), le64_get(pointer->address));
+	ck_assert_uint_eq(le64_get(((const struct format_node *)node)->address), le64_get(pointer->address));
 	ck_assert_uint_eq(node_generation(node), le64_get(pointer->generation));
-	address[count++] = node_address(node);
+	address[count++] = le64_get(pointer->address);
 	for (unsigned int i = 0; node_level(node) && i < node_count(node); i++) {
 		struct format_pointer child;
 
