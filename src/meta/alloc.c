@@ -73,12 +73,11 @@ int meta_extents_add(struct meta_extents *list, uint64_t start, uint64_t length)
 
 static int reserve_nodes(struct meta *meta, unsigned int level)
 {
-	struct meta_key key = { 0, 0, 0 };
-	bool more = true;
+	struct node_bounds bounds = { .endless = false };
 
-	while (more) {
+	while (!bounds.endless) {
 		struct format_pointer pointer;
-		int error = tree_pointer(meta, level, &key, &pointer, &more);
+		int error = tree_pointer(meta, level, &bounds.end, &pointer, &bounds);
 		uint64_t address = le64_get(pointer.address);
 
 		if (error)

@@ -94,13 +94,12 @@ int chunk_gather(struct meta *meta)
 	int error = 0;
 
 	for (unsigned int level = meta->root.level + 1; level > 0 && !error; level--) {
-		struct meta_key key = { 0, 0, 0 };
-		bool more = true;
+		struct node_bounds bounds = { .endless = false };
 
-		while (more && !error) {
+		while (!bounds.endless && !error) {
 			struct format_pointer pointer;
 
-			error = tree_pointer(meta, level - 1, &key, &pointer, &more);
+			error = tree_pointer(meta, level - 1, &bounds.end, &pointer, &bounds);
 			if (!error && le64_get(pointer.address) >= meta->boundary)
 				error = meta_list_add(&meta->chunks, chunk_of(le64_get(pointer.address)));
 		}

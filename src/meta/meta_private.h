@@ -185,9 +185,9 @@ int tree_scan(struct meta *meta, const struct meta_key *first, const struct meta
 int tree_put(struct meta *meta, const struct meta_key *key, const void *value, size_t length);
 int tree_delete(struct meta *meta, const struct meta_key *key); /* 0 also if it was not there */
 int tree_seal(struct meta *meta);
-/* The pointer to the node of `level` below which *key belongs. True in *more: *key is now the first key behind it. */
-int tree_pointer(struct meta *meta, unsigned int level, struct meta_key *key, struct format_pointer *pointer,
-		 bool *more);
+/* The pointer to the node of `level` below which *key belongs, and that node's bounds: at their end the next begins. */
+int tree_pointer(struct meta *meta, unsigned int level, const struct meta_key *key, struct format_pointer *pointer,
+		 struct node_bounds *bounds);
 
 /* journal.c */
 int journal_write(struct meta *meta, uint64_t up_to); /* waits until durable >= up_to */

@@ -270,6 +270,30 @@ bool node_valid(const void *node, const uint8_t volume[16], uint64_t address, in
 	return layout_valid(node, level);
 }
 
+bool node_within(const void *node, const struct node_bounds *bounds)
+{
+	unsigned int count = node_count(node);
+	struct meta_key first, last;
+
+	if (!count)
+		return true;
+	first = node_key(node, 0);
+	last = node_key(node, count - 1);
+	return meta_key_compare(&first, &bounds->least) >= 0 &&
+	       (bounds->endless || meta_key_compare(&last, &bounds->end) < 0);
+}
+
+struct node_bounds node_child_bounds(const void *node, unsigned int slot, const struct node_bounds *bounds)
+{
+	struct node_bounds below = { .least = node_key(node, slot), .end = bounds->end, .endless = bounds->endless };
+
+	if (slot + 1 < node_count(node)) {
+		below.end = node_key(node, slot + 1);
+		below.endless = false;
+	}
+	return below;
+}
+
 uint32_t node_seal(void *node)
 {
 	struct format_node *head = node;

@@ -38,6 +38,16 @@ void node_move(void *node, unsigned int slot, void *to);
 /* The slot at which a split leaves about half of the bytes on each side; 1 .. count - 1. */
 unsigned int node_middle(const void *node);
 
+/* The keys that may be found below a node: from `least` up to and excluding `end`. */
+struct node_bounds {
+	struct meta_key least, end;
+	bool endless; /* `end` says nothing */
+};
+/* A lookup goes by the parents' keys: what a node has outside of them would be listed, and never found. */
+bool node_within(const void *node, const struct node_bounds *bounds);
+/* Of the child at `slot` of an internal node that has these bounds itself. */
+struct node_bounds node_child_bounds(const void *node, unsigned int slot, const struct node_bounds *bounds);
+
 /*
  * Everything that code above relies on: magic, volume, address, level, sizes, offsets, order of keys, and the checksum.
  * `generation` and `crc` are what the parent says; NULL where nobody says. Shared by reading, scrubbing and checking.

@@ -26,6 +26,7 @@ struct copies {
 			uint64_t generation;
 			uint32_t crc;
 			int level;
+			struct node_bounds bounds;
 		} node;
 	};
 	unsigned char *good; /* IOBUF_MAX bytes: the content of the units that a leg has */
@@ -135,7 +136,8 @@ static bool node_right(const struct copies *copies, uint32_t unit, const void *d
 {
 	(void)unit;
 	return node_valid(data, copies->meta->volume, copies->live.address, copies->node.level,
-			  &copies->node.generation, &copies->node.crc);
+			  &copies->node.generation, &copies->node.crc) &&
+	       node_within(data, &copies->node.bounds);
 }
 
 static uint64_t durable_generation(struct meta *meta)
@@ -151,18 +153,18 @@ static uint64_t durable_generation(struct meta *meta)
 static int scrub_level(struct copies *copies, unsigned int level, unsigned char *scratch)
 {
 	struct meta *meta = copies->meta;
-	struct meta_key key = { 0, 0, 0 };
-	bool more = true, on = true;
+	struct node_bounds bounds = { .endless = false };
+	bool on = true;
 
 	copies->unit_blocks = NODE_BLOCKS;
 	copies->right = node_right;
-	while (more && on) {
+	while (!bounds.endless && on) {
 		struct mirror_pin *pin = mirror_pin(meta->mirror);
 		struct format_pointer pointer;
 		int error;
 
 		rwlock_read(&meta->tree_lock);
-		error = tree_pointer(meta, level, &key, &pointer, &more);
+		error = tree_pointer(meta, level, &bounds.end, &pointer, &bounds);
 		rwlock_unlock(&meta->tree_lock);
 		if (!error && le64_get(pointer.generation) <= durable_generation(meta)) {
 			copies->live = (struct meta_live){
@@ -173,6 +175,7 @@ static int scrub_level(struct copies *copies, unsigned int level, unsigned char 
 			copies->node.generation = le64_get(pointer.generation);
 			copies->node.crc = le32_get(pointer.crc);
 			copies->node.level = (int)level;
+			copies->node.bounds = bounds;
 			on = copies_check(copies, scratch);
 		}
 		mirror_pin_put(pin);

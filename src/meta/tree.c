@@ -30,18 +30,24 @@ struct node_read {
 	uint64_t generation;
 	uint32_t crc;
 	int level;
+	const struct node_bounds *bounds;
 };
+
+/* The root's, and so of all there is. */
+static const struct node_bounds everything = { .endless = true };
 
 static bool node_read_verify(const struct mirror_io *io, uint32_t unit, const void *data)
 {
 	const struct node_read *read = (const struct node_read *)io;
 
 	(void)unit;
-	return node_valid(data, read->meta->volume, io->block, read->level, &read->generation, &read->crc);
+	return node_valid(data, read->meta->volume, io->block, read->level, &read->generation, &read->crc) &&
+	       node_within(data, read->bounds);
 }
 
 /* Reads a node into the page that cache_get() gave to be filled. */
-static int node_fill(struct meta *meta, struct cache_page *page, uint64_t generation, uint32_t crc, int level)
+static int node_fill(struct meta *meta, struct cache_page *page, uint64_t generation, uint32_t crc, int level,
+		     const struct node_bounds *bounds)
 {
 	struct node_read read = {
 		.io = { .op = MIRROR_READ,
@@ -53,6 +59,7 @@ static int node_fill(struct meta *meta, struct cache_page *page, uint64_t genera
 		.generation = generation,
 		.crc = crc,
 		.level = level,
+		.bounds = bounds,
 	};
 	int error;
 
@@ -68,7 +75,7 @@ static int node_fill(struct meta *meta, struct cache_page *page, uint64_t genera
 }
 
 static int tree_load(struct meta *meta, uint64_t address, uint64_t generation, uint32_t crc, int level,
-		     struct cache_page **page)
+		     const struct node_bounds *bounds, struct cache_page **page)
 {
 	int error;
 
@@ -76,8 +83,9 @@ static int tree_load(struct meta *meta, uint64_t address, uint64_t generation, u
 		return -EIO;
 	error = cache_get(&meta->nodes, address, true, true, page);
 	if (error == 1)
-		error = node_fill(meta, *page, generation, crc, level);
-	else if (!error && (node_generation((*page)->data) != generation || node_level((*page)->data) != level))
+		error = node_fill(meta, *page, generation, crc, level, bounds);
+	else if (!error && (node_generation((*page)->data) != generation || node_level((*page)->data) != level ||
+			    !node_within((*page)->data, bounds)))
 		error = -EIO; /* two pointers of a broken tree name one node */
 	else
 		return error;
@@ -88,7 +96,8 @@ static int tree_load(struct meta *meta, uint64_t address, uint64_t generation, u
 
 int tree_root_load(struct meta *meta, struct cache_page **page)
 {
-	return tree_load(meta, meta->root.address, meta->root.generation, meta->root.crc, (int)meta->root.level, page);
+	return tree_load(meta, meta->root.address, meta->root.generation, meta->root.crc, (int)meta->root.level,
+			 &everything, page);
 }
 
 static struct format_pointer pointer_at(const void *node, unsigned int slot)
@@ -99,14 +108,16 @@ static struct format_pointer pointer_at(const void *node, unsigned int slot)
 	return pointer;
 }
 
-static int child_load(struct meta *meta, const struct cache_page *parent, unsigned int slot, struct cache_page **page)
+/* `bounds`: the child's. */
+static int child_load(struct meta *meta, const struct cache_page *parent, unsigned int slot,
+		      const struct node_bounds *bounds, struct cache_page **page)
 {
 	struct format_pointer at = pointer_at(parent->data, slot);
 
 	if (le64_get(at.generation) > node_generation(parent->data))
 		return -EIO;
 	return tree_load(meta, le64_get(at.address), le64_get(at.generation), le32_get(at.crc),
-			 node_level(parent->data) - 1, page);
+			 node_level(parent->data) - 1, bounds, page);
 }
 
 /* ---- reading ---- */
@@ -123,6 +134,7 @@ static ssize_t value_out(const void *node, unsigned int slot, void *value, size_
 
 ssize_t tree_get(struct meta *meta, const struct meta_key *key, void *value, size_t size)
 {
+	struct node_bounds bounds = everything;
 	struct cache_page *page, *child;
 	unsigned int slot;
 	ssize_t result;
@@ -132,7 +144,9 @@ ssize_t tree_get(struct meta *meta, const struct meta_key *key, void *value, siz
 	if (error)
 		return error;
 	while (node_level(page->data)) {
-		error = child_load(meta, page, node_child_slot(page->data, key), &child);
+		slot = node_child_slot(page->data, key);
+		bounds = node_child_bounds(page->data, slot, &bounds);
+		error = child_load(meta, page, slot, &bounds, &child);
 		cache_put(page);
 		if (error)
 			return error;
@@ -147,11 +161,12 @@ ssize_t tree_get(struct meta *meta, const struct meta_key *key, void *value, siz
 int tree_touch(struct meta *meta, const struct meta_key *key, struct tree_touched *touched)
 {
 	uint64_t *last = touched->last[key->object == OBJECT_VOLUME];
+	struct node_bounds bounds = everything;
 	struct cache_page *page, *child;
 	int error = tree_root_load(meta, &page);
 
 	while (!error) {
-		unsigned int level = node_level(page->data);
+		unsigned int level = node_level(page->data), slot;
 
 		if (last[level] != page->index) {
 			last[level] = page->index;
@@ -160,7 +175,9 @@ int tree_touch(struct meta *meta, const struct meta_key *key, struct tree_touche
 		}
 		if (!level)
 			break;
-		error = child_load(meta, page, node_child_slot(page->data, key), &child);
+		slot = node_child_slot(page->data, key);
+		bounds = node_child_bounds(page->data, slot, &bounds);
+		error = child_load(meta, page, slot, &bounds, &child);
 		cache_put(page);
 		page = error ? NULL : child;
 	}
@@ -168,74 +185,97 @@ int tree_touch(struct meta *meta, const struct meta_key *key, struct tree_touche
 	return error;
 }
 
-/* The first key >= *key below `page` (or, backwards, the last <= *key): found in a subtree or in the next one. */
-static ssize_t find(struct meta *meta, struct cache_page *page, bool backwards, struct meta_key *key, void *value,
-		    size_t size)
+/* What find() looks for, and how far it goes: nothing beyond `limit` is read. */
+struct search {
+	bool backwards;
+	const struct meta_key *limit;
+	void *value;
+	size_t size;
+};
+
+/* True if nothing below the child at `slot` can be within the limit; the search comes from the one before. */
+static bool beyond_limit(const struct search *search, const void *node, int slot)
 {
+	struct meta_key edge = node_key(node, (unsigned int)(search->backwards ? slot + 1 : slot));
+	int order = meta_key_compare(&edge, search->limit);
+
+	return search->backwards ? order <= 0 : order > 0;
+}
+
+/* The first key >= *key below `page` (or, backwards, the last <= *key): found in a subtree or in the next one. */
+static ssize_t find(struct meta *meta, const struct search *search, struct cache_page *page,
+		    const struct node_bounds *bounds, struct meta_key *key)
+{
+	int slot, first, step = search->backwards ? -1 : 1;
 	const void *node = page->data;
+	struct node_bounds below;
 	struct cache_page *child;
 	ssize_t result = -ENOENT;
-	int slot;
 
 	if (!node_level(node)) {
 		bool exact;
 
 		slot = (int)node_search(node, key, &exact);
-		if (backwards && !exact)
+		if (search->backwards && !exact)
 			slot--;
 		if (slot < 0 || slot >= (int)node_count(node))
 			return -ENOENT;
 		*key = node_key(node, (unsigned int)slot);
-		return value_out(node, (unsigned int)slot, value, size);
+		return value_out(node, (unsigned int)slot, search->value, search->size);
 	}
-	slot = (int)node_child_slot(node, key);
-	for (; slot >= 0 && slot < (int)node_count(node) && result == -ENOENT; slot += backwards ? -1 : 1) {
-		int error = child_load(meta, page, (unsigned int)slot, &child);
+	first = (int)node_child_slot(node, key);
+	for (slot = first; slot >= 0 && slot < (int)node_count(node) && result == -ENOENT; slot += step) {
+		int error;
 
+		if (slot != first && beyond_limit(search, node, slot))
+			break;
+		below = node_child_bounds(node, (unsigned int)slot, bounds);
+		error = child_load(meta, page, (unsigned int)slot, &below, &child);
 		if (error)
 			return error;
-		result = find(meta, child, backwards, key, value, size);
+		result = find(meta, search, child, &below, key);
 		cache_put(child);
 	}
 	return result;
 }
 
-ssize_t tree_next(struct meta *meta, struct meta_key *key, const struct meta_key *last, void *value, size_t size)
+static ssize_t search_run(struct meta *meta, const struct search *search, struct meta_key *key)
 {
 	struct meta_key at = *key;
 	struct cache_page *root;
 	ssize_t result = tree_root_load(meta, &root);
+	int order;
 
 	if (result)
 		return result;
-	result = find(meta, root, false, &at, value, size);
+	result = find(meta, search, root, &everything, &at);
 	cache_put(root);
-	if (result >= 0 && meta_key_compare(&at, last) > 0)
+	if (result < 0)
+		return result;
+	order = meta_key_compare(&at, search->limit);
+	if (search->backwards ? order < 0 : order > 0)
 		return -ENOENT;
-	if (result >= 0)
-		*key = at;
+	*key = at;
 	return result;
+}
+
+ssize_t tree_next(struct meta *meta, struct meta_key *key, const struct meta_key *last, void *value, size_t size)
+{
+	const struct search search = { .limit = last, .value = value, .size = size };
+
+	return search_run(meta, &search, key);
 }
 
 ssize_t tree_previous(struct meta *meta, struct meta_key *key, const struct meta_key *first, void *value, size_t size)
 {
-	struct meta_key at = *key;
-	struct cache_page *root;
-	ssize_t result = tree_root_load(meta, &root);
+	const struct search search = { .backwards = true, .limit = first, .value = value, .size = size };
 
-	if (result)
-		return result;
-	result = find(meta, root, true, &at, value, size);
-	cache_put(root);
-	if (result >= 0 && meta_key_compare(&at, first) < 0)
-		return -ENOENT;
-	if (result >= 0)
-		*key = at;
-	return result;
+	return search_run(meta, &search, key);
 }
 
 /* 1: past `last`. */
-static int scan(struct meta *meta, struct cache_page *page, const struct meta_key *first, const struct meta_key *last,
+static int scan(struct meta *meta, struct cache_page *page, const struct node_bounds *bounds,
+		const struct meta_key *first, const struct meta_key *last,
 		int (*visit)(struct meta *meta, const struct meta_key *key, const void *value, size_t length))
 {
 	const void *node = page->data;
@@ -246,20 +286,22 @@ static int scan(struct meta *meta, struct cache_page *page, const struct meta_ke
 
 	for (; slot < node_count(node) && !error; slot++) {
 		struct meta_key key = node_key(node, slot);
+		struct node_bounds below;
 		struct cache_page *child;
 		size_t length;
 		const void *value = node_value(node, slot, &length);
 
-		if (!level && meta_key_compare(&key, last) > 0)
+		if (meta_key_compare(&key, last) > 0)
 			return 1;
 		if (!level) {
 			error = visit(meta, &key, value, length);
 			continue;
 		}
-		error = child_load(meta, page, slot, &child);
+		below = node_child_bounds(node, slot, bounds);
+		error = child_load(meta, page, slot, &below, &child);
 		if (error)
 			break;
-		error = scan(meta, child, first, last, visit);
+		error = scan(meta, child, &below, first, last, visit);
 		cache_put(child);
 	}
 	return error;
@@ -273,27 +315,19 @@ int tree_scan(struct meta *meta, const struct meta_key *first, const struct meta
 
 	if (error)
 		return error;
-	error = scan(meta, root, first, last, visit);
+	error = scan(meta, root, &everything, first, last, visit);
 	cache_put(root);
 	return error < 0 ? error : 0;
 }
 
-/* The keys of an internal node; `end` NULL: without end. Who goes from key to key would else miss some of a tree. */
-static bool keys_between(const void *node, const struct meta_key *least, const struct meta_key *end)
+int tree_pointer(struct meta *meta, unsigned int level, const struct meta_key *key, struct format_pointer *pointer,
+		 struct node_bounds *bounds)
 {
-	struct meta_key first = node_key(node, 0), last = node_key(node, node_count(node) - 1);
-
-	return meta_key_compare(&first, least) >= 0 && (!end || meta_key_compare(&last, end) < 0);
-}
-
-int tree_pointer(struct meta *meta, unsigned int level, struct meta_key *key, struct format_pointer *pointer,
-		 bool *more)
-{
-	struct meta_key next = *key, least;
+	const struct meta_key at = *key; /* which may lie in *bounds */
 	struct cache_page *page, *child;
-	int error = 0;
+	int error;
 
-	*more = false;
+	*bounds = everything;
 	*pointer = (struct format_pointer){
 		.address = le64_of(meta->root.address),
 		.generation = le64_of(meta->root.generation),
@@ -302,32 +336,19 @@ int tree_pointer(struct meta *meta, unsigned int level, struct meta_key *key, st
 	if (level >= meta->root.level)
 		return level > meta->root.level ? -ENOENT : 0;
 	error = tree_root_load(meta, &page);
-	if (error)
-		return error;
-	for (;;) {
-		unsigned int slot = node_child_slot(page->data, key);
+	while (!error) {
+		unsigned int slot = node_child_slot(page->data, &at);
 
 		*pointer = pointer_at(page->data, slot);
-		if (slot + 1 < node_count(page->data)) {
-			next = node_key(page->data, slot + 1);
-			*more = true;
-		}
+		*bounds = node_child_bounds(page->data, slot, bounds);
 		if (node_level(page->data) == level + 1)
 			break;
-		least = node_key(page->data, slot);
-		error = child_load(meta, page, slot, &child);
+		error = child_load(meta, page, slot, bounds, &child);
 		cache_put(page);
-		if (error)
-			return error;
-		page = child;
-		if (!keys_between(page->data, &least, *more ? &next : NULL)) {
-			cache_put(page);
-			return -EIO;
-		}
+		page = error ? NULL : child;
 	}
 	cache_put(page);
-	*key = next;
-	return 0;
+	return error;
 }
 
 /* ---- changing ---- */
@@ -479,6 +500,7 @@ static bool has_room(const struct cache_page *page, size_t leaf_bytes)
 
 int tree_put(struct meta *meta, const struct meta_key *key, const void *value, size_t length)
 {
+	struct node_bounds bounds = everything, below;
 	size_t need = NODE_ITEM_BYTES + length;
 	struct cache_page *page, *child;
 	struct meta_key first;
@@ -498,7 +520,8 @@ int tree_put(struct meta *meta, const struct meta_key *key, const void *value, s
 		/* No key is below its child's first one; else a split of that child would not be in order. */
 		if (meta_key_compare(key, &first) < 0)
 			node_rekey(page->data, 0, key);
-		error = child_load(meta, page, slot, &child);
+		below = node_child_bounds(page->data, slot, &bounds);
+		error = child_load(meta, page, slot, &below, &child);
 		if (error)
 			break;
 		error = node_own(meta, page, slot, &child);
@@ -507,6 +530,7 @@ int tree_put(struct meta *meta, const struct meta_key *key, const void *value, s
 			error = node_split(meta, page, slot, &child, key);
 			slot = node_child_slot(page->data, key);
 		}
+		bounds = node_child_bounds(page->data, slot, &bounds);
 		cache_put(page);
 		page = child;
 	}
@@ -531,26 +555,31 @@ int tree_put(struct meta *meta, const struct meta_key *key, const void *value, s
 }
 
 /* A child that is in memory; NULL: it is not. */
-static struct cache_page *child_cached(struct meta *meta, const struct cache_page *parent, unsigned int slot)
+static struct cache_page *child_cached(struct meta *meta, const struct cache_page *parent, unsigned int slot,
+				       const struct node_bounds *bounds)
 {
+	struct node_bounds below = node_child_bounds(parent->data, slot, bounds);
 	struct format_pointer at = pointer_at(parent->data, slot);
 	struct cache_page *page;
 
 	if (cache_get(&meta->nodes, le64_get(at.address), false, false, &page))
 		return NULL;
-	if (node_generation(page->data) == le64_get(at.generation))
+	if (node_generation(page->data) == le64_get(at.generation) &&
+	    node_level(page->data) + 1 == node_level(parent->data) && node_within(page->data, &below))
 		return page;
 	cache_put(page);
 	return NULL;
 }
 
 /*
- * Joins the child at `slot` with the one behind it, if they are thin enough; both belong to `parent`, changeable.
+ * Joins the child at `slot` with the one behind it, if they are thin enough; both belong to `parent`, changeable, whose
+ * bounds are given.
  * Nobody waits for a leg on that account: a thin node whose neighbour is not in memory stays as it is.
  */
-static int node_join(struct meta *meta, struct cache_page *parent, unsigned int slot)
+static int node_join(struct meta *meta, struct cache_page *parent, unsigned int slot, const struct node_bounds *bounds)
 {
-	struct cache_page *left = child_cached(meta, parent, slot), *right = child_cached(meta, parent, slot + 1);
+	struct cache_page *left = child_cached(meta, parent, slot, bounds);
+	struct cache_page *right = child_cached(meta, parent, slot + 1, bounds);
 	int error = 0;
 	size_t used;
 
@@ -581,8 +610,10 @@ static int node_join(struct meta *meta, struct cache_page *parent, unsigned int 
 }
 
 /* Deletes below `page`, which is changeable. */
-static int delete_below(struct meta *meta, struct cache_page *page, const struct meta_key *key)
+static int delete_below(struct meta *meta, struct cache_page *page, const struct node_bounds *bounds,
+			const struct meta_key *key)
 {
+	struct node_bounds below;
 	struct cache_page *child;
 	unsigned int slot, count;
 	bool exact, thin;
@@ -595,12 +626,13 @@ static int delete_below(struct meta *meta, struct cache_page *page, const struct
 		return 0;
 	}
 	slot = node_child_slot(page->data, key);
-	error = child_load(meta, page, slot, &child);
+	below = node_child_bounds(page->data, slot, bounds);
+	error = child_load(meta, page, slot, &below, &child);
 	if (error)
 		return error;
 	error = node_own(meta, page, slot, &child);
 	if (!error)
-		error = delete_below(meta, child, key);
+		error = delete_below(meta, child, &below, key);
 	count = node_count(page->data);
 	thin = node_room(child->data) > THIN_ROOM;
 	if (!error && !node_count(child->data) && count > 1) {
@@ -610,7 +642,7 @@ static int delete_below(struct meta *meta, struct cache_page *page, const struct
 	}
 	cache_put(child);
 	if (!error && thin && count > 1)
-		error = node_join(meta, page, slot + 1 < count ? slot : slot - 1);
+		error = node_join(meta, page, slot + 1 < count ? slot : slot - 1, bounds);
 	return error;
 }
 
@@ -629,10 +661,12 @@ int tree_delete(struct meta *meta, const struct meta_key *key)
 		return error;
 	error = node_own(meta, NULL, 0, &page);
 	if (!error)
-		error = delete_below(meta, page, key);
+		error = delete_below(meta, page, &everything, key);
 	while (!error && node_level(page->data) && node_count(page->data) == 1) {
+		struct node_bounds below = node_child_bounds(page->data, 0, &everything);
+
 		/* As in node_join(): a root above a single child is allowed. */
-		if (child_load(meta, page, 0, &child))
+		if (child_load(meta, page, 0, &below, &child))
 			break;
 		error = node_own(meta, page, 0, &child);
 		if (!error) {
@@ -647,9 +681,10 @@ int tree_delete(struct meta *meta, const struct meta_key *key)
 }
 
 /* Checksums of all nodes of the running generation below `page`, children first. */
-static int seal_below(struct meta *meta, struct cache_page *page, uint32_t *crc)
+static int seal_below(struct meta *meta, struct cache_page *page, const struct node_bounds *bounds, uint32_t *crc)
 {
 	for (unsigned int i = 0; node_level(page->data) && i < node_count(page->data); i++) {
+		struct node_bounds below = node_child_bounds(page->data, i, bounds);
 		struct format_pointer pointer = pointer_at(page->data, i);
 		struct cache_page *child;
 		uint32_t sum;
@@ -657,10 +692,10 @@ static int seal_below(struct meta *meta, struct cache_page *page, uint32_t *crc)
 
 		if (le64_get(pointer.generation) != meta->generation)
 			continue;
-		error = child_load(meta, page, i, &child);
+		error = child_load(meta, page, i, &below, &child);
 		if (error)
 			return error;
-		error = seal_below(meta, child, &sum);
+		error = seal_below(meta, child, &below, &sum);
 		cache_put(child);
 		if (error)
 			return error;
@@ -681,7 +716,7 @@ int tree_seal(struct meta *meta)
 	error = tree_root_load(meta, &page);
 	if (error)
 		return error;
-	error = seal_below(meta, page, &meta->root.crc);
+	error = seal_below(meta, page, &everything, &meta->root.crc);
 	cache_put(page);
 	return error;
 }

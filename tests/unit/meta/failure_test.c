@@ -160,10 +160,10 @@ static uint64_t leaf_of(uint64_t number)
 {
 	struct meta_key key = item_key(FILE1, number);
 	struct format_pointer pointer;
-	bool more;
+	struct node_bounds bounds;
 
 	rwlock_read(&meta->tree_lock);
-	ck_assert_int_eq(tree_pointer(meta, 0, &key, &pointer, &more), 0);
+	ck_assert_int_eq(tree_pointer(meta, 0, &key, &pointer, &bounds), 0);
 	rwlock_unlock(&meta->tree_lock);
 	return le64_get(pointer.address);
 }
@@ -204,6 +204,27 @@ START_TEST(an_unreadable_leaf_fails_only_who_needs_it)
 	volume_remount();
 	expect_item(FILE1, 10, 2, 30);
 	expect_item(FILE1, 21, 2, 20);
+}
+END_TEST
+
+START_TEST(a_search_reads_no_leaf_beyond_its_end)
+{
+	struct meta_key key, first = item_key(FILE1, 20), last = item_key(FILE1, 22);
+
+	for (uint64_t i = 0; i < 40; i++)
+		put_item(FILE1, i, 1, NODE_VALUE_MAX);
+	for (uint64_t i = 20; i < 23; i++)
+		delete_item(FILE1, i);
+	volume_remount();
+	for (uint64_t i = 0; i < 40; i++) {
+		if (leaf_of(i) != leaf_of(20) && leaf_of(i) != leaf_of(22))
+			lose_leaf(leaf_of(i));
+	}
+	key = first;
+	ck_assert_int_eq(meta_next(meta, &key, &last, NULL, 0), -ENOENT);
+	key = last;
+	ck_assert_int_eq(meta_previous(meta, &key, &first, NULL, 0), -ENOENT);
+	disks_work();
 }
 END_TEST
 
@@ -256,6 +277,7 @@ Suite *failure_suite(void)
 	tcase_add_test(tcase, closing_tells_that_commits_are_lost);
 	tcase_add_loop_test(tcase, one_leg_that_fails_is_gone_without, 0, 2);
 	tcase_add_test(tcase, an_unreadable_leaf_fails_only_who_needs_it);
+	tcase_add_test(tcase, a_search_reads_no_leaf_beyond_its_end);
 	tcase_add_test(tcase, an_unreadable_neighbour_fails_no_deletion);
 	suite_add_tcase(suite, tcase);
 	return suite;

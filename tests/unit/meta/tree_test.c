@@ -358,6 +358,47 @@ START_TEST(a_node_with_a_key_of_its_neighbours_refuses_the_volume)
 }
 END_TEST
 
+/* The second leaf of a tree of two levels gets the first key of the third one, and its checksums are right. */
+static void forge_leaf(int leg)
+{
+	struct format_super *super = (struct format_super *)disk_super(leg, true);
+	unsigned char *root = disk_block(leg, le64_get(super->root.address)), *leaf;
+	struct format_pointer pointer;
+	struct meta_key key;
+
+	ck_assert_uint_eq(node_level(root), 1);
+	memcpy(&pointer, node_value(root, 1, NULL), sizeof(pointer));
+	leaf = disk_block(leg, le64_get(pointer.address));
+	key = node_key(root, 2);
+	node_rekey(leaf, node_count(leaf) - 1, &key);
+	pointer.crc = le32_of(node_seal(leaf));
+	memcpy(node_value_mutable(root, 1), &pointer, sizeof(pointer));
+	super->root.crc = le32_of(node_seal(root));
+	super_reseal(super);
+}
+
+/* Such a key would be listed, and not be found. */
+START_TEST(a_leaf_with_a_key_of_its_neighbours_is_unreadable)
+{
+	struct meta_scrub scrub = { .metadata_only = true };
+	struct meta_key key = item_key(FILE1, 0), last = item_key(FILE1, UINT64_MAX);
+	ssize_t length;
+
+	for (uint64_t i = 0; i < 20; i++)
+		put_item(FILE1, i, 1, NODE_VALUE_MAX);
+	volume_unmount();
+	forge_leaf(0);
+	forge_leaf(1);
+	volume_mount(false);
+	while ((length = meta_next(meta, &key, &last, NULL, 0)) >= 0)
+		key.offset++;
+	ck_assert_int_eq(length, -EIO);
+	expect_item(FILE1, 19, 1, NODE_VALUE_MAX);
+	ck_assert_int_eq(meta_scrub(meta, &scrub), 0);
+	ck_assert_uint_eq(scrub.unrecoverable, NODE_BLOCKS);
+}
+END_TEST
+
 Suite *tree_suite(void)
 {
 	Suite *suite = suite_create("tree");
@@ -374,6 +415,7 @@ Suite *tree_suite(void)
 	tcase_add_test(tcase, what_is_appended_fills_its_nodes);
 	tcase_add_test(tcase, one_split_makes_room_for_the_longest_value);
 	tcase_add_loop_test(tcase, a_node_with_a_key_of_its_neighbours_refuses_the_volume, 0, 2);
+	tcase_add_test(tcase, a_leaf_with_a_key_of_its_neighbours_is_unreadable);
 	suite_add_tcase(suite, tcase);
 	return suite;
 }
