@@ -90,9 +90,7 @@ def a_kill_at_any_moment_leaves_a_sound_volume(ws):
             thread.start()
         stop.wait(1 + number * 0.3)
         stop.set()
-        volume.kill()
-        for thread in threads:
-            thread.join()
+        volume.kill(threads)
         # What was under way when the kill came may be there or not: names are dropped before they change.
     assert synced
     volume.mount()

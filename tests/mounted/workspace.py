@@ -179,11 +179,14 @@ class Volume:
         self.umount()
         return self.mount(*options, **more)
 
-    def kill(self):
-        """SIGKILL, and the dead mount point cleared."""
+    def kill(self, threads=()):
+        """SIGKILL, and the dead mount point cleared, but not before these threads have ended: the next call of one
+        that is in the middle of something would reach the folder below the mount point and succeed there."""
         pid, self.pid = self.pid, None
         os.kill(pid, signal.SIGKILL)
         wait_for("the end of a killed daemon", lambda: not alive(pid))
+        for thread in threads:
+            thread.join()
         self.ws.run("umount", "-l", self.mnt)
 
     def path(self, *names):
