@@ -35,8 +35,9 @@ static int extent_parse(const struct meta *meta, const struct meta_key *key, con
 		return -EIO;
 	extent->length = le32_get(value->head.length);
 	extent->address = le64_get(value->head.address);
-	if (!extent->length || extent->length > EXTENT_BLOCKS_MAX || key->offset > FILE_BLOCKS_MAX ||
-	    extent->address < meta->boundary || extent->address > meta->heap_end - extent->length ||
+	if (le32_get(value->head.flags) || !extent->length || extent->length > EXTENT_BLOCKS_MAX ||
+	    key->offset > FILE_BLOCKS_MAX || extent->address < meta->boundary ||
+	    extent->address > meta->heap_end - extent->length ||
 	    size != (ssize_t)(sizeof(value->head) + 4 * extent->length))
 		return -EIO;
 	for (uint32_t i = 0; i < extent->length; i++)

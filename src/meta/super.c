@@ -46,8 +46,9 @@ static int super_check(const struct format_super *super, uint64_t address, const
 		return -ENODATA;
 	if (le32_get(super->version) != FORMAT_VERSION)
 		return error_set(error, -EPROTONOSUPPORT,
-				 "the volume's format is version %u, this mirrorfs knows version %u: use a newer one",
-				 le32_get(super->version), FORMAT_VERSION);
+				 "the volume's format is version %u, this mirrorfs knows version %u: use %s",
+				 le32_get(super->version), FORMAT_VERSION,
+				 le32_get(super->version) < FORMAT_VERSION ? "the one that made it" : "a newer one");
 	if (le64_get(super->incompat))
 		return error_set(
 			error, -EPROTONOSUPPORT,

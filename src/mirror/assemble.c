@@ -25,7 +25,8 @@ static int check_alone(const struct format_label *label, struct leg *leg, const 
 	if (le64_get(label->ro_compat) && !options->read_only)
 		return error_set(
 			error, -EPROTONOSUPPORT,
-			"%s: label has unknown ro_compat feature bits 0x%llx; it can be mounted with -o ro only",
+			"%s: the label uses features that this mirrorfs only reads (ro_compat 0x%llx): "
+			"mount with -o ro",
 			leg_path(leg), (unsigned long long)le64_get(label->ro_compat));
 	return 0;
 }

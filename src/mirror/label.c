@@ -51,8 +51,8 @@ void label_begin_epoch(struct format_label *label, bool alone)
 		memmove(&label->history[0], &label->history[1], --count * sizeof(label->history[0]));
 	epoch = &label->history[count];
 	clock_wall(&seconds, &nanoseconds);
+	*epoch = (struct format_epoch){ .begun_seconds = le64_of((uint64_t)seconds) };
 	memcpy(epoch->uuid, uuid.bytes, sizeof(epoch->uuid));
-	epoch->begun_seconds = le64_of((uint64_t)seconds);
 	label->history_count = le32_of(count + 1);
 	label_set(label, LABEL_EPOCH_ALONE, alone);
 }
@@ -80,11 +80,14 @@ static int check(const struct format_label *label, uint64_t address, const char 
 		return -ENODATA;
 	if (le32_get(label->version) != LABEL_VERSION)
 		return error_set(error, -EPROTONOSUPPORT,
-				 "%s: label version %u is not known to this program (it knows %u)", path,
-				 le32_get(label->version), LABEL_VERSION);
+				 "%s: the label's format is version %u, this mirrorfs knows version %u: use %s", path,
+				 le32_get(label->version), LABEL_VERSION,
+				 le32_get(label->version) < LABEL_VERSION ? "the one that made it" : "a newer one");
 	if (le64_get(label->incompat))
-		return error_set(error, -EPROTONOSUPPORT, "%s: label has unknown incompat feature bits 0x%llx", path,
-				 (unsigned long long)le64_get(label->incompat));
+		return error_set(error, -EPROTONOSUPPORT,
+				 "%s: the label uses features that this mirrorfs does not know (incompat 0x%llx): "
+				 "use a newer one",
+				 path, (unsigned long long)le64_get(label->incompat));
 	if (legs < 1 || legs > LABEL_LEGS || le32_get(label->index) >= legs || history < 1 || history > LABEL_HISTORY)
 		return -ENODATA;
 	if (memchr(label->name, 0, sizeof(label->name)) == NULL)

@@ -4,28 +4,16 @@ import hashlib
 import os
 import struct
 
+import ondisk
 import programs
 import trees
 from cases import FULL, QUICK, case
-from workspace import BLOCK, SPACE_OFFSET, mounted
+from workspace import mounted
 
 MIB = 1 << 20
-LABEL_SLOTS = (4096, 528384)
 NOBODY = 65534
 REFUSED, USAGE = 1, 2  # of mkfs.mirrorfs
 MOUNT_USAGE, MOUNT_FAILED = 1, 32
-
-
-def crc32c(data):
-    table = []
-    for i in range(256):
-        for _ in range(8):
-            i = i >> 1 ^ (0x82f63b78 if i & 1 else 0)
-        table.append(i)
-    crc = 0xffffffff
-    for byte in data:
-        crc = crc >> 8 ^ table[(crc ^ byte) & 0xff]
-    return crc ^ 0xffffffff
 
 
 def digest(path):
@@ -57,18 +45,6 @@ def refused(ws, command, says, status, keeps=()):
     for word in says:
         assert word in lines[0], f"{word!r} is not in: {lines[0]}"
     assert [digest(path) for path in keeps] == before, "it changed something"
-
-
-def edit_block(path, offset, change):
-    """Rewrites a disk block with a changed field and a right checksum."""
-    with open(path, "r+b") as file:
-        file.seek(offset)
-        block = bytearray(file.read(BLOCK))
-        change(block)
-        block[4:8] = bytes(4)
-        block[4:8] = struct.pack("<I", crc32c(block))
-        file.seek(offset)
-        file.write(block)
 
 
 def filesystem(ws, name):
@@ -239,24 +215,23 @@ def a_mount_refuses_an_option_it_does_not_know(ws):
 @case(QUICK)
 def a_mount_refuses_a_format_it_does_not_know(ws):
     def version(block):
-        block[40:44] = struct.pack("<I", 77)
+        block[ondisk.VERSION:ondisk.VERSION + 4] = struct.pack("<I", 77)
+
+    def older(block):
+        block[ondisk.VERSION:ondisk.VERSION + 4] = struct.pack("<I", 0)
 
     def incompatible(block):
-        block[64:72] = struct.pack("<Q", 1 << 40)
+        block[ondisk.INCOMPAT:ondisk.INCOMPAT + 8] = struct.pack("<Q", 1 << 40)
 
-    for name, change, says in (("v", version, "77"), ("i", incompatible, "10000000000")):
-        volume = ws.volume(f"label-{name}", size="64M")
-        for leg in volume.legs:
-            for slot in LABEL_SLOTS:
-                if any(trees.read(leg)[slot:slot + 4]):
-                    edit_block(leg, slot, change)
-        refused(ws, ["mirrorfs", *volume.legs, volume.mnt], [says], MOUNT_FAILED, volume.legs)
-        volume = ws.volume(f"super-{name}", size="64M")
-        for leg in volume.legs:
-            for slot in (0, 16):
-                if any(trees.read(leg)[SPACE_OFFSET + slot * BLOCK:][:4]):
-                    edit_block(leg, SPACE_OFFSET + slot * BLOCK, change)
-        refused(ws, ["mirrorfs", *volume.legs, volume.mnt], [says], MOUNT_FAILED)
+    for name, change, says in (("v", version, ["77", "newer"]), ("o", older, ["version 0", "made it"]),
+                               ("i", incompatible, ["10000000000", "newer"])):
+        for where, slots in (("label", ondisk.LABEL_SLOTS), ("super", ondisk.SUPER_SLOTS)):
+            volume = ws.volume(f"{where}-{name}", size="64M")
+            for leg in volume.legs:
+                for slot in ondisk.written(leg, slots):
+                    ondisk.edit_block(leg, slot, change)
+            refused(ws, ["mirrorfs", "-o", "ro", *volume.legs, volume.mnt], says, MOUNT_FAILED, volume.legs)
+            refused(ws, ["mirrorfs", *volume.legs, volume.mnt], says, MOUNT_FAILED)
 
 
 @case(FULL)

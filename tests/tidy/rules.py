@@ -212,7 +212,7 @@ def every_source_names_its_licence(tree):
 
 def lines_fit_120_columns(tree):
     for path in tree.paths:
-        if path.endswith(".patch") or path.startswith("."):
+        if path.endswith((".patch", ".json")) or path.startswith("."):
             continue
         for line, text in enumerate(tree.texts[path].split("\n"), 1):
             if len(text.expandtabs(8)) > COLUMNS:
@@ -254,6 +254,54 @@ def manual_pages_tell_exits_and_examples(tree):
                     yield path, 1, f"no section {section}"
 
 
+STRUCT = re.compile(r"^struct (format_\w+) \{ /\* (\d+) bytes.*?\*/\n(.*?)^\};", re.MULTILINE | re.DOTALL)
+MEMBER = re.compile(r"\t(?:struct )?(\w+) (\w+)(\[\])?.*; /\* (\d+)(-?)(\d*)")
+TABLE = re.compile(r"^\.Vt struct (format_\w+) ,\n(\d+) bytes.*?\n\.Bl.*?\n(.*?)^\.El", re.MULTILINE | re.DOTALL)
+ROW = re.compile(r"\.It (\d+) Ta (\d*) ?Ta (\w+)")
+WIDTHS = {"uint8_t": 1, "le16": 2, "le32": 4, "le64": 8}
+
+
+def members(text):
+    """(line in the structure, offset, length, name, length that the type alone has) of each member."""
+    for line, member in enumerate(text.rstrip("\n").split("\n"), 1):
+        found = MEMBER.match(member)
+        if found:
+            kind, name, flexible, first, dash, last = found.groups()
+            length = "" if flexible else str(int(last if dash else first) - int(first) + 1)
+            yield line, first, length, name, None if "[" in member.split(";")[0] else WIDTHS.get(kind)
+        else:
+            yield line, None, member.strip(), None, None
+
+
+def the_manual_tells_the_format(tree):
+    """Each structure of the disk, member by member, as mirrorfs(5) has it; and its comments add up."""
+    page = "man/mirrorfs.5"
+    told = {found[1]: found for found in TABLE.finditer(tree.texts.get(page) or "")}
+    for path in tree.match("include/mirrorfs/format/*.h"):
+        for struct in STRUCT.finditer(tree.texts[path]):
+            start = tree.texts[path].count("\n", 0, struct.start()) + 1
+            rows, end = [], 0
+            for line, first, length, name, width in members(struct[3]):
+                if first is None:
+                    yield path, start + line, f"no offset at: {length}"
+                    continue
+                if int(first) != end or (width and length and width != int(length)):
+                    yield path, start + line, f"{name}: its offsets do not fit"
+                end = int(first) + int(length or 0)
+                rows.append((first, length, name))
+            if end != int(struct[2]):
+                yield path, start, f"{struct[1]}: {end} bytes, not {struct[2]}"
+            table = told.pop(struct[1], None)
+            if not table:
+                yield page, 1, f"{struct[1]}: no table"
+            elif ROW.findall(table[3]) != rows or table[2] != struct[2]:
+                line = tree.texts[page].count("\n", 0, table.start()) + 1
+                wrong = set(ROW.findall(table[3])) ^ set(rows)
+                yield page, line, f"{struct[1]}: not as in {path}: {sorted(row[2] for row in wrong)}"
+    for name, table in told.items():
+        yield page, tree.texts[page].count("\n", 0, table.start()) + 1, f"{name}: no such structure"
+
+
 def shell_scripts_are_clean(tree):
     yield from lint(tree, ["shellcheck", "-x", "-f", "gcc"], tree.shell())
 
@@ -269,6 +317,7 @@ RULES = [
     lines_end_where_they_end,
     manual_pages_are_clean,
     manual_pages_tell_exits_and_examples,
+    the_manual_tells_the_format,
     shell_scripts_are_clean,
 ]
 

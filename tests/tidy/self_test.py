@@ -20,6 +20,24 @@ It is 0.
 None.
 """
 
+FORMAT = SPDX + """
+struct format_thing { /* 6 bytes and more */
+\tle32 magic; /* 0-3 */
+\tuint8_t kind; /* 4: which */
+\tuint8_t reserved; /* 5 */
+\tle32 crc[]; /* 6-: of all */
+};
+"""
+FORMAT_PAGE = """.Vt struct format_thing ,
+6 bytes and more:
+.Bl -column "a" "b"
+.It 0 Ta 4 Ta magic Ta it is so
+.It 4 Ta 1 Ta kind
+.It 5 Ta 1 Ta reserved
+.It 6 Ta Ta crc Ta of all
+.El
+"""
+
 # rule: (files that are right, path to change, what it becomes)
 CASES = [
     ("no_include_from_a_storey_above",
@@ -55,6 +73,18 @@ CASES = [
     ("every_named_file_exists",
      {"man/thing.8": PAGE},
      "man/thing.8", PAGE + "See b.h.\n"),
+    ("the_manual_tells_the_format",
+     {"include/mirrorfs/format/thing.h": FORMAT, "man/mirrorfs.5": FORMAT_PAGE},
+     "man/mirrorfs.5", FORMAT_PAGE.replace("5 Ta 1", "5 Ta 2")),
+    ("the_manual_tells_the_format",
+     {"include/mirrorfs/format/thing.h": FORMAT, "man/mirrorfs.5": FORMAT_PAGE},
+     "man/mirrorfs.5", ""),
+    ("the_manual_tells_the_format",
+     {"include/mirrorfs/format/thing.h": FORMAT, "man/mirrorfs.5": FORMAT_PAGE},
+     "include/mirrorfs/format/thing.h", FORMAT.replace("le32 magic", "le64 magic")),
+    ("the_manual_tells_the_format",
+     {"include/mirrorfs/format/thing.h": FORMAT, "man/mirrorfs.5": FORMAT_PAGE},
+     "include/mirrorfs/format/thing.h", FORMAT.replace("6 bytes", "7 bytes")),
     ("every_source_names_its_licence", {"src/fs/a.c": SPDX}, "src/fs/a.c", "int a;\n"),
     ("lines_fit_120_columns", {"src/fs/a.c": SPDX + "\t" * 15 + "\n"}, "src/fs/a.c", SPDX + "\t" * 15 + "a\n"),
     ("lines_end_where_they_end", {"src/fs/a.c": SPDX}, "src/fs/a.c", SPDX + "int a; \n"),

@@ -6,6 +6,9 @@
  * The history is a list of epochs, oldest first. An epoch is begun when the volume is made and whenever it is
  * first written without one of its legs. A leg whose newest epoch is known to the other leg has an ancestor of
  * the other's content; if neither knows the other's newest epoch, both were written alone.
+ *
+ * What is called reserved is zero until a later mirrorfs gives it a meaning, and is kept as it is found whenever a
+ * label is written anew. Whoever uses it so that this does not suffice sets a feature bit.
  */
 #ifndef MIRRORFS_FORMAT_LABEL_H
 #define MIRRORFS_FORMAT_LABEL_H
@@ -17,7 +20,7 @@
 #include <stdint.h>
 
 #define LABEL_MAGIC 0x4c53464du /* "MFSL" */
-#define LABEL_VERSION 0u
+#define LABEL_VERSION 1u
 #define LABEL_SIZE 4096u
 #define LABEL_SLOTS 2
 #define LABEL_SLOT0 UINT64_C(4096) /* byte offsets on the leg: a boot sector or partition table spares them, */
@@ -33,11 +36,12 @@
 #define LABEL_EPOCH_ALONE 8u /* the newest epoch was begun without the other leg */
 #define LABEL_DEGRADED_AUTO 16u /* policy: a missing leg never needs the user's word */
 
-struct format_epoch { /* 24 bytes */
+struct format_epoch { /* 40 bytes */
 	uint8_t uuid[16]; /* 0-15 */
 	le64 begun_seconds; /* 16-23: since 1970 */
+	uint8_t reserved[16]; /* 24-39: for the generation it began at and for what was written in it */
 };
-static_assert(sizeof(struct format_epoch) == 24, "disk format");
+static_assert(sizeof(struct format_epoch) == 40, "disk format");
 
 struct format_label { /* 4096 bytes */
 	le32 magic; /* 0-3 */
@@ -57,12 +61,14 @@ struct format_label { /* 4096 bytes */
 	le64 lacks_after; /* 120-127: the other leg lacks what was born after this generation */
 	le64 written_seconds; /* 128-135: when this label was written */
 	uint8_t name[64]; /* 136-199: the volume's label for people, NUL-terminated */
-	uint8_t progress[56]; /* 200-255: zero; room for the positions of resync and scrub */
-	uint8_t path[LABEL_LEGS][LABEL_PATH_SIZE]; /* 256-2303: where the legs were, NUL-terminated; "" not known */
+	uint8_t resync[56]; /* 200-255: reserved for the position of a resync of this leg, and its policy */
+	uint8_t path[LABEL_LEGS][LABEL_PATH_SIZE]; /* 256-2303: addresses of the legs, NUL-terminated; "" not known */
 	le32 history_count; /* 2304-2307: 1 .. LABEL_HISTORY */
 	le32 reserved0; /* 2308-2311 */
-	struct format_epoch history[LABEL_HISTORY]; /* 2312-3079: oldest first */
-	uint8_t reserved[1016]; /* 3080-4095: zero */
+	struct format_epoch history[LABEL_HISTORY]; /* 2312-3591: oldest first */
+	uint8_t claim[128]; /* 3592-3719: reserved for the machine that has it mounted, and its heartbeat */
+	uint8_t growth[32]; /* 3720-3751: reserved for a change of space_blocks under way */
+	uint8_t reserved[344]; /* 3752-4095 */
 };
 static_assert(sizeof(struct format_label) == LABEL_SIZE, "disk format");
 static_assert(offsetof(struct format_label, space_blocks) == 112, "disk format");

@@ -53,12 +53,14 @@ enum format_type {
 	/* of OBJECT_VOLUME */
 	TYPE_ALLOC = 1, /* offset: first block of an extent of file data */
 	TYPE_ORPHAN = 2, /* offset: an inode; cut what lies beyond its size, everything if nlink is 0; no value */
+	TYPE_SHARE = 3, /* reserved for back-references of extents that files share */
 	/* of an inode */
 	TYPE_INODE = 16, /* offset 0 */
 	TYPE_SYMLINK = 17, /* offset 0: the target's bytes */
 	TYPE_DIRENT = 18, /* offset: hash of the name above a collision number; the readdir cookie */
 	TYPE_XATTR = 19, /* reserved for extended attributes */
 	TYPE_EXTENT = 20, /* offset: first block in the file */
+	TYPE_INLINE = 21, /* reserved for the content of small files */
 };
 
 struct format_alloc { /* 32 bytes: TYPE_ALLOC */
@@ -66,7 +68,7 @@ struct format_alloc { /* 32 bytes: TYPE_ALLOC */
 	le64 owner_offset; /* 8-15: the block in that file which the first block holds */
 	le64 birth; /* 16-23: generation of the first checkpoint that contains it */
 	le32 length; /* 24-27: blocks */
-	le32 references; /* 28-31: 1 */
+	le32 references; /* 28-31: 1; more is reserved for extents that files share */
 };
 static_assert(sizeof(struct format_alloc) == 32, "disk format");
 
@@ -75,7 +77,7 @@ static_assert(sizeof(struct format_alloc) == 32, "disk format");
 struct format_extent { /* 16 bytes and 4 a block: TYPE_EXTENT */
 	le64 address; /* 0-7: first block on the legs */
 	le32 length; /* 8-11: blocks, 1 .. EXTENT_BLOCKS_MAX */
-	le32 flags; /* 12-15: zero */
+	le32 flags; /* 12-15: zero; reserved for space without content. Others: the extent is malformed */
 	le32 crc[]; /* 16-: CRC-32C of each 4096 bytes, zeros beyond the end of file */
 };
 static_assert(sizeof(struct format_extent) == 16, "disk format");
@@ -98,10 +100,10 @@ struct format_inode { /* 160 bytes: TYPE_INODE */
 	le32 ctime_nsec; /* 72-75 */
 	le32 btime_nsec; /* 76-79 */
 	le32 rdev; /* 80-83: of device nodes */
-	le32 flags; /* 84-87: zero */
+	le32 flags; /* 84-87: zero; reserved for those of chattr(1) */
 	le64 generation; /* 88-95: for handles; differs on reuse of a number (numbers are not reused) */
 	le64 parent; /* 96-103: of a directory: the one that names it */
-	uint8_t reserved[56]; /* 104-159: zero */
+	uint8_t reserved[56]; /* 104-159 */
 };
 static_assert(sizeof(struct format_inode) == 160, "disk format");
 

@@ -2,6 +2,10 @@
 /*
  * The superblock: two slots in the mirrored space, written in turn by checkpoints; the newest valid one counts.
  * All addresses are blocks of 4096 bytes of the mirrored space.
+ *
+ * What is called reserved here is zero until a later mirrorfs gives it a meaning, and a checkpoint keeps it as it was
+ * found. Reserved parts of records, nodes and values are written as zero: whoever uses one sets at least a bit in
+ * ro_compat. Bits are given out in mirrorfs(5), and none twice.
  */
 #ifndef MIRRORFS_FORMAT_SUPER_H
 #define MIRRORFS_FORMAT_SUPER_H
@@ -11,7 +15,7 @@
 #include <assert.h>
 #include <stddef.h>
 
-#define FORMAT_VERSION 0u
+#define FORMAT_VERSION 1u
 
 #define FORMAT_BLOCK 4096u
 
@@ -66,7 +70,9 @@ struct format_super { /* 4096 bytes */
 	le64 data_blocks; /* 192-199: blocks of file data, allocated */
 	le64 made_seconds; /* 200-207: when mkfs ran */
 	uint8_t hash_key[16]; /* 208-223: SipHash key of directory entry names */
-	uint8_t reserved[3872]; /* 224-4095: zero */
+	uint8_t scrub[64]; /* 224-287: reserved for the position and the findings of a scrub */
+	uint8_t growth[32]; /* 288-319: reserved for a change of heap_blocks under way */
+	uint8_t reserved[3776]; /* 320-4095 */
 };
 static_assert(sizeof(struct format_super) == 4096, "disk format");
 static_assert(offsetof(struct format_super, hash_key) == 208, "disk format");

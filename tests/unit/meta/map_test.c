@@ -223,6 +223,26 @@ START_TEST(another_file_is_not_touched)
 }
 END_TEST
 
+/* Space without content, or whatever a later format means by a flag, is never taken for content. */
+START_TEST(an_extent_with_flags_is_malformed)
+{
+	struct meta_key key = { FILE1, TYPE_EXTENT, 0 };
+	struct format_extent *extent = calloc(1, sizeof(*extent) + 4);
+	struct meta_mapping mapping;
+	struct meta_txn *txn = meta_txn_begin(meta);
+
+	extent->address = le64_of(meta->boundary);
+	extent->length = le32_of(1);
+	ck_assert(meta_extent_valid(meta, &key, extent, sizeof(*extent) + 4));
+	extent->flags = le32_of(1);
+	ck_assert(!meta_extent_valid(meta, &key, extent, sizeof(*extent) + 4));
+	meta_txn_put(txn, &key, extent, sizeof(*extent) + 4);
+	ck_assert_int_eq(meta_txn_commit(txn, NULL), 0);
+	ck_assert_int_eq(meta_map(meta, FILE1, 0, 1, &mapping), -EIO);
+	free(extent);
+}
+END_TEST
+
 Suite *map_suite(void)
 {
 	Suite *suite = suite_create("map");
@@ -235,6 +255,7 @@ Suite *map_suite(void)
 	tcase_add_test(tcase, a_long_punch_is_a_chain_of_transactions);
 	tcase_add_test(tcase, one_extent_replaces_hundreds);
 	tcase_add_test(tcase, another_file_is_not_touched);
+	tcase_add_test(tcase, an_extent_with_flags_is_malformed);
 	suite_add_tcase(suite, tcase);
 	return suite;
 }

@@ -131,6 +131,36 @@ START_TEST(what_a_newer_mirrorfs_wrote_is_named)
 }
 END_TEST
 
+/* What a later mirrorfs has put there is not for this one to judge, and none of it may get lost by its checkpoints. */
+START_TEST(unknown_compat_bits_and_reserved_fields_are_kept)
+{
+	volume_unmount();
+	for (int leg = 0; leg < MIRROR_LEGS; leg++) {
+		struct format_super *super = slot(leg, true);
+
+		super->compat = le64_of(0x40);
+		memset(super->scrub, 1, sizeof(super->scrub));
+		memset(super->growth, 2, sizeof(super->growth));
+		memset(super->reserved, 3, sizeof(super->reserved));
+		super_reseal(super);
+	}
+	volume_mount(false);
+	for (int i = 0; i < 3; i++) {
+		put_item(FILE1, 1, i, 10);
+		sync_all();
+	}
+	volume_unmount();
+	for (int i = 0; i < 2 * MIRROR_LEGS; i++) {
+		const struct format_super *super = slot(i / 2, i % 2);
+
+		ck_assert_uint_eq(le64_get(super->compat), 0x40);
+		ck_assert_uint_eq(super->scrub[0] + super->scrub[sizeof(super->scrub) - 1], 2);
+		ck_assert_uint_eq(super->growth[0] + super->growth[sizeof(super->growth) - 1], 4);
+		ck_assert_uint_eq(super->reserved[0] + super->reserved[sizeof(super->reserved) - 1], 6);
+	}
+}
+END_TEST
+
 /* format/super.h: unknown bits of ro_compat mean that it may be mounted read-only alone. */
 START_TEST(unknown_ro_compat_bits_allow_reading_alone)
 {
@@ -264,6 +294,7 @@ Suite *super_suite(void)
 	tcase_add_test(tcase, no_slot_at_all_is_refused);
 	tcase_add_test(tcase, a_slot_at_the_place_of_the_other_is_not_valid);
 	tcase_add_loop_test(tcase, what_a_newer_mirrorfs_wrote_is_named, 0, 8);
+	tcase_add_test(tcase, unknown_compat_bits_and_reserved_fields_are_kept);
 	tcase_add_test(tcase, unknown_ro_compat_bits_allow_reading_alone);
 	tcase_add_loop_test(tcase, a_forged_geometry_is_refused, 0, GEOMETRIES);
 	tcase_add_loop_test(tcase, a_forged_root_is_refused, 0, ROOTS);

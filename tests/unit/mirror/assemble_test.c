@@ -116,6 +116,34 @@ START_TEST(an_unknown_ro_compat_bit_allows_reading)
 }
 END_TEST
 
+static void of_a_later_time(struct format_label *label)
+{
+	label->compat = le64_of(0x10);
+	memset(label->resync, 1, sizeof(label->resync));
+	memset(label->history[0].reserved, 1, sizeof(label->history[0].reserved));
+	memset(label->claim, 1, sizeof(label->claim));
+	memset(label->growth, 1, sizeof(label->growth));
+	memset(label->reserved, 1, sizeof(label->reserved));
+}
+
+START_TEST(what_a_later_mirrorfs_wrote_is_kept)
+{
+	struct format_label label;
+
+	change_label(disks[0], of_a_later_time);
+	options.degraded = true;
+	ck_assert_int_eq(open_legs(disks[0], NULL), 0);
+	label = label_of(disks[0]);
+	ck_assert(label_has(&label, LABEL_LACKS_OTHER)); /* so it was written */
+	ck_assert_uint_eq(le64_get(label.compat), 0x10);
+	ck_assert_uint_eq(label.resync[0] + label.resync[sizeof(label.resync) - 1], 2);
+	ck_assert_uint_eq(label.history[0].reserved[0], 1);
+	ck_assert_uint_eq(label.claim[0] + label.claim[sizeof(label.claim) - 1], 2);
+	ck_assert_uint_eq(label.growth[0] + label.growth[sizeof(label.growth) - 1], 2);
+	ck_assert_uint_eq(label.reserved[0] + label.reserved[sizeof(label.reserved) - 1], 2);
+}
+END_TEST
+
 START_TEST(the_same_leg_twice_is_refused)
 {
 	memcpy(disk_bytes(disks[1]), disk_bytes(disks[0]), DISK_SIZE);
@@ -356,6 +384,7 @@ TCase *assemble_tests(void)
 	tcase_add_test(tests, an_unknown_version_is_refused_by_name);
 	tcase_add_test(tests, an_unknown_incompat_bit_is_refused_by_name);
 	tcase_add_test(tests, an_unknown_ro_compat_bit_allows_reading);
+	tcase_add_test(tests, what_a_later_mirrorfs_wrote_is_kept);
 	tcase_add_test(tests, the_same_leg_twice_is_refused);
 	tcase_add_test(tests, legs_of_two_volumes_are_refused);
 	tcase_add_test(tests, a_truncated_leg_is_refused);

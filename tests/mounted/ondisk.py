@@ -1,0 +1,42 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Blocks of a leg, changed behind the back of mirrorfs; mirrorfs(5) has the offsets."""
+import struct
+
+from workspace import BLOCK, SPACE_OFFSET
+
+LABEL_SLOTS = (4096, 528384)
+SUPER_SLOTS = (SPACE_OFFSET, SPACE_OFFSET + 16 * BLOCK)
+VERSION, COMPAT, RO_COMPAT, INCOMPAT = 40, 48, 56, 64  # fields of label and superblock
+
+
+def crc32c(data):
+    table = []
+    for i in range(256):
+        for _ in range(8):
+            i = i >> 1 ^ (0x82f63b78 if i & 1 else 0)
+        table.append(i)
+    crc = 0xffffffff
+    for byte in data:
+        crc = crc >> 8 ^ table[(crc ^ byte) & 0xff]
+    return crc ^ 0xffffffff
+
+
+def edit_block(path, offset, change):
+    """Rewrites a disk block with a changed field and a right checksum."""
+    with open(path, "r+b") as file:
+        file.seek(offset)
+        block = bytearray(file.read(BLOCK))
+        change(block)
+        block[4:8] = bytes(4)
+        block[4:8] = struct.pack("<I", crc32c(block))
+        file.seek(offset)
+        file.write(block)
+
+
+def written(leg, slots):
+    """Those of the slots that were ever written."""
+    with open(leg, "rb") as file:
+        for slot in slots:
+            file.seek(slot)
+            if any(file.read(4)):
+                yield slot
