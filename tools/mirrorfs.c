@@ -202,7 +202,22 @@ static int open_meta(struct volume *volume, struct error *error)
 					.commit_ns = volume->options.commit_ns / 2,
 					.discard = volume->options.discard };
 
-	return meta_open(volume->mirror, volume->cache, &options, &volume->meta, error);
+	int code = meta_open(volume->mirror, volume->cache, &options, &volume->meta, error);
+
+	/* What can be read of a damaged volume is worth more than a refusal. */
+	if (code == -EIO && !options.read_only && !mirror_failed(volume->mirror)) {
+		struct error said = *error;
+
+		options.read_only = volume->options.read_only = true;
+		error->text[0] = '\0';
+		code = meta_open(volume->mirror, volume->cache, &options, &volume->meta, error);
+		if (!code)
+			log_warn("%s", said.text);
+	}
+	if (!code && meta_damage(volume->meta))
+		log_error("%s: %s; mounted read-only, and part of it cannot be read: unmount, then run fsck.mirrorfs",
+			  volume->source, meta_damage(volume->meta));
+	return code;
 }
 
 static int open_fs(struct volume *volume, struct error *error)
@@ -230,7 +245,8 @@ static int open_ctl(struct volume *volume, struct error *error)
 					 .fs = volume->fs,
 					 .front = volume->front,
 					 .mountpoint = volume->mountpoint,
-					 .source = volume->source };
+					 .source = volume->source,
+					 .read_only = volume->options.read_only };
 
 	return ctl_serve(&subjects, &volume->ctl, error);
 }

@@ -31,6 +31,7 @@ struct ctl_subjects {
 	struct front *front;
 	const char *mountpoint;
 	const char *source;
+	bool read_only; /* the mount is */
 };
 
 /*

@@ -68,11 +68,17 @@ struct meta_options {
  * Opens: newest valid slot, ring replayed, slots and ring made equal on both legs, allocator rebuilt, one checkpoint
  * under a new epoch, committer started. -ENODATA no valid slot, -EPROTONOSUPPORT with `error` naming the version or
  * bit, -EIO an unreadable node. The mirror and the cache stay the caller's and must outlive the meta.
+ *
+ * Of a damaged tree a read-only open gives what can be read, see meta_damage(): what lies below an unreadable node, or
+ * what the ring would have changed there, is -EIO.
  */
 int meta_open(struct mirror *mirror, struct cache *cache, const struct meta_options *options, struct meta **meta,
 	      struct error *error);
 /* Commits, checkpoints unless read-only or failed, frees. The error of that last commit, else 0. */
 int meta_close(struct meta *meta);
+
+/* What is wrong with the volume, for people, that it could only be opened read-only; NULL: nothing. */
+const char *meta_damage(const struct meta *meta);
 
 /* ---- reading the tree ---- */
 
@@ -251,8 +257,8 @@ struct meta_scrub {
 /*
  * Reads every referenced block on each in-sync leg, verifies it, and rewrites a bad copy from the good one: slots,
  * nodes, data; what the ring holds is first brought home by a checkpoint. On a read-only volume nothing is
- * rewritten. Runs beside the foreground, on the caller's thread. 0, -EINTR stopped, -EIO the tree cannot be walked,
- * or what the checkpoint said.
+ * rewritten. What lies below a lost node is passed over. Runs beside the foreground, on the caller's thread. 0, -EINTR
+ * stopped, or what the checkpoint said.
  */
 int meta_scrub(struct meta *meta, struct meta_scrub *scrub);
 

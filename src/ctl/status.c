@@ -6,9 +6,9 @@
 
 #define INT(value) ((json_int_t)(value))
 
-static const char *health(const struct mirror_status *status)
+static const char *health(const struct ctl_subjects *subjects, const struct mirror_status *status)
 {
-	if (status->failed)
+	if (status->failed || (subjects->meta && meta_damage(subjects->meta)))
 		return "failed";
 	return status->healthy ? "healthy" : "degraded";
 }
@@ -17,10 +17,12 @@ static json_t *volume_json(const struct ctl_subjects *subjects, const struct mir
 {
 	char uuid[UUID_TEXT_SIZE];
 
-	return json_pack("{s:s, s:s, s:s*, s:s*, s:i, s:b, s:I}", "uuid", uuid_format(&status->identity.volume, uuid),
-			 "label", status->identity.label, "mountpoint", subjects->mountpoint, "source",
-			 subjects->source, "pid", (int)getpid(), "read_only", status->read_only || status->failed,
-			 "size_bytes", INT(status->space_blocks * MIRROR_BLOCK));
+	return json_pack("{s:s, s:s, s:s*, s:s*, s:i, s:b, s:s*, s:I}", "uuid",
+			 uuid_format(&status->identity.volume, uuid), "label", status->identity.label, "mountpoint",
+			 subjects->mountpoint, "source", subjects->source, "pid", (int)getpid(), "read_only",
+			 subjects->read_only || status->read_only || status->failed, "damage",
+			 subjects->meta ? meta_damage(subjects->meta) : NULL, "size_bytes",
+			 INT(status->space_blocks * MIRROR_BLOCK));
 }
 
 static json_t *counters_json(const struct leg_counters *counters)
@@ -137,7 +139,7 @@ json_t *status_make(const struct ctl_subjects *subjects)
 	legs = json_array();
 	for (int i = 0; i < status->identity.leg_count; i++)
 		json_array_append_new(legs, leg_json(status, i));
-	json = json_pack("{s:s, s:o, s:o, s:o}", "health", health(status), "volume", volume_json(subjects, status),
+	json = json_pack("{s:s, s:o, s:o, s:o}", "health", health(subjects, status), "volume",
 			 "legs", legs, "mirror", mirror_json(status));
 	if (subjects->meta) {
 		json_object_set_new(json, "space", space_json(subjects->meta));

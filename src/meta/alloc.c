@@ -26,6 +26,7 @@
 
 #define RELEASE_PATIENCE_NS NSEC_PER_SEC
 #define RELEASE_STEP_NS NSEC_PER_MSEC
+#define BLIND_BLOCKS (UINT64_C(1) << 40) /* for nodes that are never written */
 #define SPARE_NODES 32u /* kept between transactions */
 
 int meta_list_add(struct meta_list *list, uint64_t value)
@@ -171,6 +172,30 @@ int alloc_open(struct meta *meta)
 			error = 0;
 	}
 	return error;
+}
+
+int alloc_open_blind(struct meta *meta)
+{
+	struct range_config nodes = {
+		.start = meta->heap_end,
+		.length = BLIND_BLOCKS,
+		.boundary = meta->heap_end + BLIND_BLOCKS,
+	};
+	struct range_config data = {
+		.start = meta->boundary,
+		.length = meta->heap_end - meta->boundary,
+		.boundary = meta->boundary,
+	};
+
+	alloc_close(meta);
+	meta->blind = true;
+	meta->node_range = range_create(&nodes);
+	meta->data_range = range_create(&data);
+	if (!meta->node_range || !meta->data_range)
+		return -ENOMEM;
+	meta->chunk_blocks = meta->chunks.count = 0;
+	meta->data_blocks = (int64_t)le64_get(meta->super.data_blocks);
+	return data.length ? range_reserve(meta->data_range, data.start, data.length) : 0;
 }
 
 void alloc_close(struct meta *meta)
@@ -354,6 +379,8 @@ static uint64_t available(struct meta *meta)
 
 uint64_t alloc_node_blocks(struct meta *meta)
 {
+	if (meta->blind)
+		return 0;
 	return meta->boundary - meta->heap_start + meta->chunk_blocks - range_free_count(meta->node_range);
 }
 

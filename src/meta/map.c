@@ -62,9 +62,13 @@ static int extent_find(struct meta *meta, uint64_t object, uint64_t offset, stru
 	struct meta_key first = { object, TYPE_EXTENT, 0 }, last = { object, TYPE_EXTENT, UINT64_MAX };
 	struct meta_key key = { object, TYPE_EXTENT, offset };
 	union extent_value value;
-	ssize_t size = tree_previous(meta, &key, &first, &value, sizeof(value));
+	ssize_t size;
 	int error;
 
+	/* None that begins earlier reaches up to there: where that cannot be read, this still can. */
+	if (offset >= EXTENT_BLOCKS_MAX)
+		first.offset = offset - EXTENT_BLOCKS_MAX + 1;
+	size = tree_previous(meta, &key, &first, &value, sizeof(value));
 	if (size >= 0) {
 		error = extent_parse(meta, &key, &value, size, extent);
 		if (error || extent->offset + extent->length > offset)
@@ -87,15 +91,15 @@ int map_next(struct meta *meta, uint64_t *object, uint64_t offset, struct map_ex
 
 		if (size < 0)
 			return (int)size;
-		if (key.type == TYPE_EXTENT) {
-			*object = key.object;
-			return extent_parse(meta, &key, &value, size, extent);
-		}
+		*object = key.object;
+		if (key.type == TYPE_EXTENT && !extent_parse(meta, &key, &value, size, extent))
+			return 0;
 		if (key.object == UINT64_MAX)
 			return -ENOENT;
-		/* Past what is not an extent: this inode's, or those behind the last one's. */
-		offset = 0;
-		*object = key.type < TYPE_EXTENT ? key.object : key.object + 1;
+		/* Past what is no extent, or none that makes sense: this inode's, or those behind the last one's. */
+		offset = key.type == TYPE_EXTENT ? key.offset + 1 : 0;
+		if (key.type > TYPE_EXTENT || (key.type == TYPE_EXTENT && !offset))
+			++*object;
 	}
 }
 

@@ -300,6 +300,10 @@ static int open_tree(struct meta *meta, struct error *error)
 {
 	int result = alloc_open(meta);
 
+	if (result == -EIO && meta->options.read_only) {
+		meta->damage = "the tree is damaged or cannot be read on any leg";
+		result = alloc_open_blind(meta);
+	}
 	if (result == -EIO)
 		return error_set(error, result, "the tree is damaged or cannot be read on any leg");
 	if (result)
@@ -308,7 +312,7 @@ static int open_tree(struct meta *meta, struct error *error)
 	if (!result && !meta->options.read_only)
 		result = epoch_begin(meta);
 	/* What the ring's tail named was reserved as a whole, whatever became of it. */
-	if (!result && atomic_load(&meta->replayed) && repairs_ended(meta))
+	if (!result && atomic_load(&meta->replayed) && !meta->damage && repairs_ended(meta))
 		result = alloc_open(meta);
 	if (!result && !meta->options.read_only)
 		result = chunk_gather(meta);
@@ -412,6 +416,11 @@ ssize_t meta_previous(struct meta *meta, struct meta_key *key, const struct meta
 }
 
 /* ---- what it is like ---- */
+
+const char *meta_damage(const struct meta *meta)
+{
+	return meta->damage;
+}
 
 struct mirror *meta_mirror(struct meta *meta)
 {

@@ -91,6 +91,8 @@ struct meta {
 	bool unmounted; /* in order, the last time */
 	bool closing;
 	atomic_int failed; /* 0, or the error that stopped writing (I12) */
+	const char *damage; /* of the tree, which is then only read; NULL: none */
+	bool blind; /* who has what cannot be told: nodes that replay changes in memory lie beyond the heap */
 
 	struct rwlock tree_lock;
 	struct cache_space nodes;
@@ -188,6 +190,8 @@ int tree_seal(struct meta *meta);
 /* The pointer to the node of `level` below which *key belongs, and that node's bounds: at their end the next begins. */
 int tree_pointer(struct meta *meta, unsigned int level, const struct meta_key *key, struct format_pointer *pointer,
 		 struct node_bounds *bounds);
+/* Moves *key behind the first leaf from there on that cannot be loaded, or what lies below such a node. False: none. */
+bool tree_skip(struct meta *meta, struct meta_key *key);
 
 /* journal.c */
 int journal_write(struct meta *meta, uint64_t up_to); /* waits until durable >= up_to */
@@ -213,6 +217,7 @@ int checkpoint_of(struct meta *meta, uint64_t generation);
 
 /* alloc.c */
 int alloc_open(struct meta *meta); /* ranges from the tree */
+int alloc_open_blind(struct meta *meta); /* of a tree that is damaged, to be read: everything counts as taken */
 void alloc_close(struct meta *meta);
 uint64_t alloc_node_blocks(struct meta *meta); /* taken by nodes, waiting ones included */
 /* Takes nodes ahead, up to `count`; leaves `keep` blocks below the boundary. -ENOSPC. Tree locked; below too. */

@@ -169,17 +169,22 @@ static int survey_update(void *context, const struct format_update *update, cons
 	}
 }
 
+/* Where a node cannot be read, a read-only mount does without the update: what is there is -EIO as well. */
 static int apply_update(void *context, const struct format_update *update, const struct meta_key *key,
 			const void *value)
 {
 	struct meta *meta = context;
+	int error = 0;
 
 	if (meta->dirty.count * (size_t)NODE_BYTES > 5 * meta->dirty_limit)
 		return -ENOMEM;
 	if (update->kind == UPDATE_PUT)
-		return tree_put(meta, key, value, le16_get(update->length));
-	if (update->kind == UPDATE_DELETE)
-		return tree_delete(meta, key);
+		error = tree_put(meta, key, value, le16_get(update->length));
+	else if (update->kind == UPDATE_DELETE)
+		error = tree_delete(meta, key);
+	if (error != -EIO || !meta->options.read_only)
+		return error;
+	meta->damage = "what the journal would change cannot be read on any leg";
 	return 0;
 }
 

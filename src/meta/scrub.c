@@ -181,7 +181,7 @@ static int scrub_level(struct copies *copies, unsigned int level, unsigned char 
 		mirror_pin_put(pin);
 		if (error == -ENOENT) /* the tree has shrunk */
 			return 0;
-		if (error)
+		if (error && error != -EIO) /* what is above it is lost, and was told */
 			return error;
 	}
 	return on ? 0 : -EINTR;
@@ -219,6 +219,20 @@ static bool scrub_extent(struct copies *copies, uint64_t object, const struct ma
 	return on;
 }
 
+/* On behind a leaf that is lost, which was told. False: nothing lies behind it. */
+static bool skip_lost(struct meta *meta, uint64_t *object, uint64_t *offset)
+{
+	struct meta_key key = { *object, TYPE_EXTENT, *offset };
+	bool more;
+
+	rwlock_read(&meta->tree_lock);
+	more = tree_skip(meta, &key);
+	rwlock_unlock(&meta->tree_lock);
+	*object = key.type > TYPE_EXTENT ? key.object + 1 : key.object;
+	*offset = key.type == TYPE_EXTENT ? key.offset : 0;
+	return more && *object;
+}
+
 static int scrub_data(struct copies *copies, unsigned char *scratch)
 {
 	struct meta *meta = copies->meta;
@@ -240,10 +254,12 @@ static int scrub_data(struct copies *copies, unsigned char *scratch)
 			alloc_wait_writes(meta, alloc_write_order(meta));
 			on = scrub_extent(copies, object, &extent, scratch);
 			offset = extent.offset + 1;
+		} else if (error == -EIO && skip_lost(meta, &object, &offset)) {
+			error = 0;
 		}
 		mirror_pin_put(pin);
 		if (error)
-			return error == -ENOENT ? 0 : error;
+			return error == -ENOENT || error == -EIO ? 0 : error;
 	}
 	return -EINTR;
 }

@@ -74,12 +74,19 @@ static int node_fill(struct meta *meta, struct cache_page *page, uint64_t genera
 	return error;
 }
 
+static bool address_valid(const struct meta *meta, uint64_t address, uint64_t generation)
+{
+	if (meta->blind && generation == meta->generation && address >= meta->heap_end)
+		return true;
+	return address >= meta->heap_start && address <= meta->heap_end - NODE_BLOCKS;
+}
+
 static int tree_load(struct meta *meta, uint64_t address, uint64_t generation, uint32_t crc, int level,
 		     const struct node_bounds *bounds, struct cache_page **page)
 {
 	int error;
 
-	if (address < meta->heap_start || address + NODE_BLOCKS > meta->heap_end || level < 0)
+	if (!address_valid(meta, address, generation) || level < 0)
 		return -EIO;
 	error = cache_get(&meta->nodes, address, true, true, page);
 	if (error == 1)
@@ -349,6 +356,21 @@ int tree_pointer(struct meta *meta, unsigned int level, const struct meta_key *k
 	}
 	cache_put(page);
 	return error;
+}
+
+bool tree_skip(struct meta *meta, struct meta_key *key)
+{
+	struct node_bounds bounds = { .end = *key };
+	bool skipped = false;
+
+	while (!skipped && !bounds.endless) {
+		struct format_pointer pointer;
+
+		*key = bounds.end;
+		skipped = tree_pointer(meta, 0, key, &pointer, &bounds) || tree_get(meta, key, NULL, 0) == -EIO;
+	}
+	*key = bounds.end;
+	return skipped && !bounds.endless;
 }
 
 /* ---- changing ---- */

@@ -209,22 +209,99 @@ END_TEST
 
 START_TEST(a_search_reads_no_leaf_beyond_its_end)
 {
-	struct meta_key key, first = item_key(FILE1, 20), last = item_key(FILE1, 22);
+	struct meta_key key = item_key(FILE1, 20), last = item_key(FILE1, 26);
 
 	for (uint64_t i = 0; i < 40; i++)
 		put_item(FILE1, i, 1, NODE_VALUE_MAX);
-	for (uint64_t i = 20; i < 23; i++)
+	for (uint64_t i = 20; i < 29; i++)
 		delete_item(FILE1, i);
 	volume_remount();
-	for (uint64_t i = 0; i < 40; i++) {
-		if (leaf_of(i) != leaf_of(20) && leaf_of(i) != leaf_of(22))
-			lose_leaf(leaf_of(i));
-	}
-	key = first;
+	ck_assert_uint_ne(leaf_of(25), leaf_of(29));
+	lose_leaf(leaf_of(29));
 	ck_assert_int_eq(meta_next(meta, &key, &last, NULL, 0), -ENOENT);
-	key = last;
-	ck_assert_int_eq(meta_previous(meta, &key, &first, NULL, 0), -ENOENT);
+	last = item_key(FILE1, 31);
+	ck_assert_int_eq(meta_next(meta, &key, &last, NULL, 0), -EIO);
 	disks_work();
+
+	/* The first key of a leaf may be gone: what is before that is in the leaf before. */
+	for (uint64_t i = 29; i < 39 && leaf_of(i - 1) == leaf_of(i); i++)
+		key = item_key(FILE1, i + 1);
+	delete_item(FILE1, key.offset);
+	volume_remount();
+	lose_leaf(leaf_of(key.offset - 1));
+	last = key;
+	ck_assert_int_eq(meta_previous(meta, &key, &last, NULL, 0), -ENOENT);
+	last.offset--;
+	ck_assert_int_eq(meta_previous(meta, &key, &last, NULL, 0), -EIO);
+	disks_work();
+}
+END_TEST
+
+/* The node above the leaves that has this item. */
+static uint64_t parent_of(uint64_t number)
+{
+	struct meta_key key = item_key(FILE1, number);
+	struct format_pointer pointer;
+	struct node_bounds bounds;
+
+	rwlock_read(&meta->tree_lock);
+	ck_assert_int_eq(tree_pointer(meta, 1, &key, &pointer, &bounds), 0);
+	rwlock_unlock(&meta->tree_lock);
+	return le64_get(pointer.address);
+}
+
+#define MANY 1500u /* a tree of three levels */
+
+/* And what the ring has of what cannot be read is as unreadable. */
+START_TEST(of_a_damaged_tree_a_read_only_mount_gives_the_rest)
+{
+	struct error why;
+	uint64_t lost;
+
+	for (uint64_t i = 0; i < MANY; i++)
+		put_item(FILE1, i, 1, NODE_VALUE_MAX);
+	volume_remount();
+	ck_assert_uint_eq(meta->root.level, 2);
+	lost = parent_of(MANY - 1);
+	ck_assert_uint_ne(lost, parent_of(10));
+	put_item(FILE1, 10, 2, 20);
+	put_item(FILE1, MANY - 1, 2, 20);
+	put_item(FILE1, 11, 2, 20);
+	sync_all();
+	volume_kill();
+	for (int leg = 0; leg < MIRROR_LEGS; leg++)
+		disk_rot(leg, lost, 1);
+	ck_assert_int_eq(volume_try_mount(false, &why), -EIO);
+	volume_mount(true);
+	ck_assert_ptr_nonnull(meta_damage(meta));
+	expect_item(FILE1, 10, 2, 20);
+	expect_item(FILE1, 11, 2, 20);
+	expect_item(FILE1, 12, 1, NODE_VALUE_MAX);
+	expect_item(FILE1, MANY - 1, 1, -EIO);
+	expect_item(FILE1, MANY - 2, 1, -EIO);
+	ck_assert_int_eq(try_put_item(FILE1, 12, 1, 1), -EROFS);
+}
+END_TEST
+
+START_TEST(a_scrub_passes_over_what_is_lost)
+{
+	struct meta_scrub scrub = { .context = NULL };
+	uint64_t lost, leaf;
+
+	for (uint64_t i = 0; i < MANY; i++)
+		put_item(FILE1, i, 1, NODE_VALUE_MAX);
+	put_file(FILE1 + 1, 0, 4, 1, false, 0, NULL);
+	volume_remount();
+	lost = parent_of(400);
+	leaf = leaf_of(MANY - 1);
+	volume_unmount();
+	for (int leg = 0; leg < MIRROR_LEGS; leg++) {
+		disk_rot(leg, lost, 1);
+		disk_rot(leg, leaf, 1);
+	}
+	volume_mount(true);
+	ck_assert_int_eq(meta_scrub(meta, &scrub), 0);
+	ck_assert_uint_eq(scrub.unrecoverable, 2 * NODE_BLOCKS);
 }
 END_TEST
 
@@ -278,6 +355,8 @@ Suite *failure_suite(void)
 	tcase_add_loop_test(tcase, one_leg_that_fails_is_gone_without, 0, 2);
 	tcase_add_test(tcase, an_unreadable_leaf_fails_only_who_needs_it);
 	tcase_add_test(tcase, a_search_reads_no_leaf_beyond_its_end);
+	tcase_add_test(tcase, of_a_damaged_tree_a_read_only_mount_gives_the_rest);
+	tcase_add_test(tcase, a_scrub_passes_over_what_is_lost);
 	tcase_add_test(tcase, an_unreadable_neighbour_fails_no_deletion);
 	suite_add_tcase(suite, tcase);
 	return suite;
