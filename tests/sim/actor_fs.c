@@ -513,7 +513,7 @@ static void changed(struct fs_actor *actor, struct oracle_file *file, const char
 /* Most files are small, so that changes meet; some are longer than a record of the journal. */
 static uint64_t length_max(const struct oracle_file *file)
 {
-	return file->index % 4 ? 48u << 10 : ORACLE_FILE_MAX;
+	return file->index % 8 ? 24u << 10 : ORACLE_FILE_MAX;
 }
 
 /* Small ones and unaligned ones, whole blocks, and more than a record of the journal holds. */
@@ -756,11 +756,10 @@ void fs_act(void *arg)
 
 	for (size_t i = 0; i < sizeof(doings) / sizeof(doings[0]); i++)
 		total += doings[i].weight;
-	while (!*actor->level->stop && *actor->level->budget) {
+	while (script_next(actor->level->script, &actor->random)) {
 		uint64_t draw = below(actor, total + 6);
 		size_t i = 0;
 
-		--*actor->level->budget;
 		if (draw >= total) {
 			sim_sleep(below(actor, chance(actor, 10) ? 8000000000 : 1000000));
 			continue;

@@ -7,6 +7,7 @@
 #define SIM_LEVEL_H
 
 #include "machine.h"
+#include "script.h"
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -14,11 +15,12 @@
 struct level {
 	const char *name;
 	enum machine_height height;
+	bool crashes; /* it has something that a crash could take */
 	void *(*create)(struct machine *machine, uint64_t seed);
 	/* After a mount: compares everything with what must and may be there, and takes it as the new state. */
 	void (*check)(void *state, bool crashed);
-	/* Starts the actors; they end by themselves once *budget operations are used up or *stop is set. */
-	void (*start)(void *state, unsigned long *budget, const bool *stop);
+	/* Starts the actors; they end by themselves with the script. */
+	void (*start)(void *state, struct script *script);
 	/* Every actor has ended. */
 	bool (*idle)(void *state);
 	void (*join)(void *state);

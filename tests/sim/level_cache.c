@@ -35,8 +35,7 @@ struct cache_level {
 	struct owner owners[ACTORS_MAX];
 	int count;
 	struct sim_random random; /* of the storage */
-	unsigned long *budget;
-	const bool *stop;
+	struct script *script;
 };
 
 static void page_fill(const struct owner *owner, const struct cache_page *page, uint32_t stamp)
@@ -184,11 +183,10 @@ static void act(void *arg)
 {
 	struct owner *owner = arg;
 
-	while (!*owner->level->stop && *owner->level->budget) {
+	while (script_next(owner->level->script, &owner->random)) {
 		uint64_t count = 1 + sim_random_below(&owner->random, sim_random_chance(&owner->random, 4) ? 200 : 10);
 		uint64_t first = sim_random_below(&owner->random, PAGES - count);
 
-		--*owner->level->budget;
 		switch (sim_random_below(&owner->random, 8)) {
 		case 0:
 		case 1:
@@ -225,7 +223,7 @@ static void *create(struct machine *machine, uint64_t seed)
 	level->random = sim_random_of(seed, 20);
 	level->count = 1 + (int)sim_random_below(&level->random, ACTORS_MAX);
 	for (int i = 0; i < level->count; i++)
-		level->owners[i] = (struct owner){ .level = level, .random = sim_random_of(seed, 21 + (uint64_t)i) };
+		level->owners[i].level = level;
 	return level;
 }
 
@@ -239,12 +237,11 @@ static void check(void *state, bool crashed)
 		memset(level->owners[i].stored, 0, sizeof(level->owners[i].stored));
 }
 
-static void start(void *state, unsigned long *budget, const bool *stop)
+static void start(void *state, struct script *script)
 {
 	struct cache_level *level = state;
 
-	level->budget = budget;
-	level->stop = stop;
+	level->script = script;
 	for (int i = 0; i < level->count; i++) {
 		struct owner *owner = &level->owners[i];
 		char name[16] = "actor-0";

@@ -213,7 +213,6 @@ static void *create(struct machine *machine, uint64_t seed)
 	level->count = 1 + (int)sim_random_below(&level->random, FS_ACTORS_MAX);
 	for (int i = 0; i < level->count; i++) {
 		level->actors[i].level = level;
-		level->actors[i].random = sim_random_of(seed, 21 + (uint64_t)i);
 	}
 	oracle_init(&level->oracle, OBJECT_ROOT);
 	return level;
@@ -225,7 +224,7 @@ static void meddle(void *arg)
 	struct statvfs st;
 	int error = 0;
 
-	while (!*level->stop && *level->budget) {
+	while (script_goes_on(level->script)) {
 		sim_sleep(sim_random_below(&level->random, 40000000));
 		switch (sim_random_below(&level->random, 4)) {
 		case 0:
@@ -251,12 +250,11 @@ static void meddle(void *arg)
 	level->meddling = false;
 }
 
-static void start(void *state, unsigned long *budget, const bool *stop)
+static void start(void *state, struct script *script)
 {
 	struct fs_level *level = state;
 
-	level->budget = budget;
-	level->stop = stop;
+	level->script = script;
 	for (int i = 0; i < level->count; i++) {
 		char name[16] = "actor-0";
 
@@ -322,6 +320,7 @@ static void finish(void *state)
 const struct level level_fs = {
 	.name = "fs",
 	.height = MACHINE_FS,
+	.crashes = true,
 	.create = create,
 	.check = check,
 	.start = start,

@@ -23,8 +23,7 @@ struct fs_level {
 	struct fs_actor actors[FS_ACTORS_MAX];
 	int count;
 	struct sim_random random;
-	unsigned long *budget;
-	const bool *stop;
+	struct script *script;
 	struct thread meddler;
 	bool meddling;
 	bool renaming_directory;

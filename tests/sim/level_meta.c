@@ -320,7 +320,8 @@ static void write_blocks(struct actor *actor)
 {
 	struct machine *machine = actor->level->machine;
 	bool inside = sim_random_chance(&actor->random, 2);
-	uint32_t count = 1 + (uint32_t)sim_random_below(&actor->random, inside ? META_TXN_DATA_BLOCKS : 300);
+	uint32_t most = inside ? META_TXN_DATA_BLOCKS : sim_random_chance(&actor->random, 4) ? 300 : 20;
+	uint32_t count = 1 + (uint32_t)sim_random_below(&actor->random, most);
 	uint32_t block = (uint32_t)sim_random_below(&actor->random, BLOCKS - count);
 	uint64_t goal = sim_random_below(&actor->random, 2) * sim_random_below(&actor->random, 20000);
 	struct meta_txn *txn;
@@ -461,8 +462,7 @@ static void act(void *arg)
 {
 	struct actor *actor = arg;
 
-	while (!*actor->level->stop && *actor->level->budget) {
-		--*actor->level->budget;
+	while (script_next(actor->level->script, &actor->random)) {
 		switch (sim_random_below(&actor->random, 12)) {
 		case 0:
 		case 1:
@@ -502,7 +502,7 @@ static void meddle(void *arg)
 	struct meta_statfs statfs;
 	int error = 0;
 
-	while (!*level->stop && *level->budget) {
+	while (script_goes_on(level->script)) {
 		sim_sleep(sim_random_below(&level->random, 40000000));
 		switch (sim_random_below(&level->random, 4)) {
 		case 0:
@@ -625,17 +625,15 @@ static void *create(struct machine *machine, uint64_t seed)
 	for (int i = 0; i < level->count; i++) {
 		level->actors[i].level = level;
 		level->actors[i].object = 100 + (uint64_t)i;
-		level->actors[i].random = sim_random_of(seed, 21 + (uint64_t)i);
 	}
 	return level;
 }
 
-static void start(void *state, unsigned long *budget, const bool *stop)
+static void start(void *state, struct script *script)
 {
 	struct meta_level *level = state;
 
-	level->budget = budget;
-	level->stop = stop;
+	level->script = script;
 	for (int i = 0; i < level->count; i++) {
 		char name[16] = "actor-0";
 
@@ -696,6 +694,7 @@ static void finish(void *state)
 const struct level level_meta = {
 	.name = "meta",
 	.height = MACHINE_META,
+	.crashes = true,
 	.create = create,
 	.check = check,
 	.start = start,

@@ -9,7 +9,7 @@
 
 #define ACTORS_MAX 5
 #define KEYS 200u
-#define BLOCKS 900u
+#define BLOCKS 500u
 #define VALUE_MAX 4000u
 
 struct change {
@@ -57,8 +57,7 @@ struct meta_level {
 	struct actor actors[ACTORS_MAX];
 	int count;
 	uint64_t synced_sequence;
-	unsigned long *budget;
-	const bool *stop;
+	struct script *script;
 	struct thread meddler;
 	struct sim_random random;
 	bool meddling;

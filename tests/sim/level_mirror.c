@@ -38,8 +38,7 @@ struct mirror_level {
 	struct actor actors[ACTORS_MAX];
 	int count;
 	uint32_t stamps;
-	unsigned long *budget;
-	const bool *stop;
+	struct script *script;
 };
 
 static void sector_fill(uint64_t block, uint32_t sector, uint32_t stamp, unsigned char data[SECTOR])
@@ -177,11 +176,10 @@ static void act(void *arg)
 {
 	struct actor *actor = arg;
 
-	while (!*actor->level->stop && *actor->level->budget) {
+	while (script_next(actor->level->script, &actor->random)) {
 		uint32_t count = 1 + (uint32_t)sim_random_below(&actor->random, AT_ONCE);
 		uint32_t first = (uint32_t)sim_random_below(&actor->random, OWNED - count);
 
-		--*actor->level->budget;
 		switch (sim_random_below(&actor->random, 8)) {
 		case 0:
 		case 1:
@@ -259,19 +257,17 @@ static void *create(struct machine *machine, uint64_t seed)
 		struct actor *actor = &level->actors[i];
 
 		actor->level = level;
-		actor->random = sim_random_of(seed, 21 + (uint64_t)i);
 		/* Where nothing was written when the volume was made. */
 		actor->first = mirror_blocks(machine->mirror) - (uint64_t)(i + 1) * OWNED;
 	}
 	return level;
 }
 
-static void start(void *state, unsigned long *budget, const bool *stop)
+static void start(void *state, struct script *script)
 {
 	struct mirror_level *level = state;
 
-	level->budget = budget;
-	level->stop = stop;
+	level->script = script;
 	for (int i = 0; i < level->count; i++) {
 		char name[16] = "actor-0";
 
@@ -311,6 +307,7 @@ static void finish(void *state)
 const struct level level_mirror = {
 	.name = "mirror",
 	.height = MACHINE_MIRROR,
+	.crashes = true,
 	.create = create,
 	.check = check,
 	.start = start,

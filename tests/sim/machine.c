@@ -8,6 +8,8 @@
 #include "report.h"
 #include "world.h"
 
+#include "mirrorfs/base/sync.h"
+
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -208,8 +210,24 @@ void machine_mount(struct machine *machine, bool faulty)
 	open_stack(machine);
 }
 
+static void mount_aside(void *arg)
+{
+	machine_mount(arg, false);
+}
+
+void machine_mount_cut(struct machine *machine, uint64_t steps)
+{
+	struct thread mounter;
+
+	thread_start(&mounter, "mounter", mount_aside, machine);
+	sim_wait_steps(steps);
+	machine_crash(machine, 12);
+}
+
 static void remember_states(struct machine *machine)
 {
+	if (!machine->mirror)
+		return;
 	for (int i = 0; i < MIRROR_LEGS; i++) {
 		if (!machine->stale[i] && !mirror_leg_insync(machine->mirror, i)) {
 			note("leg %d is out of sync from here on", i);
@@ -259,22 +277,45 @@ static uint32_t choose(void *context, uint32_t n)
 	return (uint32_t)sim_random_below(chooser->random, n);
 }
 
-void machine_crash(struct machine *machine)
+static void cut(struct machine *machine, int i)
 {
+	struct chooser chooser = { &machine->random, (uint32_t)sim_random_below(&machine->random, 4) };
+
+	if (machine->memory[i])
+		leg_memory_crash(machine->memory[i], machine->disk[i], choose, &chooser);
+}
+
+/* One disk dies first: what it is asked for is never answered. With both in sync and good, nothing may fail by that. */
+static int cut_first(struct machine *machine)
+{
+	int first = machine->faulty ? machine->suspect : (int)sim_random_below(&machine->random, 2);
+
+	if (!sim_random_chance(&machine->random, 3) || !machine->memory[0] || !machine->memory[1] ||
+	    machine->stale[0] || machine->stale[1])
+		return -1;
+	note("disk %d dies", first);
+	cut(machine, first);
+	sim_wait_steps(1 + sim_random_below(&machine->random, UINT64_C(1) << sim_random_below(&machine->random, 11)));
+	return first;
+}
+
+void machine_crash(struct machine *machine, unsigned int lost_odds)
+{
+	int first;
+
+	machine_check_counters(machine);
+	first = cut_first(machine);
 	note("crash");
 	sim_world_crash();
 	remember_states(machine);
-	machine_check_counters(machine);
 	for (int i = 0; i < MIRROR_LEGS; i++) {
-		struct chooser chooser = { &machine->random, (uint32_t)sim_random_below(&machine->random, 4) };
-
-		if (!machine->memory[i])
-			continue;
-		leg_memory_crash(machine->memory[i], machine->disk[i], choose, &chooser);
-		leg_memory_abandon(machine->fault[i] ? machine->fault[i] : machine->memory[i]);
+		if (i != first)
+			cut(machine, i);
+		if (machine->memory[i])
+			leg_memory_abandon(machine->fault[i] ? machine->fault[i] : machine->memory[i]);
 	}
 	power_off(machine);
-	if (!machine->stale[0] && !machine->stale[1] && sim_random_chance(&machine->random, 12)) {
+	if (!machine->stale[0] && !machine->stale[1] && sim_random_chance(&machine->random, lost_odds)) {
 		int lost = machine->suspect < 0 ? (int)sim_random_below(&machine->random, 2) : machine->suspect;
 
 		note("leg %d is lost", lost);
@@ -340,8 +381,11 @@ bool machine_leg_went_out(struct machine *machine)
 
 void machine_check_counters(struct machine *machine)
 {
-	struct mirror_status *status = malloc(sizeof(*status));
+	struct mirror_status *status;
 
+	if (!machine->mirror)
+		return;
+	status = malloc(sizeof(*status));
 	if (!status)
 		sim_fail("no memory for a status");
 	mirror_status(machine->mirror, status);

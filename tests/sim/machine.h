@@ -46,8 +46,13 @@ void machine_format(struct machine *machine);
 void machine_mount(struct machine *machine, bool faulty);
 /* Ends the mount in order. No actor may be running. */
 void machine_unmount(struct machine *machine);
-/* The power fails now, for each disk at a point of its own; sometimes a disk is lost with it. */
-void machine_crash(struct machine *machine);
+/*
+ * The power fails, for each disk at a point of its own: sometimes one dies a while before the other, which goes on.
+ * Once in `lost_odds` times a disk is lost with it.
+ */
+void machine_crash(struct machine *machine, unsigned int lost_odds);
+/* A mount that comes only so far before the power fails again. */
+void machine_mount_cut(struct machine *machine, uint64_t steps);
 /*
  * Changes what is wrong with the suspect leg. The other leg's copies are all good, so nothing may fail: no read, no
  * write, no sync.

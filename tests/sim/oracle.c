@@ -232,24 +232,37 @@ void oracle_synced(const struct oracle_snapshot *snapshot)
 	make_durable(snapshot->file, snapshot->bytes, snapshot->length, snapshot->id);
 }
 
+/* What was found is the new state. Written only where it differs: after a fork, a page that is written is copied. */
+static void settle_content(struct oracle_file *file, const unsigned char *data, uint64_t size)
+{
+	for (uint64_t i = 0; i < file->room; i++) {
+		int16_t value = i < size ? data[i] : ORACLE_EOF;
+
+		if (file->now[i] != value)
+			file->now[i] = value;
+		if (file->durable[i] != value)
+			file->durable[i] = value;
+		if (file->durable_id[i])
+			file->durable_id[i] = 0;
+	}
+	file->size = size;
+}
+
 void oracle_check_content(struct oracle_file *file, const unsigned char *data, uint64_t size, bool crashed)
 {
 	make_room(file, size);
 	for (uint64_t i = 0; i < file->room; i++) {
 		int value = i < size ? data[i] : ORACLE_EOF;
 
-		if (crashed ? allowed(file, i, value, file->durable[i], file->durable_id[i]) : value == file->now[i])
+		if (value == (crashed ? file->durable[i] : file->now[i]) ||
+		    (crashed && allowed(file, i, value, file->durable[i], file->durable_id[i])))
 			continue;
 		tell_changes(file, i);
 		sim_fail("inode %lu, byte %lu of %lu: is %d, was %d, durably %d since change %u of %u",
 			 (unsigned long)file->inode, (unsigned long)i, (unsigned long)size, value, file->now[i],
 			 file->durable[i], file->durable_id[i], file->count);
 	}
-	for (uint64_t i = 0; i < file->room; i++) {
-		file->now[i] = file->durable[i] = i < size ? data[i] : ORACLE_EOF;
-		file->durable_id[i] = 0;
-	}
-	file->size = size;
+	settle_content(file, data, size);
 }
 
 /* ---- names ---- */

@@ -147,7 +147,7 @@ void sim_fail(const char *format, ...)
 	if (!sim.failing) {
 		sim.failing = true;
 		if (sim.options.failed)
-			sim.options.failed();
+			sim.options.failed(format);
 		sim_print_stacks();
 	}
 	fflush(NULL);
@@ -662,11 +662,9 @@ void sim_world_crash(void)
 {
 	if (sim.current != &sim.main)
 		sim_fail("only the main fiber survives a crash");
-	for (unsigned int i = 1; i < sim.count; i++) {
-		/* The struct stays: locks that the fiber held still point to it. */
+	/* The struct stays, since locks that the fiber held still point to it; so does the stack. */
+	for (unsigned int i = 1; i < sim.count; i++)
 		sim.live[i]->state = FIBER_DROPPED;
-		free_stack(sim.live[i]);
-	}
 	sim.count = 1;
 	trace(sim.steps);
 }

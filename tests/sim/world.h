@@ -19,14 +19,15 @@
 struct sim_world_options {
 	uint64_t seed;
 	uint64_t steps_max; /* more steps than this are taken for a livelock; 0: no limit */
-	void (*failed)(void); /* called before the process aborts, to tell what led there; may be NULL */
+	/* Called before the process aborts, with the format of the message, to tell what led there; may be NULL. */
+	void (*failed)(const char *format);
 };
 void sim_world_install(const struct sim_world_options *options);
 
 /*
  * The machine dies: every fiber but the main one, which calls this, is dropped where it stands and never runs again.
- * Its stack is freed, its heap memory leaks. A mutex that it held can be taken; every other object it used must
- * not be touched again, a simulated disk's excepted.
+ * Its memory leaks, its stack included: what it asked of a simulated disk may lie there. A mutex that it held can be
+ * taken; every other object it used must not be touched again, a simulated disk's excepted.
  */
 void sim_world_crash(void);
 

@@ -1,0 +1,240 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "run.h"
+
+#include "report.h"
+#include "world.h"
+
+#include "mirrorfs/base/log.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/resource.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#define ROUNDS 40
+#define LOOK_STEPS 16 /* between two looks at the run */
+#define CRASH_STREAM UINT64_C(5000000)
+
+static struct {
+	struct run_order order;
+	struct run_outcome *outcome; /* shared with whoever waits for this process */
+	struct script script;
+	struct sim_random random;
+	struct machine machine;
+	void *state;
+	unsigned int forks;
+} run;
+
+static void failed(const char *why)
+{
+	run.outcome->good = false;
+	run.outcome->operations = run.script.begun;
+	run.outcome->why = why;
+	if (run.order.quiet)
+		_exit(1);
+	report_tail();
+}
+
+static void log_to_story(enum log_level level, const char *line)
+{
+	note("log %d: %s", (int)level, line);
+}
+
+/* What a crash leaves behind is leaked on purpose. */
+const char *__asan_default_options(void);
+const char *__asan_default_options(void)
+{
+	return "detect_leaks=0";
+}
+
+static void on_signal(int number)
+{
+	signal(number, SIG_DFL);
+	if (number != SIGABRT)
+		sim_fail("signal %d (%s)", number, strsignal(number));
+	/* An assertion of the stack: its line stands above. sim_fail() comes here too, and is done by then. */
+	sim_aborted();
+}
+
+/* ---- crashes ---- */
+
+static uint64_t some_steps(void)
+{
+	return 1 + sim_random_below(&run.random, UINT64_C(1) << sim_random_below(&run.random, 12));
+}
+
+/* The power comes back, and may fail again before the mount is done. */
+static void recover(bool faulty)
+{
+	while (sim_random_chance(&run.random, 4))
+		machine_mount_cut(&run.machine, some_steps());
+	machine_mount(&run.machine, faulty);
+	run.order.level->check(run.state, true);
+}
+
+/* In a process of its own: what if the power failed just now? */
+static void crash_aside(void)
+{
+	run.random = sim_random_of(run.order.seed, CRASH_STREAM + run.forks);
+	run.machine.random = sim_random_of(run.order.seed, 2 * CRASH_STREAM + run.forks);
+	note("what if here, %u", run.forks);
+	machine_crash(&run.machine, 3);
+	recover(false);
+	if (sim_random_chance(&run.random, 8)) {
+		machine_scrub(&run.machine);
+		run.order.level->finish(run.state);
+		machine_unmount(&run.machine);
+	}
+	run.outcome->hash ^= sim_random_mix(sim_trace_hash());
+	_exit(0);
+}
+
+static void crashes_aside(unsigned int count)
+{
+	while (count--) {
+		pid_t child;
+		int status;
+
+		run.forks++;
+		child = fork();
+		if (child < 0)
+			sim_fail("fork: %s", strerror(errno));
+		if (child == 0)
+			crash_aside();
+		while (waitpid(child, &status, 0) < 0 && errno == EINTR)
+			;
+		if (status)
+			_exit(1); /* it has told why */
+		run.outcome->crashes++;
+	}
+}
+
+/* ---- rounds ---- */
+
+static void look(void)
+{
+	if (run.machine.faulty && sim_random_chance(&run.random, 256))
+		machine_fault(&run.machine);
+	if (run.order.level->crashes && sim_random_chance(&run.random, run.order.dense ? 2 : 48))
+		crashes_aside(1 + (unsigned int)sim_random_below(&run.random, 3));
+}
+
+static void play_round(void)
+{
+	unsigned int last = run.script.begun + 1;
+
+	last += (unsigned int)sim_random_below(&run.random, UINT64_C(2) << sim_random_below(&run.random, 9));
+	run.script.stop = false;
+	run.order.level->start(run.state, &run.script);
+	while (run.script.begun < last && !run.order.level->idle(run.state)) {
+		sim_wait_steps(LOOK_STEPS);
+		look();
+		/* What is promised while a leg goes out is promised in a few steps: often die in the middle of them. */
+		if (machine_leg_went_out(&run.machine) && sim_random_chance(&run.random, 2))
+			break;
+	}
+	for (uint64_t steps = some_steps(); steps > LOOK_STEPS; steps -= LOOK_STEPS) {
+		sim_wait_steps(LOOK_STEPS);
+		look();
+	}
+	if (!sim_random_chance(&run.random, 5)) {
+		machine_crash(&run.machine, 12);
+		recover(sim_random_chance(&run.random, 3));
+		run.outcome->crashes += run.order.level->crashes;
+		return;
+	}
+	run.script.stop = true;
+	run.order.level->join(run.state);
+	machine_unmount(&run.machine);
+	machine_mount(&run.machine, sim_random_chance(&run.random, 3));
+	run.order.level->check(run.state, false);
+}
+
+static void play(void)
+{
+	struct sim_world_options options = { .seed = run.order.seed, .steps_max = 40000000, .failed = failed };
+
+	run.random = sim_random_of(run.order.seed, 3);
+	run.script.seed = run.order.seed;
+	run.script.left_out = run.order.left_out;
+	run.script.most = 50 + (unsigned int)sim_random_below(&run.random, 800);
+	if (run.order.most && run.order.most < run.script.most)
+		run.script.most = run.order.most;
+	sim_world_install(&options);
+	machine_init(&run.machine, run.order.seed, run.order.level->height);
+	machine_format(&run.machine);
+	machine_mount(&run.machine, false);
+	run.state = run.order.level->create(&run.machine, run.order.seed);
+	run.order.level->check(run.state, false);
+	run.script.stop = false;
+	for (unsigned int round = 0; round < ROUNDS && script_goes_on(&run.script); round++) {
+		play_round();
+		run.script.stop = false;
+	}
+	machine_unmount(&run.machine);
+	machine_mount(&run.machine, false);
+	run.order.level->check(run.state, false);
+	machine_scrub(&run.machine);
+	run.order.level->finish(run.state);
+	machine_unmount(&run.machine);
+	note("done");
+	run.outcome->hash ^= sim_trace_hash();
+	run.outcome->operations = run.script.begun;
+	run.outcome->good = true;
+}
+
+static void play_in_child(const struct run_order *order, struct run_outcome *outcome)
+{
+	static const int fatal[] = { SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGABRT };
+	static unsigned char stack[65536];
+	stack_t other = { .ss_sp = stack, .ss_size = sizeof(stack) };
+	struct sigaction action = { .sa_handler = on_signal, .sa_flags = SA_ONSTACK | SA_NODEFER };
+	struct rlimit none = { 0, 0 };
+
+	setrlimit(RLIMIT_CORE, &none);
+	sigaltstack(&other, NULL);
+	for (size_t i = 0; i < sizeof(fatal) / sizeof(fatal[0]); i++)
+		sigaction(fatal[i], &action, NULL);
+	run.order = *order;
+	run.outcome = outcome;
+	if (order->quiet && !freopen("/dev/null", "w", stderr))
+		_exit(2);
+	report_start(order->verbose && !order->quiet);
+	log_set_level(LOG_LEVEL_DEBUG);
+	log_set_sink(log_to_story);
+	play();
+	_exit(0);
+}
+
+void run_play(const struct run_order *order, struct run_outcome *outcome)
+{
+	static struct run_outcome *shared;
+	pid_t child;
+	int status;
+
+	if (!shared)
+		shared = mmap(NULL, sizeof(*shared), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	fflush(NULL);
+	if (shared == MAP_FAILED) {
+		perror("sim");
+		exit(2);
+	}
+	memset(shared, 0, sizeof(*shared));
+	child = fork();
+	if (child < 0) {
+		perror("sim");
+		exit(2);
+	}
+	if (child == 0)
+		play_in_child(order, shared);
+	while (waitpid(child, &status, 0) < 0 && errno == EINTR)
+		;
+	*outcome = *shared;
+	if (status)
+		outcome->good = false;
+}
