@@ -140,7 +140,7 @@ json_t *status_make(const struct ctl_subjects *subjects)
 	for (int i = 0; i < status->identity.leg_count; i++)
 		json_array_append_new(legs, leg_json(status, i));
 	json = json_pack("{s:s, s:o, s:o, s:o}", "health", health(subjects, status), "volume",
-			 "legs", legs, "mirror", mirror_json(status));
+			 volume_json(subjects, status), "legs", legs, "mirror", mirror_json(status));
 	if (subjects->meta) {
 		json_object_set_new(json, "space", space_json(subjects->meta));
 		json_object_set_new(json, "meta", meta_json(subjects->meta));
