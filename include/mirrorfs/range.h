@@ -25,7 +25,7 @@
  *   range_defer                 O(1); range_release: O(1) a range in the queue, and a free in the tree
  *   range_reserve, ascending    O(1) amortised
  *   memory                      16 bytes a gap after an ascending load, at worst 55, and 8 for each leaf of 20 to 62
- *                               gaps and alignment; 40 KiB for magazines if there are any
+ *                               gaps and alignment; 40 KiB for the magazines of each length
  *
  * Zones: the space is cut at `boundary`. A LOW request is placed as high as possible below the boundary, going
  * downwards as IOVAs do; a HIGH request goes upwards from its goal or from the zone's cached position, which is where
@@ -51,15 +51,19 @@ struct range_extent {
 	uint64_t length;
 };
 
+#define RANGE_MAGAZINE_KINDS 64
+
 struct range_config {
 	uint64_t start; /* the space is [start, start + length) */
 	uint64_t length;
 	uint64_t boundary; /* start <= boundary <= start + length */
 	/*
-	 * Magazines serve requests of exactly this length and alignment in the LOW zone; 0: none. They hold up to 4096
-	 * ranges and are filled by frees, and from the tree in dozens.
+	 * Magazines serve requests in the LOW zone at exactly this alignment that are for exactly one length: the
+	 * multiples of magazine_length, a power of two, up to magazine_most (at least magazine_length itself, at most
+	 * RANGE_MAGAZINE_KINDS times that). 0: none. They hold up to 4096 ranges of each length and are filled by
+	 * frees, and from the tree in dozens.
 	 */
-	uint64_t magazine_length;
+	uint64_t magazine_length, magazine_most;
 	uint64_t magazine_align;
 };
 

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* Magazines over a depot: see magazine_private.h. The scheme is Bonwick's, as Linux's iova code has it. */
+/* Magazines over depots: see magazine_private.h. The scheme is Bonwick's, as Linux's iova code has it. */
 #include "magazine_private.h"
+
+#include <stdlib.h>
 
 /*
  * A number for the calling thread. Under a simulator all fibers are one thread and share a slot, which the
@@ -16,33 +18,59 @@ static struct magazine_slot *own_slot(struct magazines *magazines)
 	return &magazines->slots[number - 1];
 }
 
-void magazines_init(struct magazines *magazines)
+static size_t lines(size_t bytes)
 {
-	struct magazine *magazine = magazines->store;
+	return (bytes + 63) & ~(size_t)63;
+}
 
+struct magazines *magazines_create(unsigned int kinds)
+{
+	size_t head = sizeof(struct magazines) + kinds * sizeof(struct magazine_depot);
+	size_t pairs = lines(kinds * sizeof(struct magazine_pair));
+	size_t bytes = head + MAGAZINE_SLOTS * pairs + kinds * MAGAZINES_A_KIND * sizeof(struct magazine);
+	struct magazines *magazines = aligned_alloc(_Alignof(struct magazines), bytes);
+	char *memory = (char *)magazines + head;
+	struct magazine *magazine = (struct magazine *)(memory + MAGAZINE_SLOTS * pairs);
+
+	if (!magazines)
+		return NULL;
+	magazines->kinds = kinds;
+	magazines->bytes = bytes;
+	atomic_init(&magazines->exchanges, 0);
+	for (unsigned int i = 0; i < kinds * MAGAZINES_A_KIND; i++)
+		magazine[i].count = 0;
 	for (unsigned int i = 0; i < MAGAZINE_SLOTS; i++) {
 		struct magazine_slot *slot = &magazines->slots[i];
 
 		mutex_init(&slot->lock, RANK_RANGE_DEPOT);
-		slot->loaded = magazine++;
-		slot->previous = magazine++;
 		slot->gets = slot->puts = 0;
 		atomic_init(&slot->balance, 0);
+		slot->pairs = (struct magazine_pair *)(memory + i * pairs);
+		for (unsigned int kind = 0; kind < kinds; kind++) {
+			slot->pairs[kind].loaded = magazine++;
+			slot->pairs[kind].previous = magazine++;
+		}
 	}
-	mutex_init(&magazines->depot.lock, RANK_RANGE_DEPOT);
-	magazines->depot.full = magazines->depot.idle = 0;
-	magazines->depot.exchanges = 0;
-	for (unsigned int i = 0; i < MAGAZINE_DEPOT; i++)
-		magazines->depot.magazines[i] = magazine++;
-	for (struct magazine *each = magazines->store; each < magazine; each++)
-		each->count = 0;
+	for (unsigned int kind = 0; kind < kinds; kind++) {
+		struct magazine_depot *depot = &magazines->depots[kind];
+
+		mutex_init(&depot->lock, RANK_RANGE_DEPOT);
+		depot->full = depot->idle = 0;
+		for (unsigned int i = 0; i < MAGAZINE_DEPOT; i++)
+			depot->magazines[i] = magazine++;
+	}
+	return magazines;
 }
 
-void magazines_fini(struct magazines *magazines)
+void magazines_destroy(struct magazines *magazines)
 {
+	if (!magazines)
+		return;
 	for (unsigned int i = 0; i < MAGAZINE_SLOTS; i++)
 		mutex_fini(&magazines->slots[i].lock);
-	mutex_fini(&magazines->depot.lock);
+	for (unsigned int kind = 0; kind < magazines->kinds; kind++)
+		mutex_fini(&magazines->depots[kind].lock);
+	free(magazines);
 }
 
 static void swap(struct magazine **a, struct magazine **b)
@@ -53,17 +81,22 @@ static void swap(struct magazine **a, struct magazine **b)
 	*b = was;
 }
 
-/* Exchanges the slot's loaded magazine for a full one. */
-static bool depot_get(struct magazines *magazines, struct magazine_slot *slot)
+static void count_exchange(struct magazines *magazines)
 {
-	struct magazine_depot *depot = &magazines->depot;
+	atomic_fetch_add_explicit(&magazines->exchanges, 1, memory_order_relaxed);
+}
+
+/* Exchanges the pair's loaded magazine for a full one. The slot's lock is held. */
+static bool depot_get(struct magazines *magazines, unsigned int kind, struct magazine_pair *pair)
+{
+	struct magazine_depot *depot = &magazines->depots[kind];
 	bool got;
 
 	mutex_lock_second(&depot->lock);
 	got = depot->full;
 	if (got) {
-		swap(&slot->loaded, &depot->magazines[--depot->full]);
-		depot->exchanges++;
+		swap(&pair->loaded, &depot->magazines[--depot->full]);
+		count_exchange(magazines);
 		if (depot->full < depot->idle)
 			depot->idle = depot->full;
 	}
@@ -71,31 +104,33 @@ static bool depot_get(struct magazines *magazines, struct magazine_slot *slot)
 	return got;
 }
 
-/* Exchanges the slot's loaded magazine for an empty one. */
-static bool depot_put(struct magazines *magazines, struct magazine_slot *slot)
+/* Exchanges the pair's loaded magazine for an empty one. The slot's lock is held. */
+static bool depot_put(struct magazines *magazines, unsigned int kind, struct magazine_pair *pair)
 {
-	struct magazine_depot *depot = &magazines->depot;
+	struct magazine_depot *depot = &magazines->depots[kind];
 	bool put;
 
 	mutex_lock_second(&depot->lock);
 	put = depot->full < MAGAZINE_DEPOT;
 	if (put) {
-		swap(&slot->loaded, &depot->magazines[depot->full++]);
-		depot->exchanges++;
+		swap(&pair->loaded, &depot->magazines[depot->full++]);
+		count_exchange(magazines);
 	}
 	mutex_unlock(&depot->lock);
 	return put;
 }
 
 /* The slot's lock is held. */
-static bool push(struct magazines *magazines, struct magazine_slot *slot, uint64_t start)
+static bool push(struct magazines *magazines, struct magazine_slot *slot, unsigned int units, uint64_t start)
 {
-	if (slot->loaded->count == MAGAZINE_SIZE) {
-		swap(&slot->loaded, &slot->previous);
-		if (slot->loaded->count == MAGAZINE_SIZE && !depot_put(magazines, slot))
+	struct magazine_pair *pair = &slot->pairs[units - 1];
+
+	if (pair->loaded->count == MAGAZINE_SIZE) {
+		swap(&pair->loaded, &pair->previous);
+		if (pair->loaded->count == MAGAZINE_SIZE && !depot_put(magazines, units - 1, pair))
 			return false;
 	}
-	slot->loaded->starts[slot->loaded->count++] = start;
+	pair->loaded->starts[pair->loaded->count++] = start;
 	return true;
 }
 
@@ -107,55 +142,56 @@ static void add_balance(struct magazine_slot *slot, uint64_t more)
 	atomic_store_explicit(&slot->balance, balance + more, memory_order_relaxed);
 }
 
-bool magazines_get(struct magazines *magazines, uint64_t *start)
+bool magazines_get(struct magazines *magazines, unsigned int units, uint64_t *start)
 {
 	struct magazine_slot *slot = own_slot(magazines);
+	struct magazine_pair *pair = &slot->pairs[units - 1];
 	bool got = true;
 
 	mutex_lock(&slot->lock);
-	if (!slot->loaded->count) {
-		swap(&slot->loaded, &slot->previous);
-		got = slot->loaded->count || depot_get(magazines, slot);
+	if (!pair->loaded->count) {
+		swap(&pair->loaded, &pair->previous);
+		got = pair->loaded->count || depot_get(magazines, units - 1, pair);
 	}
 	if (got) {
-		*start = slot->loaded->starts[--slot->loaded->count];
+		*start = pair->loaded->starts[--pair->loaded->count];
 		slot->gets++;
-		add_balance(slot, UINT64_MAX);
+		add_balance(slot, -(uint64_t)units);
 	}
 	mutex_unlock(&slot->lock);
 	return got;
 }
 
-bool magazines_put(struct magazines *magazines, uint64_t start)
+bool magazines_put(struct magazines *magazines, unsigned int units, uint64_t start)
 {
 	struct magazine_slot *slot = own_slot(magazines);
 	bool put;
 
 	mutex_lock(&slot->lock);
-	put = push(magazines, slot, start);
+	put = push(magazines, slot, units, start);
 	if (put) {
 		slot->puts++;
-		add_balance(slot, 1);
+		add_balance(slot, units);
 	}
 	mutex_unlock(&slot->lock);
 	return put;
 }
 
-bool magazines_stock(struct magazines *magazines, uint64_t start)
+bool magazines_stock(struct magazines *magazines, unsigned int units, uint64_t start)
 {
 	struct magazine_slot *slot = own_slot(magazines);
 	bool put;
 
 	mutex_lock(&slot->lock);
-	put = push(magazines, slot, start);
+	put = push(magazines, slot, units, start);
 	mutex_unlock(&slot->lock);
 	return put;
 }
 
-static int empty(struct magazine *magazine, magazine_give *give, void *context)
+static int empty(struct magazine *magazine, unsigned int kind, magazine_give *give, void *context)
 {
 	while (magazine->count) {
-		int error = give(context, magazine->starts[magazine->count - 1]);
+		int error = give(context, magazine->starts[magazine->count - 1], kind + 1);
 
 		if (error)
 			return error;
@@ -164,31 +200,35 @@ static int empty(struct magazine *magazine, magazine_give *give, void *context)
 	return 0;
 }
 
-/* Gives back the full magazines of the depot above `keep`. One that is left half full by an error may stay there. */
-static int empty_depot(struct magazine_depot *depot, unsigned int keep, magazine_give *give, void *context)
+/* Every magazine of a slot. */
+static int empty_slot(struct magazines *magazines, struct magazine_slot *slot, magazine_give *give, void *context)
 {
 	int error = 0;
 
-	mutex_lock(&depot->lock);
+	mutex_lock(&slot->lock);
+	for (unsigned int kind = 0; !error && kind < magazines->kinds; kind++) {
+		error = empty(slot->pairs[kind].loaded, kind, give, context);
+		if (!error)
+			error = empty(slot->pairs[kind].previous, kind, give, context);
+	}
+	mutex_unlock(&slot->lock);
+	return error;
+}
+
+/* The full magazines of a depot above `keep`; its lock is held. One left half full by an error may stay there. */
+static int empty_depot(struct magazine_depot *depot, unsigned int kind, unsigned int keep, magazine_give *give,
+		       void *context)
+{
+	int error = 0;
+
 	while (!error && depot->full > keep) {
-		error = empty(depot->magazines[depot->full - 1], give, context);
+		error = empty(depot->magazines[depot->full - 1], kind, give, context);
 		if (!error)
 			depot->full--;
 	}
 	if (depot->full < depot->idle)
 		depot->idle = depot->full;
-	mutex_unlock(&depot->lock);
 	return error;
-}
-
-static uint64_t exchanges(struct magazine_depot *depot)
-{
-	uint64_t count;
-
-	mutex_lock(&depot->lock);
-	count = depot->exchanges;
-	mutex_unlock(&depot->lock);
-	return count;
 }
 
 int magazines_drain(struct magazines *magazines, magazine_give *give, void *context)
@@ -196,57 +236,66 @@ int magazines_drain(struct magazines *magazines, magazine_give *give, void *cont
 	uint64_t before;
 	int error = 0;
 
-	/* A magazine that went from the depot to a slot behind our back is caught in another round. */
+	/* A magazine that went from a depot to a slot behind our back is caught in another round. */
 	do {
-		before = exchanges(&magazines->depot);
-		for (unsigned int i = 0; !error && i < MAGAZINE_SLOTS; i++) {
-			struct magazine_slot *slot = &magazines->slots[i];
-
-			mutex_lock(&slot->lock);
-			error = empty(slot->loaded, give, context);
-			if (!error)
-				error = empty(slot->previous, give, context);
-			mutex_unlock(&slot->lock);
+		before = atomic_load_explicit(&magazines->exchanges, memory_order_relaxed);
+		for (unsigned int i = 0; !error && i < MAGAZINE_SLOTS; i++)
+			error = empty_slot(magazines, &magazines->slots[i], give, context);
+		for (unsigned int kind = 0; !error && kind < magazines->kinds; kind++) {
+			mutex_lock(&magazines->depots[kind].lock);
+			error = empty_depot(&magazines->depots[kind], kind, 0, give, context);
+			mutex_unlock(&magazines->depots[kind].lock);
 		}
-		if (!error)
-			error = empty_depot(&magazines->depot, 0, give, context);
-	} while (!error && before != exchanges(&magazines->depot));
+	} while (!error && before != atomic_load_explicit(&magazines->exchanges, memory_order_relaxed));
 	return error;
 }
 
-int magazines_relieve(struct magazines *magazines, magazine_give *give, void *context)
+int magazines_relieve(struct magazines *magazines, unsigned int units, magazine_give *give, void *context)
 {
 	struct magazine_slot *slot = own_slot(magazines);
 	int error;
 
 	mutex_lock(&slot->lock);
-	error = empty(slot->previous, give, context);
+	error = empty(slot->pairs[units - 1].previous, units - 1, give, context);
 	mutex_unlock(&slot->lock);
 	return error;
 }
 
 int magazines_trim(struct magazines *magazines, magazine_give *give, void *context)
 {
-	struct magazine_depot *depot = &magazines->depot;
-	unsigned int keep;
-	int error;
+	int error = 0;
 
-	mutex_lock(&depot->lock);
-	keep = depot->full - depot->idle;
-	mutex_unlock(&depot->lock);
-	error = empty_depot(depot, keep, give, context);
-	mutex_lock(&depot->lock);
-	depot->idle = depot->full;
-	mutex_unlock(&depot->lock);
+	for (unsigned int kind = 0; !error && kind < magazines->kinds; kind++) {
+		struct magazine_depot *depot = &magazines->depots[kind];
+
+		mutex_lock(&depot->lock);
+		error = empty_depot(depot, kind, depot->full - depot->idle, give, context);
+		depot->idle = depot->full;
+		mutex_unlock(&depot->lock);
+	}
 	return error;
 }
 
-static int look(const struct magazine *magazine, magazine_give *visit, void *context)
+static int look(const struct magazine *magazine, unsigned int kind, magazine_give *visit, void *context)
 {
 	int error = 0;
 
 	for (unsigned int i = 0; !error && i < magazine->count; i++)
-		error = visit(context, magazine->starts[i]);
+		error = visit(context, magazine->starts[i], kind + 1);
+	return error;
+}
+
+static int look_into_slot(struct magazines *magazines, struct magazine_slot *slot, magazine_give *visit, void *context)
+{
+	int error = 0;
+
+	mutex_lock(&slot->lock);
+	for (unsigned int kind = 0; !error && kind < magazines->kinds; kind++) {
+		error = look(slot->pairs[kind].loaded, kind, visit, context);
+		if (!error)
+			error = look(slot->pairs[kind].previous, kind, visit, context);
+	}
+	mutex_unlock(&slot->lock);
 	return error;
 }
 
@@ -254,38 +303,37 @@ int magazines_each(struct magazines *magazines, magazine_give *visit, void *cont
 {
 	int error = 0;
 
-	for (unsigned int i = 0; !error && i < MAGAZINE_SLOTS; i++) {
-		struct magazine_slot *slot = &magazines->slots[i];
+	for (unsigned int i = 0; !error && i < MAGAZINE_SLOTS; i++)
+		error = look_into_slot(magazines, &magazines->slots[i], visit, context);
+	for (unsigned int kind = 0; !error && kind < magazines->kinds; kind++) {
+		struct magazine_depot *depot = &magazines->depots[kind];
 
-		mutex_lock(&slot->lock);
-		error = look(slot->loaded, visit, context);
-		if (!error)
-			error = look(slot->previous, visit, context);
-		mutex_unlock(&slot->lock);
+		mutex_lock(&depot->lock);
+		for (unsigned int i = 0; !error && i < depot->full; i++)
+			error = look(depot->magazines[i], kind, visit, context);
+		mutex_unlock(&depot->lock);
 	}
-	mutex_lock(&magazines->depot.lock);
-	for (unsigned int i = 0; !error && i < magazines->depot.full; i++)
-		error = look(magazines->depot.magazines[i], visit, context);
-	mutex_unlock(&magazines->depot.lock);
 	return error;
+}
+
+static int add_units(void *context, uint64_t start, unsigned int units)
+{
+	*(uint64_t *)context += units;
+	return 0;
 }
 
 void magazines_count(struct magazines *magazines, uint64_t *held, uint64_t *gets, uint64_t *puts)
 {
 	*held = *gets = *puts = 0;
+	(void)magazines_each(magazines, add_units, held);
 	for (unsigned int i = 0; i < MAGAZINE_SLOTS; i++) {
 		struct magazine_slot *slot = &magazines->slots[i];
 
 		mutex_lock(&slot->lock);
-		*held += slot->loaded->count + slot->previous->count;
 		*gets += slot->gets;
 		*puts += slot->puts;
 		mutex_unlock(&slot->lock);
 	}
-	mutex_lock(&magazines->depot.lock);
-	for (unsigned int i = 0; i < magazines->depot.full; i++)
-		*held += magazines->depot.magazines[i]->count;
-	mutex_unlock(&magazines->depot.lock);
 }
 
 uint64_t magazines_balance(struct magazines *magazines)

@@ -25,7 +25,7 @@
 struct range {
 	struct range_config config;
 	uint64_t end;
-	unsigned int magazine_shift;
+	unsigned int unit_shift, magazine_shift; /* of magazine_length and magazine_align */
 	struct magazines *magazines; /* NULL: none */
 	_Atomic uint64_t hopeless_size; /* from this size on nothing fits at hopeless_shift; UINT64_MAX: not known */
 	struct deferred deferred;
@@ -56,6 +56,14 @@ static unsigned int shift_of(uint64_t align)
 	return align ? (unsigned int)__builtin_ctzll(align) : 0;
 }
 
+static unsigned int magazine_kinds(const struct range_config *config)
+{
+	uint64_t most = config->magazine_most / config->magazine_length;
+
+	assert(most <= RANGE_MAGAZINE_KINDS);
+	return most ? (unsigned int)most : 1;
+}
+
 struct range *range_create(const struct range_config *config)
 {
 	struct range *range = aligned_alloc(_Alignof(struct range), sizeof(*range));
@@ -71,12 +79,12 @@ struct range *range_create(const struct range_config *config)
 	if (tree_prepare(&range->tree))
 		goto no_magazines;
 	if (config->magazine_length) {
+		range->unit_shift = shift_of(config->magazine_length);
 		range->magazine_shift = shift_of(config->magazine_align);
-		range->magazines = aligned_alloc(_Alignof(struct magazines), sizeof(*range->magazines));
+		range->magazines = magazines_create(magazine_kinds(config));
 		if (!range->magazines || tree_class(&range->tree, range->magazine_shift) < 0 ||
 		    tree_prepare(&range->tree))
 			goto no_magazines;
-		magazines_init(range->magazines);
 	}
 	mutex_init(&range->lock, RANK_RANGE);
 	deferred_init(&range->deferred);
@@ -89,7 +97,7 @@ struct range *range_create(const struct range_config *config)
 	return range;
 
 no_magazines:
-	free(range->magazines);
+	magazines_destroy(range->magazines);
 	tree_fini(&range->tree);
 no_tree:
 	free(range);
@@ -100,9 +108,7 @@ void range_destroy(struct range *range)
 {
 	if (!range)
 		return;
-	if (range->magazines)
-		magazines_fini(range->magazines);
-	free(range->magazines);
+	magazines_destroy(range->magazines);
 	deferred_fini(&range->deferred);
 	mutex_fini(&range->lock);
 	tree_fini(&range->tree);
@@ -134,13 +140,13 @@ static void give(struct range *range, uint64_t start, uint64_t length)
 	forget_hopeless(range);
 }
 
-static int give_magazine(void *context, uint64_t start)
+static int give_magazine(void *context, uint64_t start, unsigned int units)
 {
 	struct range *range = context;
 	int error = tree_prepare(&range->tree);
 
 	if (!error)
-		give(range, start, range->config.magazine_length);
+		give(range, start, (uint64_t)units << range->unit_shift);
 	return error;
 }
 
@@ -256,35 +262,41 @@ static int find_or_drain(struct range *range, const struct want *want, struct ra
 	return find(range, want, got) ? 0 : -ENOSPC;
 }
 
-/* Fills the calling thread's magazine, so that the next requests need not come here. What fails is left out. */
-static void stock(struct range *range, const struct want *want)
+/* The units of a length that there are magazines for; 0: there are none. */
+static unsigned int magazine_units(const struct range *range, uint64_t length)
 {
-	uint64_t length = range->config.magazine_length, position;
+	uint64_t units = length >> range->unit_shift;
+
+	if (!range->magazines || units << range->unit_shift != length || units > range->magazines->kinds)
+		return 0;
+	return (unsigned int)units;
+}
+
+/* Fills the calling thread's magazine, so that the next requests need not come here. What fails is left out. */
+static void stock(struct range *range, const struct want *want, unsigned int units)
+{
+	uint64_t length = want->request->at_most, position;
 
 	for (unsigned int i = 0; i < MAGAZINE_SIZE / 2; i++) {
 		if (tree_prepare(&range->tree) || !find_low(range, want, length, &position) ||
-		    !magazines_stock(range->magazines, position))
+		    !magazines_stock(range->magazines, units, position))
 			break;
 		/* Others may have it from the magazine already, but not give it back before we let go of the lock. */
 		tree_take(&range->tree, &range->low_path, position, length);
 	}
 }
 
-static bool for_magazine(const struct range *range, const struct range_request *request)
-{
-	return range->magazines && request->zone == RANGE_LOW && request->at_most == range->config.magazine_length &&
-	       request->at_least == request->at_most && shift_of(request->align) == range->magazine_shift;
-}
-
 int range_alloc(struct range *range, const struct range_request *request, struct range_extent *got)
 {
-	bool magazine = for_magazine(range, request);
 	struct want want = { .request = request, .shift = shift_of(request->align) };
+	unsigned int units = 0;
 	int class, error;
 
 	assert(request->at_least && request->at_most >= request->at_least);
-	if (magazine && magazines_get(range->magazines, &got->start)) {
-		got->length = range->config.magazine_length;
+	if (request->zone == RANGE_LOW && request->at_least == request->at_most && want.shift == range->magazine_shift)
+		units = magazine_units(range, request->at_most);
+	if (units && magazines_get(range->magazines, units, &got->start)) {
+		got->length = request->at_most;
 		return 0;
 	}
 	mutex_lock(&range->lock);
@@ -298,8 +310,8 @@ int range_alloc(struct range *range, const struct range_request *request, struct
 			  got->start, got->length);
 		add_free(range, -got->length);
 		range->allocations++;
-		if (magazine && got->start < range->config.boundary)
-			stock(range, &want);
+		if (units && got->start < range->config.boundary)
+			stock(range, &want, units);
 	}
 	mutex_unlock(&range->lock);
 	return error;
@@ -312,13 +324,14 @@ static void assert_inside(const struct range *range, uint64_t start, uint64_t le
 
 int range_free(struct range *range, uint64_t start, uint64_t length)
 {
-	bool magazine = range->magazines && length == range->config.magazine_length &&
-			start < range->config.boundary && length <= range->config.boundary - start &&
-			!(start & ((UINT64_C(1) << range->magazine_shift) - 1));
+	unsigned int units = 0;
 	int error;
 
 	assert_inside(range, start, length);
-	if (magazine && magazines_put(range->magazines, start)) {
+	if (start < range->config.boundary && length <= range->config.boundary - start &&
+	    !(start & ((UINT64_C(1) << range->magazine_shift) - 1)))
+		units = magazine_units(range, length);
+	if (units && magazines_put(range->magazines, units, start)) {
 		forget_hopeless(range);
 		return 0;
 	}
@@ -329,8 +342,8 @@ int range_free(struct range *range, uint64_t start, uint64_t length)
 		add_free(range, length);
 		range->frees++;
 		/* Without memory it stays full, and the next one comes here again. */
-		if (magazine)
-			(void)magazines_relieve(range->magazines, give_magazine, range);
+		if (units)
+			(void)magazines_relieve(range->magazines, units, give_magazine, range);
 	}
 	mutex_unlock(&range->lock);
 	return error;
@@ -502,7 +515,7 @@ uint64_t range_free_count(struct range *range)
 	uint64_t count = atomic_load_explicit(&range->free, memory_order_relaxed);
 
 	if (range->magazines)
-		count += magazines_balance(range->magazines) * range->config.magazine_length;
+		count += magazines_balance(range->magazines) << range->unit_shift;
 	return count;
 }
 
@@ -517,13 +530,13 @@ void range_stats(struct range *range, struct range_stats *stats)
 		.total = range->config.length,
 		.free = range_free_count(range),
 		.deferred = atomic_load_explicit(&range->deferred.blocks, memory_order_relaxed),
-		.magazines = held * range->config.magazine_length,
+		.magazines = held << range->unit_shift,
 		.ranges = range->tree.gaps,
 		.largest_free = range->tree.fit[0],
 		.visited = range->tree.visited,
 		.allocations = range->allocations + gets,
 		.frees = range->frees + puts,
-		.memory_bytes = sizeof(*range) + (range->magazines ? sizeof(*range->magazines) : 0) +
+		.memory_bytes = sizeof(*range) + (range->magazines ? range->magazines->bytes : 0) +
 				tree_bytes(&range->tree) + deferred_bytes(&range->deferred),
 	};
 	for (unsigned int i = 0; i < RANGE_HISTOGRAM; i++)
@@ -534,46 +547,47 @@ void range_stats(struct range *range, struct range_stats *stats)
 /* The ranges in magazines: held back from the tree, aligned, no two of them the same. */
 struct holding {
 	struct range *range;
-	uint64_t count;
-	uint64_t starts[(2 * MAGAZINE_SLOTS + MAGAZINE_DEPOT) * MAGAZINE_SIZE];
+	uint64_t count, blocks;
+	struct range_extent *extents;
 };
 
-static int hold(void *context, uint64_t start)
+static int hold(void *context, uint64_t start, unsigned int units)
 {
 	struct holding *holding = context;
 	struct range *range = holding->range;
-	struct range_extent gap = tree_gap_before(&range->tree, &range->free_path,
-						  start + range->config.magazine_length - 1);
+	uint64_t length = (uint64_t)units << range->unit_shift;
+	struct range_extent gap = tree_gap_before(&range->tree, &range->free_path, start + length - 1);
 
-	holding->starts[holding->count++] = start;
 	if (gap.start + gap.length > start || start & ((UINT64_C(1) << range->magazine_shift) - 1))
 		return -EINVAL;
+	holding->extents[holding->count++] = (struct range_extent){ start, length };
+	holding->blocks += length;
 	return 0;
 }
 
-static int by_value(const void *a, const void *b)
+static int by_start(const void *a, const void *b)
 {
-	const uint64_t *left = a, *right = b;
+	const struct range_extent *left = a, *right = b;
 
-	return *left < *right ? -1 : *left > *right;
+	return left->start < right->start ? -1 : left->start > right->start;
 }
 
 static bool check_magazines(struct range *range)
 {
-	struct holding *holding = malloc(sizeof(*holding));
+	struct holding holding = { .range = range };
 	bool good;
 
-	if (!holding)
+	holding.extents = calloc((size_t)range->magazines->kinds * MAGAZINES_A_KIND * MAGAZINE_SIZE,
+				 sizeof(*holding.extents));
+	if (!holding.extents)
 		return true;
-	holding->range = range;
-	holding->count = 0;
-	good = !magazines_each(range->magazines, hold, holding);
-	qsort(holding->starts, holding->count, sizeof(holding->starts[0]), by_value);
-	for (uint64_t i = 1; good && i < holding->count; i++)
-		good = holding->starts[i] - holding->starts[i - 1] >= range->config.magazine_length;
+	good = !magazines_each(range->magazines, hold, &holding);
+	qsort(holding.extents, holding.count, sizeof(holding.extents[0]), by_start);
+	for (uint64_t i = 1; good && i < holding.count; i++)
+		good = holding.extents[i].start - holding.extents[i - 1].start >= holding.extents[i - 1].length;
 	/* What the users hold, what is free and what lies in magazines must add up in the tree. */
-	good = good && range_free_count(range) == range->tree.free + holding->count * range->config.magazine_length;
-	free(holding);
+	good = good && range_free_count(range) == range->tree.free + holding.blocks;
+	free(holding.extents);
 	if (!good)
 		fputs("range: broken: magazines\n", stderr);
 	return good;

@@ -18,6 +18,20 @@ enum { FREE, TAKEN, DEFERRED };
 
 #define QUEUE_MAX 4096
 
+/* Check writes each of its assertions down, which would be gigabytes in a run of millions of steps. */
+#define HOLDS(condition)                                                                                          \
+	do {                                                                                                      \
+		if (!(condition))                                                                                 \
+			ck_abort_msg("%s", #condition);                                                           \
+	} while (0)
+#define EQUAL(a, b)                                                                                               \
+	do {                                                                                                      \
+		int64_t is_ = (int64_t)(a), due_ = (int64_t)(b);                                                  \
+                                                                                                                  \
+		if (is_ != due_)                                                                                  \
+			ck_abort_msg("%s is %" PRId64 ", %s is %" PRId64, #a, is_, #b, due_);                     \
+	} while (0)
+
 struct model {
 	struct range_config config;
 	struct range *range;
@@ -59,7 +73,7 @@ static bool is(const struct model *model, uint64_t start, uint64_t length, int s
 
 static void set(struct model *model, uint64_t start, uint64_t length, int from, int to)
 {
-	ck_assert(is(model, start, length, from));
+	HOLDS(is(model, start, length, from));
 	memset(model->map + (start - model->config.start), to, length);
 	model->free += to == FREE ? length : 0;
 	model->free -= from == FREE ? length : 0;
@@ -110,8 +124,8 @@ static void expect_placement(const struct model *model, const struct range_reque
 		while (run < request->at_most && goal + run < end_of(model) && at(model, goal + run) == FREE)
 			run++;
 		if (run >= request->at_least) {
-			ck_assert_uint_eq(got->start, goal);
-			ck_assert_uint_eq(got->length, run);
+			EQUAL(got->start, goal);
+			EQUAL(got->length, run);
 			return;
 		}
 	}
@@ -119,12 +133,12 @@ static void expect_placement(const struct model *model, const struct range_reque
 		return;
 	most = longest(model, from, to, align, request->at_most, &low, &high);
 	if (most >= request->at_least) {
-		ck_assert_uint_eq(got->length, most);
-		ck_assert(got->start >= from && got->start + got->length <= to);
+		EQUAL(got->length, most);
+		HOLDS(got->start >= from && got->start + got->length <= to);
 		if (request->zone == RANGE_LOW)
-			ck_assert_uint_eq(got->start, high);
+			EQUAL(got->start, high);
 		if (goal > boundary && longest(model, goal, to, align, most, &low, &high) == most)
-			ck_assert_uint_eq(got->start, low);
+			EQUAL(got->start, low);
 	}
 }
 
@@ -140,10 +154,13 @@ static void step_alloc(struct model *model)
 		request.at_most += random_size(model);
 	if (!random_below(&model->seed, 3))
 		request.align = UINT64_C(1) << random_below(&model->seed, 6);
-	if (model->config.magazine_length && !random_below(&model->seed, 2))
-		request.at_least = request.at_most = request.align = model->config.magazine_length;
-	else if (random_below(&model->seed, 2))
+	if (model->config.magazine_length && !random_below(&model->seed, 2)) {
+		request.at_least = model->config.magazine_length * (1 + random_below(&model->seed, 9));
+		request.at_most = request.at_least;
+		request.align = model->config.magazine_align;
+	} else if (random_below(&model->seed, 2)) {
 		request.zone = RANGE_HIGH;
+	}
 	if (request.zone == RANGE_HIGH && random_below(&model->seed, 2))
 		request.goal = model->config.start + random_below(&model->seed, model->config.length);
 
@@ -151,15 +168,15 @@ static void step_alloc(struct model *model)
 		       &low, &high);
 	error = range_alloc(model->range, &request, &got);
 	if (most < request.at_least) {
-		ck_assert_int_eq(error, -ENOSPC);
+		EQUAL(error, -ENOSPC);
 		model->filling = false;
 		return;
 	}
-	ck_assert_int_eq(error, 0);
-	ck_assert(got.length >= request.at_least && got.length <= request.at_most);
-	ck_assert(got.start >= model->config.start && got.start + got.length <= end_of(model));
+	EQUAL(error, 0);
+	HOLDS(got.length >= request.at_least && got.length <= request.at_most);
+	HOLDS(got.start >= model->config.start && got.start + got.length <= end_of(model));
 	if (request.align)
-		ck_assert_uint_eq(got.start % request.align, 0);
+		EQUAL(got.start % request.align, 0);
 	expect_placement(model, &request, &got);
 	set(model, got.start, got.length, FREE, TAKEN);
 }
@@ -187,7 +204,7 @@ static void step_free(struct model *model)
 		model->filling = true;
 		return;
 	}
-	ck_assert_int_eq(range_free(model->range, start, length), 0);
+	EQUAL(range_free(model->range, start, length), 0);
 	set(model, start, length, TAKEN, FREE);
 }
 
@@ -197,18 +214,18 @@ static void step_reserve(struct model *model)
 	uint64_t length = random_size(model);
 
 	if (length > end_of(model) - start) {
-		ck_assert_int_eq(range_reserve(model->range, start, length), -ERANGE);
+		EQUAL(range_reserve(model->range, start, length), -ERANGE);
 	} else if (is(model, start, length, FREE)) {
-		ck_assert(!range_is_taken(model->range, start, length));
-		ck_assert_int_eq(range_reserve(model->range, start, length), 0);
+		HOLDS(!range_is_taken(model->range, start, length));
+		EQUAL(range_reserve(model->range, start, length), 0);
 		set(model, start, length, FREE, TAKEN);
 	} else {
 		bool all = true;
 
 		for (uint64_t i = 0; i < length; i++)
 			all = all && at(model, start + i) != FREE;
-		ck_assert_int_eq(range_reserve(model->range, start, length), -EEXIST);
-		ck_assert_int_eq(range_is_taken(model->range, start, length), all);
+		EQUAL(range_reserve(model->range, start, length), -EEXIST);
+		EQUAL(range_is_taken(model->range, start, length), all);
 	}
 }
 
@@ -219,7 +236,7 @@ static void step_defer(struct model *model)
 	if (model->queued == QUEUE_MAX || !random_taken(model, &start, &length))
 		return;
 	model->ticket += random_below(&model->seed, 2);
-	ck_assert_int_eq(range_defer(model->range, start, length, model->ticket), 0);
+	EQUAL(range_defer(model->range, start, length, model->ticket), 0);
 	set(model, start, length, TAKEN, DEFERRED);
 	model->queue[model->queued].start = start;
 	model->queue[model->queued].length = length;
@@ -230,8 +247,8 @@ static bool told(void *context, uint64_t start, uint64_t length)
 {
 	struct model *model = context;
 
-	ck_assert(is(model, start, length, DEFERRED));
-	ck_assert(range_is_taken(model->range, start, length));
+	HOLDS(is(model, start, length, DEFERRED));
+	HOLDS(range_is_taken(model->range, start, length));
 	model->told += length;
 	return true;
 }
@@ -246,7 +263,7 @@ static void step_release(struct model *model)
 			due += model->queue[i].length;
 	model->told = 0;
 	range_release(model->range, ticket, told, model);
-	ck_assert_uint_eq(model->told, due);
+	EQUAL(model->told, due);
 	for (unsigned int i = 0; i < model->queued; i++) {
 		if (model->queue[i].ticket <= ticket)
 			set(model, model->queue[i].start, model->queue[i].length, DEFERRED, FREE);
@@ -262,7 +279,7 @@ struct walk {
 	bool taken;
 };
 
-/* Blocks from walk->position to `end` must be taken (or not). Check notes each assertion, so not one a block. */
+/* Blocks from walk->position to `end` must be taken (or not). */
 static void expect(struct walk *walk, uint64_t end, bool taken)
 {
 	for (; walk->position < end; walk->position++)
@@ -275,7 +292,7 @@ static bool walk(void *context, uint64_t start, uint64_t length)
 {
 	struct walk *walk = context;
 
-	ck_assert(start >= walk->position && length);
+	HOLDS(start >= walk->position && length);
 	expect(walk, start, !walk->taken);
 	expect(walk, start + length, walk->taken);
 	return true;
@@ -294,8 +311,8 @@ static void compare(struct model *model)
 	for (unsigned int i = 0; i < model->queued; i++)
 		deferred += model->queue[i].length;
 	range_stats(model->range, &stats);
-	ck_assert_uint_eq(stats.deferred, deferred);
-	ck_assert_uint_eq(stats.free, model->free);
+	EQUAL(stats.deferred, deferred);
+	EQUAL(stats.free, model->free);
 }
 
 static void run_model(const struct range_config *config, uint64_t steps)
@@ -312,7 +329,7 @@ static void run_model(const struct range_config *config, uint64_t steps)
 	model->free = config->length;
 	model->filling = true;
 	model->range = range_create(config);
-	ck_assert_ptr_nonnull(model->range);
+	HOLDS(model->range);
 	steps = env_number("MIRRORFS_STEPS", steps);
 	for (uint64_t step = 0; step < steps; step++) {
 		uint64_t dice = random_below(&model->seed, 100);
@@ -327,7 +344,7 @@ static void run_model(const struct range_config *config, uint64_t steps)
 			step_defer(model);
 		else
 			step_release(model);
-		ck_assert_uint_eq(range_free_count(model->range), model->free);
+		EQUAL(range_free_count(model->range), model->free);
 		if (!range_check(model->range))
 			ck_abort_msg("seed %" PRIu64 ", step %" PRIu64, seed, step);
 		if (!(step % 97))
@@ -348,6 +365,8 @@ START_TEST(any_sequence_agrees_with_a_map_of_bytes)
 		{ .start = 3, .length = 900, .boundary = 903 },
 		{ .start = 7, .length = 800, .boundary = 407, .magazine_length = 4, .magazine_align = 4 },
 		{ .start = 0, .length = 30000, .boundary = 10000, .magazine_length = 1 },
+		{ .start = 2, .length = 2000, .boundary = 1802,
+		  .magazine_length = 2, .magazine_most = 16, .magazine_align = 2 },
 	};
 	uint64_t steps = configs[_i].length > 5000 ? 4000 : 10000;
 
@@ -360,6 +379,6 @@ TCase *model_tests(void)
 	TCase *tests = tcase_create("model");
 
 	tcase_set_timeout(tests, 0);
-	tcase_add_loop_test(tests, any_sequence_agrees_with_a_map_of_bytes, 0, 6);
+	tcase_add_loop_test(tests, any_sequence_agrees_with_a_map_of_bytes, 0, 7);
 	return tests;
 }

@@ -405,6 +405,37 @@ START_TEST(magazines_take_no_other_length_zone_or_alignment)
 }
 END_TEST
 
+START_TEST(magazines_of_each_length_hand_out_what_was_put_there)
+{
+	struct range_config config = { .length = 100000, .boundary = 100000, .magazine_length = 2, .magazine_most = 8 };
+	struct range *range = range_create(&config);
+	uint64_t of_two, of_six, of_ten, before;
+
+	of_two = alloc(range, RANGE_LOW, 2, 0);
+	of_six = alloc(range, RANGE_LOW, 6, 0);
+	of_ten = alloc(range, RANGE_LOW, 10, 0);
+	before = stats_of(range).magazines;
+	ck_assert_int_eq(range_free(range, of_two, 2), 0);
+	ck_assert_int_eq(range_free(range, of_six, 6), 0);
+	ck_assert_uint_eq(stats_of(range).magazines, before + 8);
+	ck_assert_int_eq(range_free(range, of_ten, 10), 0); /* too long for any */
+	ck_assert_uint_eq(stats_of(range).magazines, before + 8);
+	ck_assert(!range_is_taken(range, of_six, 6));
+	range_destroy(range);
+
+	range = range_create(&config);
+	of_two = alloc(range, RANGE_LOW, 2, 0);
+	of_six = alloc(range, RANGE_LOW, 6, 0);
+	ck_assert_int_eq(range_free(range, of_six, 6), 0);
+	ck_assert_int_eq(range_free(range, of_two, 2), 0);
+	before = stats_of(range).visited;
+	ck_assert_uint_eq(alloc(range, RANGE_LOW, 6, 0), of_six);
+	ck_assert_uint_eq(alloc(range, RANGE_LOW, 2, 0), of_two);
+	ck_assert_uint_eq(stats_of(range).visited, before);
+	end(range);
+}
+END_TEST
+
 START_TEST(reserve_and_the_walks_see_what_magazines_hold_as_free)
 {
 	struct range *range = space_with_magazines(100, 100, 1);
@@ -654,6 +685,7 @@ static TCase *rules(void)
 	tcase_add_test(tests, magazines_are_bounded);
 	tcase_add_test(tests, what_lies_idle_in_the_depot_is_trimmed);
 	tcase_add_test(tests, magazines_take_no_other_length_zone_or_alignment);
+	tcase_add_test(tests, magazines_of_each_length_hand_out_what_was_put_there);
 	tcase_add_test(tests, reserve_and_the_walks_see_what_magazines_hold_as_free);
 	tcase_add_test(tests, a_deferred_range_stays_taken_if_its_user_says_so);
 	tcase_add_test(tests, the_walks_go_upwards_until_told_to_stop);

@@ -41,7 +41,7 @@ static void mark(struct worker *worker, const struct range_extent *extent, unsig
 static void take_one(struct worker *worker)
 {
 	bool low = random_below(&worker->seed, 2);
-	uint64_t size = low ? 4 : 1 + random_below(&worker->seed, 9);
+	uint64_t size = low ? 4 * (1 + random_below(&worker->seed, 3)) : 1 + random_below(&worker->seed, 9);
 	struct range_request request = { .at_least = size, .at_most = size, .align = low ? 4 : 1,
 					 .zone = low ? RANGE_LOW : RANGE_HIGH };
 	int error = range_alloc(worker->crowd->range, &request, &worker->held[worker->count]);
@@ -89,7 +89,7 @@ static void work(void *arg)
 START_TEST(eight_threads_never_get_the_same_block)
 {
 	struct range_config config = { .length = SPACE, .boundary = SPACE / 4,
-				       .magazine_length = 4, .magazine_align = 4 };
+				       .magazine_length = 4, .magazine_most = 8, .magazine_align = 4 };
 	struct crowd *crowd = calloc(1, sizeof(*crowd));
 	struct worker *workers = calloc(THREADS, sizeof(*workers));
 
