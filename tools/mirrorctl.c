@@ -137,6 +137,22 @@ static void print_cache(const json_t *cache)
 	       number_of(nodes, "hits"), number_of(nodes, "misses"), number_of(nodes, "dirty"));
 }
 
+/* The sizes of the pieces that free space consists of. */
+static void print_free_extents(const json_t *space)
+{
+	const json_t *extents = json_object_get(space, "free_extents"), *extent;
+	char text[32];
+	size_t i;
+
+	if (!json_array_size(extents))
+		return;
+	printf("           in pieces:");
+	json_array_foreach(extents, i, extent)
+		printf("%s %llu of %s", i ? "," : "", number_of(extent, "count"),
+		       size_text(number_of(extent, "bytes"), text));
+	printf(" and more; the largest is %s\n", size_text(number_of(space, "largest_free_bytes"), text));
+}
+
 static void print_status(const json_t *status)
 {
 	const json_t *volume = json_object_get(status, "volume"), *space = json_object_get(status, "space"),
@@ -160,6 +176,7 @@ static void print_status(const json_t *status)
 	       number_of(mirror, "unrecoverable"), number_of(mirror, "empty_refused"));
 	printf("  space    %s free of %s\n", size_text(number_of(space, "available_bytes"), free_text),
 	       size_text(number_of(space, "size_bytes"), size));
+	print_free_extents(space);
 	print_cache(json_object_get(status, "cache"));
 	printf("  journal  %llu commits in %llu records, %llu checkpoints, %llu records replayed at mount\n",
 	       number_of(meta, "commits"), number_of(meta, "records"), number_of(meta, "checkpoints"),

@@ -230,7 +230,7 @@ struct meta_stats {
 	uint64_t commits, records, checkpoints, replayed; /* transactions, ring records, checkpoints, those at mount */
 	uint64_t ring_used_blocks, ring_blocks;
 	uint64_t dirty_nodes, tree_height;
-	struct range_stats range;
+	struct range_stats range; /* total, free and deferred of the heap, the rest of where file data lies */
 };
 void meta_stats(struct meta *meta, struct meta_stats *stats);
 

@@ -66,13 +66,30 @@ static json_t *mirror_json(const struct mirror_status *status)
 			 INT(status->unrecoverable), "deadline_missed", INT(status->deadline_missed));
 }
 
+/* How the free space is cut up: of pieces of `bytes` and less than twice that, so many. */
+static json_t *free_extents_json(const struct range_stats *range)
+{
+	json_t *json = json_array();
+
+	for (int i = 0; i < RANGE_HISTOGRAM; i++)
+		if (range->free_extents[i])
+			json_array_append_new(json, json_pack("{s:I, s:I}", "bytes", INT(MIRROR_BLOCK << i), "count",
+							      INT(range->free_extents[i])));
+	return json;
+}
+
 static json_t *space_json(struct meta *meta)
 {
 	struct meta_statfs statfs;
+	struct meta_stats stats;
 
 	meta_statfs(meta, &statfs);
-	return json_pack("{s:I, s:I, s:I}", "size_bytes", INT(statfs.blocks * MIRROR_BLOCK), "free_bytes",
-			 INT(statfs.free * MIRROR_BLOCK), "available_bytes", INT(statfs.available * MIRROR_BLOCK));
+	meta_stats(meta, &stats);
+	return json_pack("{s:I, s:I, s:I, s:I, s:I, s:o}", "size_bytes", INT(statfs.blocks * MIRROR_BLOCK),
+			 "free_bytes", INT(statfs.free * MIRROR_BLOCK), "available_bytes",
+			 INT(statfs.available * MIRROR_BLOCK), "deferred_bytes", INT(stats.range.deferred * MIRROR_BLOCK),
+			 "largest_free_bytes", INT(stats.range.largest_free * MIRROR_BLOCK), "free_extents",
+			 free_extents_json(&stats.range));
 }
 
 static json_t *meta_json(struct meta *meta)
