@@ -107,22 +107,46 @@ bool meta_alloc_valid(const struct meta *meta, const struct meta_key *key, const
 	       key->offset <= meta->heap_end - blocks;
 }
 
-static int reserve_data(struct meta *meta, const struct meta_key *key, const void *value, size_t length)
+/*
+ * The records come in ascending order, so what lies between them is free: a range in which all is taken gets the gaps
+ * one behind the other, which costs less than to cut the taken out of one large gap.
+ */
+static int load_data(struct meta *meta, const struct meta_key *key, const void *value, size_t length)
 {
 	struct format_alloc alloc;
-	uint32_t blocks;
-	int error;
+	uint64_t end;
+	int error = 0;
 
 	if (!meta_alloc_valid(meta, key, value, length))
 		return meta->options.checking ? 0 : -EIO;
 	memcpy(&alloc, value, sizeof(alloc));
-	blocks = le32_get(alloc.length);
-	meta->data_blocks += blocks;
-	if (meta->options.checking)
-		error = alloc_reserve_tail(meta, key->offset, blocks);
-	else
-		error = range_reserve(meta->data_range, key->offset, blocks);
-	return error == -ENOMEM ? error : error ? -EIO : 0;
+	end = key->offset + le32_get(alloc.length);
+	meta->data_blocks += le32_get(alloc.length);
+	if (key->offset < meta->loaded && !meta->options.checking)
+		return -EIO;
+	if (key->offset > meta->loaded)
+		error = range_free(meta->data_range, meta->loaded, key->offset - meta->loaded);
+	if (end > meta->loaded)
+		meta->loaded = end;
+	return error;
+}
+
+static int load_all_data(struct meta *meta)
+{
+	const struct meta_key first = { OBJECT_VOLUME, TYPE_ALLOC, 0 };
+	const struct meta_key last = { OBJECT_VOLUME, TYPE_ALLOC, UINT64_MAX };
+	int error = 0;
+
+	meta->data_blocks = 0;
+	meta->loaded = meta->boundary;
+	if (meta->boundary == meta->heap_end)
+		return 0;
+	error = range_reserve(meta->data_range, meta->boundary, meta->heap_end - meta->boundary);
+	if (!error)
+		error = tree_scan(meta, &first, &last, load_data);
+	if (!error && meta->loaded < meta->heap_end)
+		error = range_free(meta->data_range, meta->loaded, meta->heap_end - meta->loaded);
+	return error;
 }
 
 /* For a check: no node is put on what a file refers to, even if no record says that it is taken. */
@@ -138,8 +162,6 @@ static int reserve_mapped(struct meta *meta, const struct meta_key *key, const v
 
 int alloc_open(struct meta *meta)
 {
-	const struct meta_key first = { OBJECT_VOLUME, TYPE_ALLOC, 0 };
-	const struct meta_key last = { OBJECT_VOLUME, TYPE_ALLOC, UINT64_MAX };
 	const struct meta_key files = { OBJECT_ROOT, 0, 0 }, end = { UINT64_MAX, UINT8_MAX, UINT64_MAX };
 	struct range_config nodes = {
 		.start = meta->heap_start,
@@ -161,11 +183,10 @@ int alloc_open(struct meta *meta)
 	meta->chunk_blocks = meta->chunks.count = 0;
 	if (meta->boundary < meta->heap_end)
 		error = range_reserve(meta->node_range, meta->boundary, meta->heap_end - meta->boundary);
+	if (!error)
+		error = load_all_data(meta);
 	for (unsigned int level = meta->root.level + 1; !error && level > 0; level--)
 		error = reserve_nodes(meta, level - 1);
-	meta->data_blocks = 0;
-	if (!error)
-		error = tree_scan(meta, &first, &last, reserve_data);
 	if (!error && meta->options.checking) {
 		error = tree_scan(meta, &files, &end, reserve_mapped);
 		if (error == -EIO) /* the check tells of it; all that is recorded is reserved */

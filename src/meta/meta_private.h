@@ -128,6 +128,7 @@ struct meta {
 	struct range *node_range, *data_range;
 	struct meta_list chunks; /* of nodes, above the boundary */
 	uint64_t chunk_blocks; /* taken from data_range for nodes */
+	uint64_t loaded; /* at mount: what lies below is in data_range */
 	uint64_t promised;
 	struct cond writes_moved;
 	TAILQ_HEAD(meta_writes, meta_write) writes; /* in flight, oldest first */
@@ -192,6 +193,64 @@ int tree_pointer(struct meta *meta, unsigned int level, const struct meta_key *k
 		 struct node_bounds *bounds);
 /* Moves *key behind the first leaf from there on that cannot be loaded, or what lies below such a node. False: none. */
 bool tree_skip(struct meta *meta, struct meta_key *key);
+
+/* batch.c */
+#define BATCH_IOS 64u
+struct batch;
+struct batch_io {
+	struct mirror_io io; /* the caller fills op, flags, block, count, what is to be verified, and the buffer's bytes */
+	void *context;
+	union {
+		struct {
+			struct cache_page *page;
+			struct format_pointer pointer;
+			int level;
+		} node; /* ahead.c */
+		struct {
+			const uint64_t *at;
+			size_t count;
+		} run; /* checkpoint.c */
+	};
+	/* the batch's own */
+	struct batch *batch;
+	SLIST_ENTRY(batch_io) link;
+	size_t bytes;
+};
+SLIST_HEAD(batch_ios, batch_io);
+struct batch {
+	struct mirror *mirror;
+	void (*answered)(struct batch_io *io);
+	unsigned int in_flight;
+	size_t bytes;
+	int error;
+	struct batch_ios idle;
+	struct mutex lock;
+	struct cond moved;
+	struct batch_ios done; /* under lock */
+	struct batch_io ios[BATCH_IOS];
+};
+/* `answered`: called for each request before its buffer goes; may be NULL. */
+void batch_begin(struct batch *batch, struct mirror *mirror, void (*answered)(struct batch_io *io));
+/* A request to be filled, with a buffer of `bytes`. NULL: one would have to be waited for, and `wait` is false. */
+struct batch_io *batch_next(struct batch *batch, size_t bytes, bool wait);
+void batch_submit(struct batch *batch, struct batch_io *io);
+void batch_unused(struct batch *batch, struct batch_io *io); /* instead of submitting it */
+int batch_end(struct batch *batch); /* waits for all: the first error */
+
+/* ahead.c; the tree's lock is the caller's */
+struct ahead {
+	struct meta *meta;
+	struct mirror_pin *pin;
+	struct batch batch;
+};
+/* What is read between these two is there behind them; nobody may ask for a node in between. */
+void ahead_begin(struct ahead *ahead, struct meta *meta);
+void ahead_end(struct ahead *ahead);
+/* Begins to read a node if it is not in memory. False: no more at a time. */
+bool ahead_node(struct ahead *ahead, const struct format_pointer *pointer, int level);
+/* Of a node's children from `slot` on those that may hold keys up to *last: the first slot not looked at. */
+unsigned int ahead_children(struct meta *meta, const struct cache_page *parent, unsigned int slot,
+			    const struct meta_key *last);
 
 /* journal.c */
 int journal_write(struct meta *meta, uint64_t up_to); /* waits until durable >= up_to */

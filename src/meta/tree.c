@@ -288,7 +288,7 @@ static int scan(struct meta *meta, struct cache_page *page, const struct node_bo
 	const void *node = page->data;
 	unsigned int level = node_level(node);
 	bool exact;
-	unsigned int slot = level ? node_child_slot(node, first) : node_search(node, first, &exact);
+	unsigned int slot = level ? node_child_slot(node, first) : node_search(node, first, &exact), ahead = slot;
 	int error = 0;
 
 	for (; slot < node_count(node) && !error; slot++) {
@@ -304,6 +304,8 @@ static int scan(struct meta *meta, struct cache_page *page, const struct node_bo
 			error = visit(meta, &key, value, length);
 			continue;
 		}
+		if (slot == ahead)
+			ahead = ahead_children(meta, page, slot, last);
 		below = node_child_bounds(node, slot, bounds);
 		error = child_load(meta, page, slot, &below, &child);
 		if (error)
