@@ -419,8 +419,10 @@ int meta_promise(struct meta *meta, uint64_t blocks)
 		}
 		mutex_unlock(&meta->alloc_lock);
 		error = try == 0 ? meta_checkpoint(meta) : -ENOSPC;
-		if (!error)
+		if (!error) {
 			alloc_release_patiently(meta);
+			chunk_top_up(meta);
+		}
 	}
 	return error;
 }

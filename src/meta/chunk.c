@@ -50,6 +50,12 @@ bool chunk_take(struct meta *meta)
 	return taken;
 }
 
+void chunk_top_up(struct meta *meta)
+{
+	while (range_free_count(meta->node_range) < meta->reserve && chunk_take(meta))
+		;
+}
+
 void chunk_return(struct meta *meta)
 {
 	mutex_lock(&meta->alloc_lock);
@@ -107,5 +113,8 @@ int chunk_gather(struct meta *meta)
 	chunks_sort(&meta->chunks);
 	for (size_t i = 0; i < meta->chunks.count && !error; i++)
 		gather(meta, meta->chunks.at[i]);
+	/* The tree may have grown into the reserve, whose place chunks took that had no node when the mount ended. */
+	if (!error)
+		chunk_top_up(meta);
 	return error;
 }

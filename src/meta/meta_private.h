@@ -296,6 +296,7 @@ uint64_t alloc_write_order(struct meta *meta);
 
 /* chunk.c */
 bool chunk_take(struct meta *meta); /* takes room for nodes from the data */
+void chunk_top_up(struct meta *meta); /* as much room for nodes as the reserve lacks, if it can be had */
 void chunk_return(struct meta *meta); /* gives back what nodes no longer need */
 int chunk_gather(struct meta *meta); /* at mount, behind the checkpoint: finds the chunks */
 

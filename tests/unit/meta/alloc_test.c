@@ -307,6 +307,18 @@ START_TEST(much_can_be_promised_when_few_nodes_are_left)
 }
 END_TEST
 
+/* What nodes had above the boundary, and none was in, is theirs no more after a mount: the reserve has to be sought. */
+START_TEST(there_is_room_in_a_tree_that_outgrew_its_place)
+{
+	for (uint64_t i = 0; i < 1400; i++)
+		put_item(FILE1, i, 1, NODE_VALUE_MAX);
+	volume_remount();
+	ck_assert_uint_gt(statfs_now().available, 4096);
+	ck_assert_int_eq(meta_promise(meta, 16), 0);
+	meta_unpromise(meta, 16);
+}
+END_TEST
+
 /* The first child of a node also holds what is smaller than its key, which may be far from the least below it. */
 START_TEST(allocations_before_the_first_key_are_found)
 {
@@ -387,6 +399,7 @@ Suite *alloc_suite(void)
 	tcase_add_test(tcase, a_mount_finds_the_same_space);
 	tcase_add_test(tcase, allocations_before_the_first_key_are_found);
 	tcase_add_test(tcase, a_full_volume_in_crumbs_makes_room_by_deleting);
+	tcase_add_test(tcase, there_is_room_in_a_tree_that_outgrew_its_place);
 	tcase_add_test(tcase, much_can_be_promised_when_few_nodes_are_left);
 	tcase_add_test(tcase, a_transaction_replaces_few_extents_at_a_time);
 	suite_add_tcase(suite, tcase);
