@@ -198,7 +198,7 @@ bool tree_skip(struct meta *meta, struct meta_key *key);
 #define BATCH_IOS 64u
 struct batch;
 struct batch_io {
-	struct mirror_io io; /* the caller fills op, flags, block, count, what is to be verified, and the buffer's bytes */
+	struct mirror_io io; /* the caller fills op, flags, block, count, verify and pin, and the buffer's bytes */
 	void *context;
 	union {
 		struct {
