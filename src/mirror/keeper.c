@@ -1,20 +1,16 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * The keeper: a thread that judges time, writes the survivor's label, and gives the answers that nobody else may
+ * The keeper: a thread that judges time, has labels written (relabel.c), and gives the answers that nobody else may
  * give. It never waits for a leg.
  *
  * Time (I6) is the daemon's own running time: it advances by ticks, only while requests are in flight, and a tick
  * that comes much later than due (a suspended machine, a stopped process) counts as one tick. Such a tick judges
  * nothing, so that engines first reap what completed meanwhile.
- *
- * The label (I8): whoever takes a leg out raises label.wanted; requests acknowledged without that leg are held until
- * label.durable has caught up. A label that cannot be written fails the volume (I12).
  */
 #include "mirror_private.h"
 
 #include <errno.h>
 #include <stdlib.h>
-#include <string.h>
 
 #define LATE_TICKS 4u
 
@@ -59,6 +55,7 @@ static void expire_locked(struct mirror *mirror, struct request_list *work)
 				break;
 			request_overdue_locked(try, work);
 		}
+		relabel_expire_locked(mirror, leg);
 	}
 	TAILQ_FOREACH (request, &mirror->requests, entry) {
 		if (mirror->running_ns < request->deadline_ns)
@@ -83,7 +80,7 @@ static bool tick_locked(struct mirror *mirror, struct request_list *work)
 	if (!late || mirror->late)
 		expire_locked(mirror, work);
 	mirror->late = late;
-	mirror->ticking = mirror->working > 0;
+	mirror->ticking = mirror->working > 0 || relabel_flying_locked(mirror);
 	return true;
 }
 
@@ -114,89 +111,6 @@ static void feed_starved(struct mirror *mirror)
 		read_resume(request);
 	}
 	mutex_lock(&mirror->lock);
-}
-
-/* Held requests whose label is durable, or never will be. */
-static void release_held_locked(struct mirror *mirror)
-{
-	struct request *request, *next;
-
-	TAILQ_FOREACH_SAFE (request, &mirror->held, queue, next) {
-		if (request->hold > mirror->label.durable && !mirror->failed)
-			continue;
-		request_unpark_locked(request);
-		request->error = request->hold > mirror->label.durable ? -EIO : 0;
-		request_park_locked(request, ON_ENDED);
-	}
-}
-
-static void label_done(struct leg_io *io)
-{
-	struct mirror *mirror = io->context;
-
-	mutex_lock(&mirror->lock);
-	mirror->label.flying = false;
-	mirror->label.answered = true;
-	mirror->label.error = io->error;
-	cond_signal(&mirror->kick);
-	cond_broadcast(&mirror->idle);
-	mutex_unlock(&mirror->lock);
-}
-
-static void label_submit(struct mirror *mirror)
-{
-	struct label_writer *writer = &mirror->label;
-	struct format_label *label = &mirror->legs[writer->leg].label;
-	int error;
-
-	writer->io = (struct leg_io){.op = LEG_WRITE,
-				     .flags = LEG_DSYNC,
-				     .offset = le64_get(label->address),
-				     .length = LABEL_SIZE,
-				     .data = writer->image,
-				     .done = label_done,
-				     .context = mirror};
-	writer->flying = true;
-	writer->tries++;
-	mutex_unlock(&mirror->lock);
-	error = leg_submit(mirror->legs[writer->leg].leg, &writer->io);
-	mutex_lock(&mirror->lock);
-	if (error) {
-		writer->flying = false;
-		writer->answered = true;
-		writer->error = error;
-	}
-}
-
-/* True: something was done. */
-static bool label_work(struct mirror *mirror)
-{
-	struct label_writer *writer = &mirror->label;
-	struct format_label *label;
-
-	if (writer->answered) {
-		writer->answered = false;
-		if (!writer->error)
-			writer->durable = writer->writing;
-		else if (writer->tries < TRIES_A_LEG)
-			label_submit(mirror); /* the same slot again: the other one holds the last good label */
-		else
-			volume_fail_locked(
-				mirror, "read-only by error: the label cannot be written: leg=%d path=%s reason=\"%s\"",
-				writer->leg, leg_path(mirror->legs[writer->leg].leg), strerror(-writer->error));
-		return true;
-	}
-	if (mirror->failed || writer->flying || writer->durable == writer->wanted)
-		return false;
-	writer->leg = survivor_locked(mirror);
-	writer->writing = writer->wanted;
-	writer->tries = 0;
-	label = &mirror->legs[writer->leg].label;
-	label->sequence = le64_of(le64_get(label->sequence) + 1);
-	label_seal(label);
-	memcpy(writer->image, label, sizeof(*label));
-	label_submit(mirror);
-	return true;
 }
 
 static bool answer_one(struct mirror *mirror)
@@ -254,8 +168,8 @@ void keeper_run(void *arg)
 			step_all(mirror, &work);
 			feed_starved(mirror);
 		}
-		release_held_locked(mirror);
-		if (label_work(mirror) || complete_refused(mirror) || answer_one(mirror) || tell_event(mirror))
+		relabel_release_locked(mirror);
+		if (relabel_work_locked(mirror) || complete_refused(mirror) || answer_one(mirror) || tell_event(mirror))
 			continue;
 		if (mirror->stopping)
 			break;

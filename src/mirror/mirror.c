@@ -74,13 +74,13 @@ static int write_labels(struct mirror *mirror, struct error *error)
 		if (mine->state == MIRROR_STALE)
 			mark_superseded(mirror, leg);
 		/* The other one went out a moment ago, and this label may have been written before. */
-		if (mine->state != MIRROR_INSYNC || mirror->label.durable == mirror->label.wanted)
+		if (mine->state != MIRROR_INSYNC || relabel_durable_locked(mirror, leg, mine->relabel.wanted))
 			continue;
 		result = label_write_wait(mine->leg, &mine->label);
 		if (result)
 			return error_set(error, result, "%s: its label cannot be written: %s", leg_path(mine->leg),
 					 strerror(-result));
-		mirror->label.durable = mirror->label.wanted;
+		mine->relabel.durable = mine->relabel.wanted;
 	}
 	return 0;
 }
@@ -145,7 +145,8 @@ static void destroy(struct mirror *mirror)
 	cond_fini(&mirror->idle);
 	cond_fini(&mirror->kick);
 	mutex_fini(&mirror->lock);
-	free(mirror->label.image);
+	for (int leg = 0; leg < MIRROR_LEGS; leg++)
+		free(mirror->legs[leg].relabel.image);
 	free(mirror);
 }
 
@@ -167,7 +168,10 @@ static struct mirror *create(const struct mirror_options *options)
 	TAILQ_INIT(&mirror->refused);
 	TAILQ_INIT(&mirror->idle_requests);
 	TAILQ_INIT(&mirror->events);
-	mirror->label.image = aligned_alloc(IOBUF_ALIGN, LABEL_SIZE);
+	for (int leg = 0; leg < MIRROR_LEGS; leg++) {
+		mirror->legs[leg].relabel.mirror = mirror;
+		mirror->legs[leg].relabel.image = aligned_alloc(IOBUF_ALIGN, LABEL_SIZE);
+	}
 	for (int i = 0; i < PREALLOCATED; i++) {
 		struct request *request = malloc(sizeof(*request));
 
@@ -176,7 +180,7 @@ static struct mirror *create(const struct mirror_options *options)
 		TAILQ_INSERT_TAIL(&mirror->idle_requests, request, queue);
 		mirror->idle_count++;
 	}
-	if (!mirror->label.image || mirror->idle_count < PREALLOCATED) {
+	if (!mirror->legs[0].relabel.image || !mirror->legs[1].relabel.image || mirror->idle_count < PREALLOCATED) {
 		destroy(mirror);
 		return NULL;
 	}
@@ -219,12 +223,19 @@ int mirror_open(struct leg *legs[MIRROR_LEGS], const struct mirror_options *opti
 
 static bool legs_quiet_locked(const struct mirror *mirror)
 {
-	return !mirror->label.flying && TAILQ_EMPTY(&mirror->legs[0].tries) && TAILQ_EMPTY(&mirror->legs[1].tries);
+	return !relabel_flying_locked(mirror) && TAILQ_EMPTY(&mirror->legs[0].tries) &&
+	       TAILQ_EMPTY(&mirror->legs[1].tries);
 }
 
-static bool label_settled_locked(const struct mirror *mirror)
+/* What the labels are still to say of legs that are out, they say. */
+static bool labels_settled_locked(const struct mirror *mirror)
 {
-	return mirror->failed || mirror->label.durable == mirror->label.wanted;
+	for (int leg = 0; leg < MIRROR_LEGS; leg++) {
+		if (mirror->legs[leg].state == MIRROR_INSYNC &&
+		    !relabel_durable_locked(mirror, leg, mirror->legs[leg].relabel.wanted))
+			return mirror->failed;
+	}
+	return true;
 }
 
 bool mirror_close(struct mirror *mirror)
@@ -242,7 +253,7 @@ bool mirror_close(struct mirror *mirror)
 	while (mirror->working)
 		cond_wait(&mirror->idle, &mirror->lock);
 	until_ns = clock_now_ns() + patience_ns;
-	while (!legs_quiet_locked(mirror) || !label_settled_locked(mirror)) {
+	while (!legs_quiet_locked(mirror) || !labels_settled_locked(mirror)) {
 		if (!cond_wait_until(&mirror->idle, &mirror->lock, until_ns))
 			break;
 	}
@@ -255,7 +266,7 @@ bool mirror_close(struct mirror *mirror)
 	quiet = legs_quiet_locked(mirror);
 	for (int leg = 0; leg < MIRROR_LEGS; leg++) {
 		struct mirror_leg *mine = &mirror->legs[leg];
-		bool busy = !TAILQ_EMPTY(&mine->tries) || (mirror->label.flying && mirror->label.leg == leg);
+		bool busy = !TAILQ_EMPTY(&mine->tries) || mine->relabel.flying;
 
 		if (!mine->leg)
 			continue;

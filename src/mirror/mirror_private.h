@@ -90,7 +90,8 @@ struct request {
 	unsigned int targets; /* mask of legs: of a write those it went to */
 	int only;	      /* MIRROR_ONLY_LEGn, else -1 */
 	int error;	      /* ON_ENDED */
-	uint64_t hold;	      /* ON_HELD: the label that must be durable */
+	int hold_leg;	      /* ON_HELD: the leg whose label, of this version, must be durable */
+	uint64_t hold;
 	struct try tries[MIRROR_LEGS];
 	enum request_list_name on;
 	TAILQ_ENTRY(request) entry; /* mirror.requests */
@@ -119,27 +120,29 @@ TAILQ_HEAD(request_list, request);
 
 /* ---- the mirror ---- */
 
+/* The writing of one leg's label. Numbers count versions: wanted >= writing >= durable. */
+struct relabel {
+	uint64_t wanted, writing, durable;
+	bool flying, answered;
+	int error;
+	unsigned int tries;
+	uint64_t due_ns; /* running time */
+	struct leg_io io;
+	struct mirror *mirror;
+	void *image;
+};
+
 struct mirror_leg {
 	struct leg *leg; /* NULL: not given */
 	enum mirror_leg_state state;
 	char why[256];
 	struct format_label label; /* as last written, or to be written; valid if leg */
+	struct relabel relabel;
 	uint64_t timeout_ns;
 	struct try_list tries; /* with the leg, oldest first */
 	unsigned int reading;  /* reads in flight */
 	uint64_t next_block;   /* behind the last read */
 	uint64_t latency_ns, read_errors, checksum_errors, repaired, timeouts, abandoned, charged;
-};
-
-/* The survivor's label, written by the keeper. Numbers count versions: wanted >= writing >= durable. */
-struct label_writer {
-	uint64_t wanted, writing, durable;
-	bool flying, answered;
-	int error;
-	unsigned int tries;
-	int leg;
-	struct leg_io io;
-	void *image;
 };
 
 struct event {
@@ -178,7 +181,6 @@ struct mirror {
 	struct mirror_leg legs[MIRROR_LEGS];
 	bool failed;	     /* I12 */
 	uint64_t generation; /* durable on every leg while all are in sync */
-	struct label_writer label;
 	unsigned int turn; /* round robin */
 
 	struct request_list requests; /* not answered, oldest first */
@@ -208,6 +210,19 @@ void label_begin_epoch(struct format_label *label, bool alone);
 bool label_knows(const struct format_label *label, const struct format_label *of);
 bool label_has(const struct format_label *label, uint32_t flag);
 void label_set(struct format_label *label, uint32_t flag, bool on);
+
+/* ---- relabel.c ---- */
+
+/* The label in memory was changed: the keeper writes it. Returns the version that then must become durable. */
+uint64_t relabel_want_locked(struct mirror *mirror, int leg);
+bool relabel_durable_locked(const struct mirror *mirror, int leg, uint64_t version);
+/* Waits until it is durable: 0. -EIO: the leg is out, or the volume has failed. Not for the keeper. */
+int relabel_wait_locked(struct mirror *mirror, int leg, uint64_t version);
+bool relabel_flying_locked(const struct mirror *mirror);
+/* The keeper's own. */
+bool relabel_work_locked(struct mirror *mirror); /* true: something was done */
+void relabel_release_locked(struct mirror *mirror);
+void relabel_expire_locked(struct mirror *mirror, int leg);
 
 /* ---- state.c ---- */
 

@@ -115,7 +115,7 @@ bool leg_out_locked(struct mirror *mirror, int leg, const char *format, ...)
 	if (!mirror->options.read_only && !label_has(&survivor->label, LABEL_LACKS_OTHER)) {
 		label_set(&survivor->label, LABEL_LACKS_OTHER, true);
 		survivor->label.lacks_after = le64_of(mirror->generation);
-		mirror->label.wanted++;
+		relabel_want_locked(mirror, !leg);
 	}
 	cond_signal(&mirror->kick);
 	return true;

@@ -174,11 +174,12 @@ static bool hold_locked(struct request *request)
 	label = &mirror->legs[survivor].label;
 	if (!label_has(label, LABEL_EPOCH_ALONE)) {
 		label_begin_epoch(label, true);
-		mirror->label.wanted++;
+		relabel_want_locked(mirror, survivor);
 	}
-	if (mirror->label.durable == mirror->label.wanted)
+	if (relabel_durable_locked(mirror, survivor, mirror->legs[survivor].relabel.wanted))
 		return false;
-	request->hold = mirror->label.wanted;
+	request->hold_leg = survivor;
+	request->hold = mirror->legs[survivor].relabel.wanted;
 	request_park_locked(request, ON_HELD);
 	return true;
 }
