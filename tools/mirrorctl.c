@@ -105,10 +105,13 @@ static void print_leg(const json_t *leg)
 		printf("           because: %s\n", text_of(leg, "why"));
 	if (!number_of(leg, "size_bytes"))
 		return;
-	printf("           %s, engine %s%s, reads answered in %.1f ms\n",
+	printf("           %s, engine %s%s, reads answered in %.1f ms, hardly any in more than %.1f ms%s\n",
 	       size_text(number_of(leg, "size_bytes"), size), text_of(leg, "engine"),
 	       json_is_true(json_object_get(leg, "direct")) ? ", direct" : "",
-	       (double)number_of(leg, "latency_ns") / 1e6);
+	       (double)number_of(leg, "latency_ns") / 1e6, (double)number_of(leg, "usual_ns") / 1e6,
+	       json_is_true(json_object_get(leg, "slow")) ? "; SLOW" : "");
+	printf("           late reads: %llu, of which the other leg answered %llu first\n", number_of(leg, "hedged"),
+	       number_of(leg, "overtaken"));
 	printf("           read %s in %llu, written %s in %llu, %llu flushes\n",
 	       size_text(number_of(json_object_get(io, "read"), "bytes"), got),
 	       number_of(json_object_get(io, "read"), "ops"),

@@ -8,6 +8,7 @@
  *    leg lacks it (I8).
  *  - A read is verified before it is answered; a bad copy is answered by the other leg and then rewritten (I3).
  *    Each block is judged for itself: two legs that are bad in different blocks give a good read.
+ *  - A read that takes a leg far longer than usual is also sent to the other one; the first right answer wins.
  *  - Every request is answered by its deadline (I6), retries shrink and are counted (I5), nothing empty is
  *    accepted (I4), request errors are charged to nobody (I7), the last in-sync leg is never failed by a
  *    read and a write that fails on it makes the volume read-only (I12).
@@ -148,6 +149,8 @@ enum mirror_event_kind {
 	MIRROR_EVENT_REPAIR, /* a bad copy was rewritten */
 	MIRROR_EVENT_UNRECOVERABLE, /* a range is bad on every in-sync leg */
 	MIRROR_EVENT_READ_ONLY, /* I12 */
+	MIRROR_EVENT_LEG_PACE, /* a leg is far slower than the other one, or no longer so */
+	MIRROR_EVENT_KINDS,
 };
 struct mirror_event {
 	enum mirror_event_kind kind;
@@ -212,6 +215,10 @@ struct mirror_status {
 		struct leg_geometry geometry; /* zero unless present */
 		struct leg_counters counters;
 		uint64_t latency_ns; /* of reads, smoothed */
+		uint64_t usual_ns; /* hardly any read takes longer */
+		bool slow; /* far slower than the other leg, for good */
+		uint64_t hedged; /* reads so late here that the other leg was asked as well */
+		uint64_t overtaken; /* of these, those that the other one answered first */
 		uint64_t read_errors; /* media errors and bad checksums, told apart from repaired */
 		uint64_t checksum_errors;
 		uint64_t repaired; /* blocks rewritten */

@@ -47,12 +47,15 @@ static json_t *leg_json(const struct mirror_status *status, int i)
 	const struct leg_geometry *geometry = &status->leg[i].geometry;
 	char uuid[UUID_TEXT_SIZE];
 
-	return json_pack("{s:i, s:s, s:s, s:s, s:s, s:s, s:I, s:b, s:b, s:b, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:o}",
+	return json_pack("{s:i, s:s, s:s, s:s, s:s, s:s, s:I, s:b, s:b, s:b, s:I, s:I, s:b, s:I, s:I, s:I, s:I, s:I, "
+			 "s:I, s:I, s:I, s:o}",
 			 "index", i, "uuid", uuid_format(&status->identity.leg[i], uuid), "state",
 			 mirror_leg_state_name(status->leg[i].state), "address", status->leg[i].address, "engine",
 			 status->leg[i].engine, "why", status->leg[i].why, "size_bytes", INT(geometry->size_bytes),
 			 "device", geometry->device, "direct", geometry->direct, "rotational", geometry->rotational,
-			 "latency_ns", INT(status->leg[i].latency_ns), "read_errors", INT(status->leg[i].read_errors),
+			 "latency_ns", INT(status->leg[i].latency_ns), "usual_ns", INT(status->leg[i].usual_ns),
+			 "slow", status->leg[i].slow, "hedged", INT(status->leg[i].hedged), "overtaken",
+			 INT(status->leg[i].overtaken), "read_errors", INT(status->leg[i].read_errors),
 			 "checksum_errors", INT(status->leg[i].checksum_errors), "repaired",
 			 INT(status->leg[i].repaired), "timeouts", INT(status->leg[i].timeouts), "abandoned",
 			 INT(status->leg[i].abandoned), "charged", INT(status->leg[i].charged), "io",

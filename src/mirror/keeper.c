@@ -12,8 +12,6 @@
 #include <errno.h>
 #include <stdlib.h>
 
-#define LATE_TICKS 4u
-
 void keeper_wake_locked(struct mirror *mirror)
 {
 	if (mirror->ticking)
@@ -49,11 +47,14 @@ static void expire_locked(struct mirror *mirror, struct request_list *work)
 
 	for (int leg = 0; leg < MIRROR_LEGS; leg++) {
 		TAILQ_FOREACH (try, &mirror->legs[leg].tries, entry) {
-			if (try->state != TRY_FLYING || try->overdue)
+			if (try->state != TRY_BEATEN && (try->state != TRY_FLYING || try->overdue))
 				continue;
 			if (leg_writable(mirror, leg) && mirror->running_ns < try->due_ns)
 				break;
-			request_overdue_locked(try, work);
+			if (try->state == TRY_BEATEN)
+				read_beaten_overdue_locked(try);
+			else
+				request_overdue_locked(try, work);
 		}
 		relabel_expire_locked(mirror, leg);
 	}
@@ -80,7 +81,9 @@ static bool tick_locked(struct mirror *mirror, struct request_list *work)
 	if (!late || mirror->late)
 		expire_locked(mirror, work);
 	mirror->late = late;
-	mirror->ticking = mirror->working > 0 || relabel_flying_locked(mirror);
+	if (late)
+		mirror->resumed_ns = now;
+	mirror->ticking = mirror->working > 0 || mirror->beaten > 0 || relabel_flying_locked(mirror);
 	return true;
 }
 
@@ -94,6 +97,20 @@ static void step_all(struct mirror *mirror, struct request_list *work)
 		request_step(request);
 	}
 	mutex_lock(&mirror->lock);
+}
+
+/* Not after a jump of the clock, which tells nothing of the legs. */
+static void hedge_reads(struct mirror *mirror)
+{
+	struct request *request;
+
+	while (!mirror->late && (request = read_hedge_locked(mirror))) {
+		int leg = request->leg;
+
+		mutex_unlock(&mirror->lock);
+		request_launch(request, 1u << leg);
+		mutex_lock(&mirror->lock);
+	}
 }
 
 static void feed_starved(struct mirror *mirror)
@@ -167,6 +184,7 @@ void keeper_run(void *arg)
 		if (tick_locked(mirror, &work)) {
 			step_all(mirror, &work);
 			feed_starved(mirror);
+			hedge_reads(mirror);
 		}
 		relabel_release_locked(mirror);
 		if (relabel_work_locked(mirror) || complete_refused(mirror) || answer_one(mirror) || tell_event(mirror))

@@ -466,6 +466,10 @@ void mirror_status(struct mirror *mirror, struct mirror_status *status)
 		status->leg[leg].state = mine->state;
 		memcpy(status->leg[leg].why, mine->why, sizeof(mine->why));
 		status->leg[leg].latency_ns = mine->latency_ns;
+		status->leg[leg].usual_ns = mine->usual_ns;
+		status->leg[leg].slow = mine->slow;
+		status->leg[leg].hedged = mine->hedged;
+		status->leg[leg].overtaken = mine->overtaken;
 		status->leg[leg].read_errors = mine->read_errors;
 		status->leg[leg].checksum_errors = mine->checksum_errors;
 		status->leg[leg].repaired = mine->repaired;

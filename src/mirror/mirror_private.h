@@ -3,14 +3,15 @@
  * What the files of src/mirror share.
  *
  * A request is the mirror's own memory: it copies what it needs of the caller's mirror_io, which it does not touch
- * after `done`, because repairs and abandoned tries outlive the answer. It has one try for each leg. A try is with
- * its leg while FLYING or ABANDONED and holds a reference to its buffer all that time.
+ * after `done`, because repairs, beaten and abandoned tries outlive the answer. It has one try for each leg. A try is
+ * with its leg unless IDLE, and holds a reference to its buffer all that time.
  *
  *	mirror_submit -> launch -> (try_done | keeper: overdue) -> request_step -> launch ... -> request_end -> repair
  *
  * A request is in one hand only: whoever brings `waiting` to 0 under the lock (the completion of the last try, or
- * the keeper that judges it overdue) carries on with it. One lock guards all; it is never held across a submit, a
- * verify or a completion.
+ * the keeper that judges it overdue) carries on with it. A read looks at each answer as it comes, since the first
+ * right one ends it: there `in_hand` says that somebody does, who will see what others bring meanwhile. One lock
+ * guards all; it is never held across a submit, a verify or a completion.
  */
 #ifndef MIRROR_PRIVATE_H
 #define MIRROR_PRIVATE_H
@@ -47,11 +48,21 @@ static inline void unit_drop(struct unit_set *set, uint32_t unit)
 	set->word[unit / 64] &= ~(UINT64_C(1) << (unit % 64));
 }
 
+static inline bool unit_any(const struct unit_set *set)
+{
+	uint64_t any = 0;
+
+	for (unsigned int i = 0; i < MIRROR_IO_BLOCKS / 64; i++)
+		any |= set->word[i];
+	return any;
+}
+
 /* ---- requests and tries ---- */
 
 enum try_state {
 	TRY_IDLE, /* not with the leg */
 	TRY_FLYING,
+	TRY_BEATEN,    /* a read that the other leg has answered; it still has its time */
 	TRY_ABANDONED, /* given up; the leg still has the buffer */
 };
 
@@ -63,9 +74,13 @@ try {
 	enum try_state state;
 	bool overdue;		  /* flying, and its time is up; judged when the request waits for no other */
 	bool answered;		  /* by the leg, since it was last launched */
+	bool late;		  /* a read of which the other leg was asked, too, because it took so long */
+	bool unread;		  /* a read whose answer was not looked at yet: it has the request's buffer */
+	bool spare;		  /* it reads into request.spare, else into request.buf */
 	enum leg_verdict verdict; /* of the answer */
 	unsigned int count;	  /* tries so far (I5) */
 	uint64_t due_ns;	  /* running time */
+	uint64_t took_ns;	  /* the leg, to answer; 0: the clock cannot tell */
 	struct iobuf *buf;	  /* while with the leg */
 	struct mirror_pin *pin;	  /* an abandoned write or discard may still land: its range is not to be reused */
 	TAILQ_ENTRY(try) entry;	  /* mirror_leg.tries */
@@ -86,6 +101,7 @@ struct request {
 	bool expired;	      /* the deadline passed */
 	bool retired;	      /* answered, and any repair done: only abandoned tries keep it */
 	bool repairing;
+	bool in_hand;	      /* of a read: somebody looks at its answers */
 	unsigned int waiting; /* tries that fly and are not overdue */
 	unsigned int targets; /* mask of legs: of a write those it went to */
 	int only;	      /* MIRROR_ONLY_LEGn, else -1 */
@@ -97,14 +113,14 @@ struct request {
 	TAILQ_ENTRY(request) entry; /* mirror.requests */
 	TAILQ_ENTRY(request) queue; /* the list that `on` names, or a thread's own work list */
 
-	struct iobuf *buf; /* the data; a read that abandoned its first buffer goes on in another, or NULL */
+	struct iobuf *buf; /* the data; where a leg keeps the first one of a read: another, or NULL */
 	size_t offset;
 
 	/* reads */
 	uint32_t unit_blocks, units;
-	bool fresh;	     /* nothing was read into buf yet */
+	bool fresh;	     /* nothing in buf, and nobody reads into it */
 	struct iobuf *spare; /* what later tries read into; the source of repairs */
-	int leg;	     /* of the try in flight */
+	int leg;	     /* of the latest try */
 	bool single;	     /* it reads the one unit `unit` */
 	uint32_t unit;
 	struct unit_set have;		  /* verified and in buf */
@@ -142,7 +158,12 @@ struct mirror_leg {
 	struct try_list tries; /* with the leg, oldest first */
 	unsigned int reading;  /* reads in flight */
 	uint64_t next_block;   /* behind the last read */
-	uint64_t latency_ns, read_errors, checksum_errors, repaired, timeouts, abandoned, charged;
+	unsigned int late;     /* of these, those that took so long that the other leg was asked, too */
+	uint64_t latency_ns;   /* of reads: their mean, new ones weigh more */
+	uint64_t usual_ns;     /* hardly any of them takes longer */
+	uint64_t slow_history; /* of the last 64 requests, a bit each: it was slow */
+	bool slow;
+	uint64_t read_errors, checksum_errors, repaired, timeouts, abandoned, charged, hedged, overtaken;
 };
 
 struct event {
@@ -173,6 +194,7 @@ struct mirror {
 	struct thread keeper;
 	bool ticking, stopping, late;
 	uint64_t running_ns, tick_ns; /* running time; when it was last advanced */
+	uint64_t resumed_ns;	      /* when it was last seen that the clock had jumped */
 
 	struct mirror_options options;
 	struct mirror_identity identity;
@@ -189,6 +211,7 @@ struct mirror {
 	struct request_list idle_requests;
 	unsigned int idle_count;
 	unsigned int working; /* requests not retired */
+	unsigned int beaten;  /* tries */
 	TAILQ_HEAD(, event) events;
 	unsigned int event_count;
 	struct pins pins;
@@ -260,6 +283,8 @@ void request_arm_locked(struct request *request, int leg, enum leg_op op, unsign
 			uint32_t count, struct iobuf *buf, size_t offset);
 void request_launch(struct request *request, unsigned int mask);
 void request_overdue_locked(struct try *try, struct request_list *work);
+void request_give_up_locked(struct try *try);
+void request_gather_locked(struct request *request);
 void request_park_locked(struct request *request, enum request_list_name on);
 void request_unpark_locked(struct request *request);
 void request_step(struct request *request);
@@ -268,12 +293,26 @@ void request_retire(struct request *request);
 void request_try_done(struct leg_io *io);
 bool try_timed_out(const struct try *try);
 
+/* ---- pace.c ---- */
+
+#define LATE_TICKS 4u /* a tick that comes later than this: the clock has jumped */
+
+uint64_t pace_took_ns(const struct mirror *mirror, const struct leg_io *io); /* 0: the clock cannot tell */
+void pace_read_locked(struct mirror *mirror, const struct try *try);
+void pace_write_locked(struct mirror *mirror, const struct request *request);
+uint64_t pace_patience_ns(const struct mirror_leg *leg); /* a read that takes longer is late; CLOCK_NEVER: none is */
+
 /* ---- read.c, write.c, repair.c ---- */
 
 int read_first_locked(struct request *request, unsigned int *mask);
 void read_step(struct request *request);
 void read_resume(struct request *request);
 void read_deliver(struct request *request);
+/* A read that is late and of which the other leg was not asked yet: armed there. NULL: none. */
+struct request *read_hedge_locked(struct mirror *mirror);
+void read_beaten_locked(struct try *try);	  /* it has come back after all */
+void read_beaten_overdue_locked(struct try *try); /* it has not */
+bool read_late_locked(const struct mirror *mirror, int leg); /* it keeps readers waiting */
 int write_first_locked(struct request *request, unsigned int *mask);
 void write_step(struct request *request);
 void discard_step(struct request *request);

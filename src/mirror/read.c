@@ -7,6 +7,11 @@
  * shrinks with every try (I5). The first try reads into the caller's buffer, later ones into a spare one from which
  * good units are copied; a buffer that a leg would not give back is replaced (the caller then gets another).
  *
+ * A first try that takes far longer than its leg's usual (pace.c) is hedged: the keeper sends the whole range to the
+ * other leg as well, and each answer is looked at as it comes. As soon as every unit is right the reader has it. The
+ * beaten try keeps its buffer and its time: if that runs out, the leg goes offline, since the other one has answered.
+ * Meanwhile readers go to the leg that keeps nobody waiting.
+ *
  * A leg that did not answer in time is charged only when the other one has answered (I6), a request error is charged
  * to nobody (I7), and the last in-sync leg is never failed by a read (I12).
  */
@@ -44,12 +49,19 @@ static int pick_auto_locked(struct mirror *mirror, uint64_t block)
 	return best;
 }
 
+bool read_late_locked(const struct mirror *mirror, int leg)
+{
+	return mirror->legs[leg].late > 0;
+}
+
 static int pick_locked(struct mirror *mirror, uint64_t block)
 {
 	int survivor = readable(mirror, 0) && readable(mirror, 1) ? -1 : readable(mirror, 1);
 
 	if (survivor >= 0)
 		return survivor;
+	if (read_late_locked(mirror, 0) != read_late_locked(mirror, 1))
+		return read_late_locked(mirror, 0);
 	switch (mirror->options.policy) {
 	case MIRROR_POLICY_ROUND_ROBIN:
 		return (int)(mirror->turn++ & 1);
@@ -65,6 +77,7 @@ static int pick_locked(struct mirror *mirror, uint64_t block)
 
 static void arm_locked(struct request *request, int leg, bool single, uint32_t unit)
 {
+	struct try *try = &request->tries[leg];
 	uint32_t first = single ? unit * request->unit_blocks : 0;
 	uint32_t count = single ? request->unit_blocks : request->count;
 	struct iobuf *buf = request->fresh ? request->buf : request->spare;
@@ -73,6 +86,9 @@ static void arm_locked(struct request *request, int leg, bool single, uint32_t u
 	request->leg = leg;
 	request->single = single;
 	request->unit = unit;
+	try->unread = true;
+	try->spare = !request->fresh;
+	request->fresh = false;
 	request_arm_locked(request, leg, LEG_READ, 0, request->block + first, count, buf, offset);
 	request->mirror->legs[leg].next_block = request->block + first + count;
 }
@@ -99,44 +115,64 @@ static uint32_t missing_from(const struct request *request, uint32_t unit)
 	return unit;
 }
 
-/* Judges each unit of the answer. Returns how many were bad. No lock: the request is in our hand. */
-static uint32_t judge(struct request *request)
+static void unit_copy(struct request *request, uint32_t unit)
 {
-	struct try *try = &request->tries[request->leg];
+	size_t unit_bytes = (size_t)request->unit_blocks * MIRROR_BLOCK, at = unit * unit_bytes;
+
+	memcpy(request->buf->data + request->offset + at, request->spare->data + at, unit_bytes);
+	unit_add(&request->have, unit);
+}
+
+static bool buf_is_out(const struct request *request)
+{
+	return (request->tries[0].unread && !request->tries[0].spare) ||
+	       (request->tries[1].unread && !request->tries[1].spare);
+}
+
+/* Judges each unit of the answer. Returns how many were bad. No lock: the request is in our hand. */
+static uint32_t judge(struct request *request, struct try *try)
+{
 	size_t unit_bytes = (size_t)request->unit_blocks * MIRROR_BLOCK;
 	uint32_t first = request->single ? request->unit : 0;
 	uint32_t end = request->single ? first + 1 : request->units;
+	struct mirror_io *io = request->io;
 	uint32_t bad = 0;
 
-	if (try->verdict == LEG_REQUEST || try->verdict == LEG_GONE)
+	try->unread = false;
+	if (try->verdict == LEG_REQUEST || try->verdict == LEG_GONE) {
+		request->fresh |= !try->spare;
 		return 0;
+	}
 	for (uint32_t unit = first; unit < end; unit++) {
 		const unsigned char *data = (unsigned char *)try->io.data + (unit - first) * unit_bytes;
-		struct mirror_io *io = request->io;
 
 		if (try->verdict != LEG_OK || (io->verify && !io->verify(io, unit, data))) {
-			unit_add(&request->bad[request->leg], unit);
+			unit_add(&request->bad[try->leg], unit);
 			bad++;
 			continue;
 		}
-		unit_drop(&request->bad[request->leg], unit);
-		if (!request->fresh) {
-			unit_add(&request->copied, unit);
-			if (!unit_in(&request->have, unit))
-				memcpy(request->buf->data + request->offset + unit * unit_bytes, data, unit_bytes);
-		}
-		unit_add(&request->have, unit);
+		unit_drop(&request->bad[try->leg], unit);
+		unit_add(try->spare ? &request->copied : &request->have, unit);
 	}
-	request->fresh = false;
+	for (uint32_t unit = 0; !buf_is_out(request) && unit < request->units; unit++) {
+		if (unit_in(&request->copied, unit) && !unit_in(&request->have, unit))
+			unit_copy(request, unit);
+	}
 	return bad;
 }
 
-static void account_locked(struct request *request, uint32_t bad)
+static void out_of_time_locked(struct mirror *mirror, int leg)
+{
+	if (leg_out_locked(mirror, leg, "no answer to a read within %" PRIu64 " ms",
+			   mirror->legs[leg].timeout_ns / NSEC_PER_MSEC))
+		mirror->legs[leg].charged++;
+}
+
+static void account_locked(struct request *request, const struct try *try, uint32_t bad)
 {
 	struct mirror *mirror = request->mirror;
-	int leg = request->leg;
+	int leg = try->leg;
 	struct mirror_leg *mine = &mirror->legs[leg];
-	struct try *try = &request->tries[leg];
 	struct try *other = &request->tries[!leg];
 
 	switch (try->verdict) {
@@ -162,21 +198,35 @@ static void account_locked(struct request *request, uint32_t bad)
 		mine->charged++;
 	}
 	/* This leg has answered, so the silence of the other one is its own. */
-	if (try->verdict != LEG_GONE && other->state == TRY_ABANDONED) {
-		if (leg_out_locked(mirror, !leg, "no answer to a read within %" PRIu64 " ms",
-				   mirror->legs[!leg].timeout_ns / NSEC_PER_MSEC))
-			mirror->legs[!leg].charged++;
-	}
+	if (try->verdict != LEG_GONE && other->state == TRY_ABANDONED)
+		out_of_time_locked(mirror, !leg);
 }
 
-/* The leg keeps the buffer of an abandoned try; with it goes what was read into it. */
-static void lose_buffer(struct request *request)
+/* The legs keep the buffers of tries that were given up; with them goes what was read into them. */
+static void lose_buffers(struct request *request)
 {
-	if (request->fresh) {
-		iobuf_put(request->buf);
-		request->buf = NULL;
-	} else {
+	bool buf = false, spare = false;
+
+	for (int leg = 0; leg < MIRROR_LEGS; leg++) {
+		struct try *try = &request->tries[leg];
+
+		if (!try->unread || try->answered || try->state == TRY_FLYING)
+			continue;
+		try->unread = false;
+		buf |= !try->spare;
+		spare |= try->spare;
+	}
+	if (spare) {
 		iobuf_put(request->spare);
+		request->spare = NULL;
+		memset(&request->copied, 0, sizeof(request->copied));
+	}
+	if (buf) {
+		iobuf_put(request->buf);
+		request->buf = request->spare;
+		request->offset = 0;
+		request->have = request->copied;
+		request->fresh = !unit_any(&request->have);
 		request->spare = NULL;
 		memset(&request->copied, 0, sizeof(request->copied));
 	}
@@ -297,6 +347,7 @@ void read_resume(struct request *request)
 		if (!single || !request->single || request->leg != leg)
 			request->tries[leg].count++;
 		mirror->retries++;
+		request->in_hand = false;
 		arm_locked(request, leg, single, unit);
 		launch = true;
 	} else {
@@ -307,20 +358,134 @@ void read_resume(struct request *request)
 		request_launch(request, 1u << leg);
 }
 
+/* Every unit is right: in one buffer alone, if the other one is still with its leg. */
+static bool whole(const struct request *request)
+{
+	for (uint32_t unit = 0; unit < request->units; unit++) {
+		if (!unit_in(&request->have, unit) && !unit_in(&request->copied, unit))
+			return false;
+	}
+	return true;
+}
+
+static void beat_locked(struct request *request)
+{
+	for (int leg = 0; leg < MIRROR_LEGS; leg++) {
+		struct try *try = &request->tries[leg];
+
+		if (try->state != TRY_FLYING)
+			continue;
+		try->state = TRY_BEATEN;
+		request->mirror->beaten++;
+		request->mirror->legs[leg].overtaken += try->late;
+		request->waiting--;
+	}
+	lose_buffers(request);
+}
+
+static struct try *answer_locked(struct request *request)
+{
+	for (int leg = 0; leg < MIRROR_LEGS; leg++) {
+		if (request->tries[leg].unread && request->tries[leg].answered)
+			return &request->tries[leg];
+	}
+	return NULL;
+}
+
 void read_step(struct request *request)
 {
 	struct mirror *mirror = request->mirror;
+	struct try *try;
+	bool wait;
 
-	if (request->tries[request->leg].answered) {
-		uint32_t bad = judge(request);
+	mutex_lock(&mirror->lock);
+	for (;;) {
+		uint32_t bad;
 
-		mutex_lock(&mirror->lock);
-		account_locked(request, bad);
+		if (!request->waiting)
+			request_gather_locked(request);
+		lose_buffers(request);
+		try = answer_locked(request);
+		if (!try)
+			break;
 		mutex_unlock(&mirror->lock);
-	} else {
-		lose_buffer(request);
+		bad = judge(request, try);
+		mutex_lock(&mirror->lock);
+		account_locked(request, try, bad);
 	}
-	read_resume(request);
+	if (whole(request))
+		beat_locked(request);
+	wait = request->waiting > 0;
+	request->in_hand = !wait;
+	mutex_unlock(&mirror->lock);
+	if (!wait)
+		read_resume(request);
+}
+
+/* ---- hedging ---- */
+
+static bool may_be_hedged(const struct try *try)
+{
+	const struct request *request = try->request;
+
+	return request->op == MIRROR_READ && !request->repairing && !request->in_hand && request->only < 0 &&
+	       !request->single && try->state == TRY_FLYING && !try->overdue && !request->tries[!try->leg].count &&
+	       readable(request->mirror, !try->leg);
+}
+
+struct request *read_hedge_locked(struct mirror *mirror)
+{
+	for (int leg = 0; leg < MIRROR_LEGS; leg++) {
+		struct mirror_leg *mine = &mirror->legs[leg];
+		uint64_t patience = pace_patience_ns(mine);
+		struct try *try;
+
+		if (patience == CLOCK_NEVER)
+			continue;
+		TAILQ_FOREACH (try, &mine->tries, entry) {
+			struct request *request = try->request;
+
+			/* In the order in which they were launched. */
+			if (mirror->running_ns < try->due_ns - mine->timeout_ns + patience)
+				break;
+			if (!may_be_hedged(try))
+				continue;
+			/* Without a buffer it waits on. */
+			request->spare = iobuf_try_get(mirror->options.pool, (size_t)request->count * MIRROR_BLOCK);
+			if (!request->spare)
+				return NULL;
+			try->late = true;
+			mine->late++;
+			mine->hedged++;
+			request->tries[!leg].count++;
+			arm_locked(request, !leg, false, 0);
+			return request;
+		}
+	}
+	return NULL;
+}
+
+/* What it brought is not looked at: nobody needs it, and there is no buffer to repair from. */
+void read_beaten_locked(struct try *try)
+{
+	struct mirror *mirror = try->request->mirror;
+	enum leg_verdict verdict = leg_classify(LEG_READ, try->io.error);
+
+	if (verdict == LEG_REQUEST)
+		mirror->request_errors++;
+	if (verdict == LEG_OK || verdict == LEG_REQUEST)
+		return;
+	mirror->legs[try->leg].read_errors++;
+	mirror->legs[try->leg].charged++;
+	if (verdict == LEG_GONE)
+		leg_out_locked(mirror, try->leg, "a read at block %" PRIu64 " failed: %s", try->request->block,
+			       strerror(-try->io.error));
+}
+
+void read_beaten_overdue_locked(struct try *try)
+{
+	request_give_up_locked(try);
+	out_of_time_locked(try->request->mirror, try->leg);
 }
 
 void read_deliver(struct request *request)

@@ -164,6 +164,7 @@ void request_arm_locked(struct request *request, int leg, enum leg_op op, unsign
 	try->state = TRY_FLYING;
 	try->overdue = false;
 	try->answered = false;
+	try->took_ns = 0;
 	/* The running time is up to a tick old. */
 	try->due_ns = mirror->running_ns + mine->timeout_ns + TICK_NS;
 	TAILQ_INSERT_TAIL(&mine->tries, try, entry);
@@ -204,20 +205,39 @@ bool try_timed_out(const struct try *try)
 	return try->count && !try->answered && try->state != TRY_FLYING;
 }
 
+void request_give_up_locked(struct try *try)
+{
+	struct mirror *mirror = try->request->mirror;
+
+	if (try->state == TRY_BEATEN)
+		mirror->beaten--;
+	try->state = TRY_ABANDONED;
+	mirror->legs[try->leg].timeouts++;
+	mirror->legs[try->leg].abandoned++;
+	if (try->buf)
+		iobuf_abandon(try->buf);
+}
+
 /* The request waits for nobody any more: what is still out is given up, with its buffer (I6). */
-static void gather_locked(struct request *request)
+void request_gather_locked(struct request *request)
 {
 	for (int leg = 0; leg < MIRROR_LEGS; leg++) {
-		struct try *try = &request->tries[leg];
-
-		if (try->state != TRY_FLYING)
-			continue;
-		try->state = TRY_ABANDONED;
-		request->mirror->legs[leg].timeouts++;
-		request->mirror->legs[leg].abandoned++;
-		if (try->buf)
-			iobuf_abandon(try->buf);
+		if (request->tries[leg].state == TRY_FLYING)
+			request_give_up_locked(&request->tries[leg]);
 	}
+}
+
+/* True: the request is in the caller's hand now. */
+static bool take_locked(struct request *request)
+{
+	bool read = request->op == MIRROR_READ && !request->repairing;
+
+	if (read ? request->in_hand : request->waiting > 0)
+		return false;
+	request->in_hand = read;
+	if (!request->waiting)
+		request_gather_locked(request);
+	return true;
 }
 
 void request_overdue_locked(struct try *try, struct request_list *work)
@@ -226,22 +246,8 @@ void request_overdue_locked(struct try *try, struct request_list *work)
 
 	assert(try->state == TRY_FLYING && !try->overdue);
 	try->overdue = true;
-	if (--request->waiting)
-		return;
-	gather_locked(request);
-	TAILQ_INSERT_TAIL(work, request, queue);
-}
-
-static void measure_locked(struct mirror_leg *mine, const struct leg_io *io)
-{
-	uint64_t took = clock_now_ns() - io->submitted_ns;
-
-	if (!mine->latency_ns)
-		mine->latency_ns = took ? took : 1;
-	else if (took > mine->latency_ns)
-		mine->latency_ns += (took - mine->latency_ns) / 8;
-	else
-		mine->latency_ns -= (mine->latency_ns - took) / 8;
+	if (!--request->waiting && take_locked(request))
+		TAILQ_INSERT_TAIL(work, request, queue);
 }
 
 /* True: the request is in the caller's hand now. */
@@ -250,33 +256,39 @@ static bool returned_locked(struct try *try)
 	struct request *request = try->request;
 	struct mirror *mirror = request->mirror;
 	struct mirror_leg *mine = &mirror->legs[try->leg];
-	bool abandoned = try->state == TRY_ABANDONED;
+	enum try_state state = try->state;
 
+	try->took_ns = pace_took_ns(mirror, &try->io);
 	TAILQ_REMOVE(&mine->tries, try, entry);
 	if (try->io.op == LEG_READ) {
 		mine->reading--;
+		mine->late -= try->late;
 		if (!try->io.error)
-			measure_locked(mine, &try->io);
+			pace_read_locked(mirror, try);
 	}
 	iobuf_put(try->buf);
 	try->buf = NULL;
+	try->late = false;
 	try->state = TRY_IDLE;
-	if (abandoned) {
-		mine->abandoned--;
-		if (try->pin)
-			mirror_pin_put(try->pin);
-		try->pin = NULL;
-		release_locked(request);
-		cond_broadcast(&mirror->idle);
-		return false;
+	if (state == TRY_FLYING) {
+		try->answered = true;
+		try->verdict = leg_classify(try->io.op, try->io.error);
+		/* Overdue, but others are still out: it was no longer waited for, and yet its answer counts. */
+		request->waiting -= !try->overdue;
+		return take_locked(request);
 	}
-	try->answered = true;
-	try->verdict = leg_classify(try->io.op, try->io.error);
-	/* Overdue, but others are still out: it was no longer waited for, and yet its answer counts. */
-	if (try->overdue || --request->waiting)
-		return false;
-	gather_locked(request);
-	return true;
+	if (state == TRY_BEATEN) {
+		mirror->beaten--;
+		read_beaten_locked(try);
+	} else {
+		mine->abandoned--;
+	}
+	if (try->pin)
+		mirror_pin_put(try->pin);
+	try->pin = NULL;
+	release_locked(request);
+	cond_broadcast(&mirror->idle);
+	return false;
 }
 
 void request_try_done(struct leg_io *io)

@@ -195,6 +195,8 @@ void write_step(struct request *request)
 	again = retry_locked(request);
 	if (!again) {
 		error = judge_locked(request);
+		if (request->op == MIRROR_WRITE)
+			pace_write_locked(mirror, request);
 		pin_late_locked(request);
 		held = !error && hold_locked(request);
 	}

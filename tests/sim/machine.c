@@ -341,6 +341,8 @@ void machine_fault(struct machine *machine)
 		"read,short=512,chance=4,range=1M-",
 		"read,misdirect=8192,chance=8,range=1M-",
 		"any,delay=300,chance=20",
+		"read,delay=1000,chance=6",
+		"read,delay=1000,chance=6;read,corrupt,chance=4,range=1M-",
 		"write,drop,chance=8,range=1M-",
 		"write,torn=512,chance=8,range=1M-",
 		"write,error=EIO,chance=40,count=1,range=1M-",
@@ -404,6 +406,8 @@ void machine_check_counters(struct machine *machine)
 		if (i != machine->doubted && status->leg[i].charged)
 			sim_fail("leg %d was charged with %lu errors without a fault: %s", i,
 				 (unsigned long)status->leg[i].charged, status->leg[i].why);
+		if (i != machine->doubted && (status->leg[i].hedged || status->leg[i].slow))
+			sim_fail("leg %d was called slow without a fault", i);
 		if (i != machine->doubted && status->leg[i].checksum_errors)
 			sim_fail("leg %d gave %lu bad checksums without a fault", i,
 				 (unsigned long)status->leg[i].checksum_errors);

@@ -10,7 +10,7 @@ struct mirror_options options;
 struct error why;
 
 static struct mutex event_lock;
-static unsigned int event_counts[4];
+static unsigned int event_counts[MIRROR_EVENT_KINDS];
 
 static void on_event(void *context, const struct mirror_event *event)
 {
@@ -107,6 +107,56 @@ void teardown(void)
 	iobuf_pool_destroy(pool);
 	mutex_fini(&event_lock);
 	log_set_sink(NULL);
+}
+
+/* ---- a clock that jumps ---- */
+
+static uint64_t jump_ns;
+
+static uint64_t jumping_now(void)
+{
+	return world_real.now_ns() + __atomic_load_n(&jump_ns, __ATOMIC_SEQ_CST);
+}
+
+void clock_jump(uint64_t ns)
+{
+	__atomic_store_n(&jump_ns, ns, __ATOMIC_SEQ_CST);
+}
+
+static bool jumping_wait(struct cond *cond, struct mutex *mutex, uint64_t deadline_ns)
+{
+	uint64_t jump = __atomic_load_n(&jump_ns, __ATOMIC_SEQ_CST);
+
+	if (deadline_ns != CLOCK_NEVER)
+		deadline_ns = deadline_ns > jump ? deadline_ns - jump : 0;
+	return world_real.cond_wait(cond, mutex, deadline_ns);
+}
+
+uint64_t running_now(void)
+{
+	uint64_t running;
+
+	mutex_lock(&mirror->lock);
+	running = mirror->running_ns;
+	mutex_unlock(&mirror->lock);
+	return running;
+}
+
+void setup_jumping(void)
+{
+	static struct world_ops jumping;
+
+	jumping = world_real;
+	jumping.now_ns = jumping_now;
+	jumping.cond_wait = jumping_wait;
+	world = &jumping;
+	setup();
+}
+
+void teardown_jumping(void)
+{
+	teardown();
+	world = &world_real;
 }
 
 /* ---- content ---- */

@@ -25,6 +25,11 @@ void setup(void);
 /* Only the disks and the pool: for tests that open by themselves. */
 void setup_disks(void);
 void teardown(void);
+/* The same with a clock that the test lets jump to so much after the real one, as it does for a stopped process. */
+void setup_jumping(void);
+void teardown_jumping(void);
+void clock_jump(uint64_t ns);
+uint64_t running_now(void); /* the mirror's */
 int open_both(void);
 int open_legs(struct disk *first, struct disk *second); /* 0 or what mirror_open() said; closes the legs on failure */
 void close_mirror(void);				/* ends everything that hangs first */
@@ -71,6 +76,9 @@ unsigned int events_of(enum mirror_event_kind kind);
 TCase *read_tests(void);
 TCase *write_tests(void);
 TCase *clock_tests(void);
+TCase *late_tests(void);
+TCase *hedge_tests(void);
+TCase *stopped_tests(void);
 TCase *assemble_tests(void);
 TCase *state_tests(void);
 

@@ -10,6 +10,9 @@ int main(void)
 	suite_add_tcase(suite, read_tests());
 	suite_add_tcase(suite, write_tests());
 	suite_add_tcase(suite, clock_tests());
+	suite_add_tcase(suite, late_tests());
+	suite_add_tcase(suite, hedge_tests());
+	suite_add_tcase(suite, stopped_tests());
 	suite_add_tcase(suite, assemble_tests());
 	suite_add_tcase(suite, state_tests());
 	runner = srunner_create(suite);

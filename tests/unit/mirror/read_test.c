@@ -438,6 +438,7 @@ START_TEST(auto_goes_around_a_leg_that_is_busy)
 	ck_assert_int_eq(read_blocks(512, 1), 0); /* both are measured now */
 	mutex_lock(&mirror->lock);
 	mirror->legs[0].latency_ns = mirror->legs[1].latency_ns = NSEC_PER_MSEC;
+	mirror->legs[0].usual_ns = 60 * NSEC_PER_SEC; /* so nothing is late */
 	mutex_unlock(&mirror->lock);
 	disk_rule_set(disks[0], rule_hang, NULL);
 	disk_rule_set(disks[1], rule_hang, NULL);

@@ -361,50 +361,6 @@ START_TEST(a_read_only_mirror_refuses_writes_and_leaves_every_byte)
 }
 END_TEST
 
-/* A clock that the test can let jump, as it does for a stopped process. */
-static uint64_t jump_ns;
-
-static uint64_t jumping_now(void)
-{
-	return world_real.now_ns() + __atomic_load_n(&jump_ns, __ATOMIC_SEQ_CST);
-}
-
-static bool jumping_wait(struct cond *cond, struct mutex *mutex, uint64_t deadline_ns)
-{
-	uint64_t jump = __atomic_load_n(&jump_ns, __ATOMIC_SEQ_CST);
-
-	if (deadline_ns != CLOCK_NEVER)
-		deadline_ns = deadline_ns > jump ? deadline_ns - jump : 0;
-	return world_real.cond_wait(cond, mutex, deadline_ns);
-}
-
-static uint64_t running_now(void)
-{
-	uint64_t running;
-
-	mutex_lock(&mirror->lock);
-	running = mirror->running_ns;
-	mutex_unlock(&mirror->lock);
-	return running;
-}
-
-static void setup_jumping(void)
-{
-	static struct world_ops jumping;
-
-	jumping = world_real;
-	jumping.now_ns = jumping_now;
-	jumping.cond_wait = jumping_wait;
-	world = &jumping;
-	setup();
-}
-
-static void teardown_jumping(void)
-{
-	teardown();
-	world = &world_real;
-}
-
 START_TEST(a_jump_of_the_clock_is_no_hang)
 {
 	struct shot shot;
@@ -419,7 +375,7 @@ START_TEST(a_jump_of_the_clock_is_no_hang)
 	ck_assert_int_eq(shot_fire(&shot), 0);
 	disk_wait_hanging(disks[1], 1);
 	start = running_now();
-	__atomic_store_n(&jump_ns, 3600 * NSEC_PER_SEC, __ATOMIC_SEQ_CST);
+	clock_jump(3600 * NSEC_PER_SEC);
 	/* Some ticks later the hour has been noticed, and counted as one of them. */
 	while (running_now() < start + 3 * TICK_NS)
 		sched_yield();
