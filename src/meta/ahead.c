@@ -6,6 +6,7 @@
  */
 #include "meta_private.h"
 
+#include <errno.h>
 #include <string.h>
 
 static bool ahead_verify(const struct mirror_io *io, uint32_t unit, const void *data)
@@ -71,6 +72,32 @@ bool ahead_node(struct ahead *ahead, const struct format_pointer *pointer, int l
 	read->node.pointer = *pointer;
 	read->node.level = level;
 	batch_submit(&ahead->batch, read);
+	return true;
+}
+
+bool ahead_key(struct ahead *ahead, const struct meta_key *key)
+{
+	struct meta *meta = ahead->meta;
+	struct format_pointer pointer = {
+		.address = le64_of(meta->root.address),
+		.generation = le64_of(meta->root.generation),
+		.crc = le32_of(meta->root.crc),
+	};
+	int level = (int)meta->root.level, error;
+	struct cache_page *page;
+
+	for (;; level--) {
+		error = cache_get(&meta->nodes, le64_get(pointer.address), false, false, &page);
+		if (error == -ENOENT)
+			return ahead_node(ahead, &pointer, level);
+		if (error) /* being read */
+			return true;
+		if (!level || node_level(page->data) != level)
+			break;
+		memcpy(&pointer, node_value(page->data, node_child_slot(page->data, key), NULL), sizeof(pointer));
+		cache_put(page);
+	}
+	cache_put(page);
 	return true;
 }
 

@@ -59,37 +59,56 @@ static int cut_make(struct meta *meta, struct cut *cut, bool always, uint64_t ge
 	return error;
 }
 
+/* Dirty nodes stay in memory, and nobody else writes them. */
+static struct cache_page *dirty_node(struct meta *meta, uint64_t address)
+{
+	struct cache_page *page;
+
+	if (cache_get(&meta->nodes, address, false, true, &page))
+		abort();
+	return page;
+}
+
+static void nodes_written(struct batch_io *write)
+{
+	for (size_t n = 0; n < write->io.count / NODE_BLOCKS; n++) {
+		struct cache_page *page = dirty_node(write->context, write->io.block + n * NODE_BLOCKS);
+
+		cache_written(page, write->io.error);
+		cache_put(page);
+	}
+}
+
 /* Writes nodes that are neighbours on the legs together. */
 static int write_nodes(struct meta *meta, struct meta_list *dirty)
 {
 	const size_t most = IOBUF_MAX / NODE_BYTES;
-	int error = 0;
+	struct batch batch;
 
 	meta_list_sort(dirty);
-	for (size_t i = 0, run; i < dirty->count && !error; i += run) {
-		struct mirror_io io = { .op = MIRROR_WRITE, .block = dirty->at[i] };
-		struct cache_page *pages[IOBUF_MAX / NODE_BYTES];
+	batch_begin(&batch, meta->mirror, nodes_written);
+	for (size_t i = 0, run; i < dirty->count && !batch.error; i += run) {
+		struct batch_io *write;
 
 		run = 1;
 		while (run < most && i + run < dirty->count && dirty->at[i + run] == dirty->at[i] + run * NODE_BLOCKS)
 			run++;
-		io.count = (uint32_t)(run * NODE_BLOCKS);
-		io.buf = iobuf_get(mirror_pool(meta->mirror), run * NODE_BYTES);
+		write = batch_next(&batch, run * NODE_BYTES, true);
+		write->context = meta;
+		write->io.op = MIRROR_WRITE;
+		write->io.block = dirty->at[i];
+		write->io.count = (uint32_t)(run * NODE_BLOCKS);
 		for (size_t n = 0; n < run; n++) {
-			/* Dirty nodes stay in memory, and nobody else writes them. */
-			if (cache_get(&meta->nodes, dirty->at[i + n], false, true, &pages[n]) ||
-			    !cache_write_begin(pages[n]))
+			struct cache_page *page = dirty_node(meta, dirty->at[i + n]);
+
+			if (!cache_write_begin(page))
 				abort();
-			memcpy(io.buf->data + n * NODE_BYTES, pages[n]->data, NODE_BYTES);
+			memcpy(write->io.buf->data + n * NODE_BYTES, page->data, NODE_BYTES);
+			cache_put(page);
 		}
-		error = mirror_submit_wait(meta->mirror, &io);
-		iobuf_put(io.buf);
-		for (size_t n = 0; n < run; n++) {
-			cache_written(pages[n], error);
-			cache_put(pages[n]);
-		}
+		batch_submit(&batch, write);
 	}
-	return error;
+	return batch_end(&batch);
 }
 
 static int write_all(struct meta *meta, struct cut *cut, struct meta_cut *end)

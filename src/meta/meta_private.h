@@ -200,17 +200,11 @@ struct batch;
 struct batch_io {
 	struct mirror_io io; /* the caller fills op, flags, block, count, verify and pin, and the buffer's bytes */
 	void *context;
-	union {
-		struct {
-			struct cache_page *page;
-			struct format_pointer pointer;
-			int level;
-		} node; /* ahead.c */
-		struct {
-			const uint64_t *at;
-			size_t count;
-		} run; /* checkpoint.c */
-	};
+	struct {
+		struct cache_page *page;
+		struct format_pointer pointer;
+		int level;
+	} node; /* ahead.c */
 	/* the batch's own */
 	struct batch *batch;
 	SLIST_ENTRY(batch_io) link;
@@ -248,6 +242,8 @@ void ahead_begin(struct ahead *ahead, struct meta *meta);
 void ahead_end(struct ahead *ahead);
 /* Begins to read a node if it is not in memory. False: no more at a time. */
 bool ahead_node(struct ahead *ahead, const struct format_pointer *pointer, int level);
+/* The same for the highest node that is not in memory on the way to *key. */
+bool ahead_key(struct ahead *ahead, const struct meta_key *key);
 /* Of a node's children from `slot` on those that may hold keys up to *last: the first slot not looked at. */
 unsigned int ahead_children(struct meta *meta, const struct cache_page *parent, unsigned int slot,
 			    const struct meta_key *last);

@@ -30,20 +30,50 @@ static uint64_t ring_block(const struct meta *meta)
 	return meta->ring_start + meta->head;
 }
 
-/* The length of the record at the head of the ring on this leg; 0: what is there is not the record that must come. */
-static int record_head(struct meta *meta, int leg, void *window, uint32_t *blocks)
-{
-	int error = io_read(meta->mirror, io_only(leg), ring_block(meta), window, FORMAT_BLOCK);
+/* A piece of the ring as one leg has it, read in one go: most records are short. */
+struct window {
+	unsigned char *bytes; /* IOBUF_MAX of them */
+	uint64_t start, count; /* blocks of the ring */
+};
 
-	*blocks = error ? 0 : journal_record_blocks(meta, window, meta->head, meta->record + 1, meta->record_crc);
+/* The next `blocks` blocks of the ring on this leg. What lies behind them may be unreadable. */
+static int window_at(struct meta *meta, int leg, struct window *window, uint32_t blocks, const unsigned char **at)
+{
+	int error = 0;
+
+	if (meta->head < window->start || meta->head + blocks > window->start + window->count) {
+		window->start = meta->head;
+		window->count = meta->ring_blocks - meta->head;
+		if (window->count > IOBUF_MAX / FORMAT_BLOCK)
+			window->count = IOBUF_MAX / FORMAT_BLOCK;
+		error = io_read(meta->mirror, io_only(leg), ring_block(meta), window->bytes,
+				window->count * FORMAT_BLOCK);
+		if (error) {
+			window->count = blocks;
+			error = io_read(meta->mirror, io_only(leg), ring_block(meta), window->bytes,
+					blocks * (size_t)FORMAT_BLOCK);
+		}
+		if (error)
+			window->count = 0;
+	}
+	*at = window->bytes + (meta->head - window->start) * FORMAT_BLOCK;
 	return error;
+}
+
+/* The record at the head of the ring on this leg. *blocks 0: what is there is not the record that must come. */
+static int record_at(struct meta *meta, int leg, struct window *window, const unsigned char **at, uint32_t *blocks)
+{
+	int error = window_at(meta, leg, window, 1, at);
+
+	*blocks = error ? 0 : journal_record_blocks(meta, *at, meta->head, meta->record + 1, meta->record_crc);
+	return *blocks ? window_at(meta, leg, window, *blocks, at) : error;
 }
 
 /*
  * The record at the head of the ring, from any leg that has it, made equal on the other. NULL and 0: none. If no leg
  * can be read there, nobody knows what was acknowledged: -EIO.
  */
-static int record_read(struct meta *meta, unsigned char *window, struct meta_record **found)
+static int record_read(struct meta *meta, struct window *windows, struct meta_record **found)
 {
 	bool valid[MIRROR_LEGS] = { false, false };
 	struct meta_record *record = NULL;
@@ -51,19 +81,17 @@ static int record_read(struct meta *meta, unsigned char *window, struct meta_rec
 
 	*found = NULL;
 	for (int leg = 0; leg < MIRROR_LEGS; leg++) {
+		const unsigned char *at;
 		uint32_t blocks;
 
 		if (!mirror_leg_insync(meta->mirror, leg))
 			continue;
-		error = record_head(meta, leg, window, &blocks);
-		if (!error && blocks)
-			error = io_read(meta->mirror, io_only(leg), ring_block(meta), window,
-					blocks * (size_t)FORMAT_BLOCK);
+		error = record_at(meta, leg, &windows[leg], &at, &blocks);
 		if (error)
 			unreadable++;
 		else
 			readable++;
-		if (error || !blocks || !journal_record_valid(window, blocks))
+		if (error || !blocks || !journal_record_valid(at, blocks))
 			continue;
 		valid[leg] = true;
 		if (record)
@@ -73,7 +101,7 @@ static int record_read(struct meta *meta, unsigned char *window, struct meta_rec
 			return -ENOMEM;
 		record->next = NULL;
 		record->size = blocks * (size_t)FORMAT_BLOCK;
-		memcpy(record->bytes, window, blocks * (size_t)FORMAT_BLOCK);
+		memcpy(record->bytes, at, blocks * (size_t)FORMAT_BLOCK);
 	}
 	if (unreadable && !readable)
 		return error;
@@ -86,34 +114,48 @@ static int record_read(struct meta *meta, unsigned char *window, struct meta_rec
 	return error;
 }
 
-/* Calls `each` for every update; -EIO if the record, though its checksum is right, makes no sense. */
-static int each_update(const struct meta_record *record,
-		       int (*each)(void *context, const struct format_update *update, const struct meta_key *key,
-				   const void *value),
-		       void *context)
+/* ---- the updates of a record ---- */
+
+struct cursor {
+	const struct meta_record *record;
+	const unsigned char *at;
+	uint32_t left; /* updates */
+};
+
+static void cursor_start(struct cursor *cursor, const struct meta_record *record)
 {
-	const struct format_record *head = (const struct format_record *)record->bytes;
-	const unsigned char *at = record->bytes + sizeof(*head), *end = at + le32_get(head->update_bytes);
+	const struct format_record *head = record ? (const struct format_record *)record->bytes : NULL;
 
-	for (uint32_t i = 0; i < le32_get(head->updates); i++) {
-		const struct format_update *update = (const struct format_update *)at;
-		size_t length, padded;
-		struct meta_key key;
-		int error;
+	*cursor = (struct cursor){
+		.record = record,
+		.at = record ? record->bytes + sizeof(*head) : NULL,
+		.left = record ? le32_get(head->updates) : 0,
+	};
+}
 
-		if ((size_t)(end - at) < sizeof(*update))
-			return -EIO;
-		length = le16_get(update->length);
-		padded = (length + 7) & ~(size_t)7;
-		if ((size_t)(end - at) - sizeof(*update) < padded || length > NODE_VALUE_MAX)
-			return -EIO;
-		key = (struct meta_key){ le64_get(update->object), update->type, le64_get(update->offset) };
-		error = each(context, update, &key, at + sizeof(*update));
-		if (error)
-			return error;
-		at += sizeof(*update) + padded;
-	}
-	return 0;
+/* 1 and the next update, 0 behind the last; -EIO if the record, though its checksum is right, makes no sense. */
+static int cursor_next(struct cursor *cursor, const struct format_update **update, struct meta_key *key,
+		       const void **value)
+{
+	const struct format_record *head = (const struct format_record *)cursor->record->bytes;
+	const unsigned char *end = cursor->record->bytes + sizeof(*head) + le32_get(head->update_bytes);
+	const struct format_update *next = (const struct format_update *)cursor->at;
+	size_t length, padded;
+
+	if (!cursor->left)
+		return 0;
+	if ((size_t)(end - cursor->at) < sizeof(*next))
+		return -EIO;
+	length = le16_get(next->length);
+	padded = (length + 7) & ~(size_t)7;
+	if ((size_t)(end - cursor->at) - sizeof(*next) < padded || length > NODE_VALUE_MAX)
+		return -EIO;
+	*update = next;
+	*key = (struct meta_key){ le64_get(next->object), next->type, le64_get(next->offset) };
+	*value = cursor->at + sizeof(*next);
+	cursor->at += sizeof(*next) + padded;
+	cursor->left--;
+	return 1;
 }
 
 struct survey {
@@ -137,11 +179,10 @@ static int late_add(struct tail *tail, uint64_t address, const unsigned char *da
 	return 0;
 }
 
-/* Reserves what the record names and notes its data. */
-static int survey_update(void *context, const struct format_update *update, const struct meta_key *key,
+/* Reserves what an update names and notes its data. */
+static int survey_update(struct survey *survey, const struct format_update *update, const struct meta_key *key,
 			 const void *value)
 {
-	struct survey *survey = context;
 	struct meta *meta = survey->meta;
 	struct format_alloc alloc;
 	int error = 0;
@@ -169,15 +210,121 @@ static int survey_update(void *context, const struct format_update *update, cons
 	}
 }
 
+static int survey_record(struct meta *meta, struct tail *tail, const struct meta_record *record)
+{
+	const struct format_record *head = (const struct format_record *)record->bytes;
+	struct survey survey = {
+		.meta = meta,
+		.tail = tail,
+		.data_end = record->bytes + le32_get(head->blocks) * (size_t)FORMAT_BLOCK,
+	};
+	const struct format_update *update;
+	struct cursor cursor;
+	struct meta_key key;
+	const void *value;
+	int more, error = 0;
+
+	if (le64_get(head->generation) >= FORMAT_NUMBER_END || le64_get(head->next_object) >= FORMAT_NUMBER_END)
+		return -EIO;
+	survey.data = survey.data_end - le32_get(head->data) * (size_t)FORMAT_BLOCK;
+	cursor_start(&cursor, record);
+	while (!error && (more = cursor_next(&cursor, &update, &key, &value)))
+		error = more < 0 ? more : survey_update(&survey, update, &key, value);
+	return error;
+}
+
+static int tail_read(struct meta *meta, struct tail *tail)
+{
+	struct window windows[MIRROR_LEGS] = { { .bytes = malloc(IOBUF_MAX) }, { .bytes = malloc(IOBUF_MAX) } };
+	int error = windows[0].bytes && windows[1].bytes ? 0 : -ENOMEM;
+
+	while (!error) {
+		struct meta_record *record = NULL;
+		struct format_record *head;
+
+		error = record_read(meta, windows, &record);
+		if (!record)
+			break;
+		*tail->last = record;
+		tail->last = &record->next;
+		head = (struct format_record *)record->bytes;
+		if (!error)
+			error = survey_record(meta, tail, record);
+		meta->head = journal_next_position(meta, meta->head, le32_get(head->blocks));
+		meta->record++;
+		meta->record_crc = le32_get(head->crc);
+		if (le64_get(head->next_object) > atomic_load(&meta->next_object))
+			atomic_store(&meta->next_object, le64_get(head->next_object));
+		/* What it holds was born in the generations up to its own. */
+		if (le64_get(head->generation) > meta->generation)
+			meta->generation = le64_get(head->generation);
+		atomic_fetch_add(&meta->replayed, 1);
+	}
+	free(windows[0].bytes);
+	free(windows[1].bytes);
+	return error;
+}
+
+/* ---- applying ---- */
+
+struct apply {
+	struct meta *meta;
+	struct cursor cursor; /* what is applied next */
+	struct cursor ahead; /* what is looked at next: the nodes that it touches are read together */
+	uint64_t applied, looked; /* updates that they have passed */
+	struct meta_cut done; /* behind the last record that was applied as a whole */
+};
+
+/* As many updates as name 64 nodes that are not in memory. */
+#define LOOK_UPDATES 4096u
+
+static void look_ahead(struct apply *apply)
+{
+	struct cursor *cursor = &apply->ahead;
+	uint64_t until = apply->applied + LOOK_UPDATES;
+	const struct format_update *update;
+	struct meta_key key;
+	struct ahead ahead;
+	const void *value;
+	bool more = true;
+
+	ahead_begin(&ahead, apply->meta);
+	while (more && cursor->record && apply->looked < until) {
+		if (cursor_next(cursor, &update, &key, &value) <= 0) {
+			cursor_start(cursor, cursor->record->next);
+			continue;
+		}
+		apply->looked++;
+		if (update->kind == UPDATE_PUT || update->kind == UPDATE_DELETE)
+			more = ahead_key(&ahead, &key);
+	}
+	ahead_end(&ahead);
+}
+
+/*
+ * When the nodes that replay dirties become too many for memory, a checkpoint takes them to the legs under the epoch of
+ * the mount before. It may come in the middle of a record, and then names the record before: should this mount not come
+ * to its end, the next one applies this record again, to the same effect.
+ */
+static int apply_checkpoint(struct apply *apply, struct error *error)
+{
+	struct meta *meta = apply->meta;
+
+	if (meta->options.read_only)
+		return error_set(
+			error, -ENOMEM,
+			"the journal is too long to be replayed in memory: mount read-write, or with a larger cache=");
+	apply->done.generation = meta->generation;
+	meta->cut[meta->generation & 1] = apply->done;
+	return checkpoint_run(meta);
+}
+
 /* Where a node cannot be read, a read-only mount does without the update: what is there is -EIO as well. */
-static int apply_update(void *context, const struct format_update *update, const struct meta_key *key,
+static int apply_update(struct meta *meta, const struct format_update *update, const struct meta_key *key,
 			const void *value)
 {
-	struct meta *meta = context;
 	int error = 0;
 
-	if (meta->dirty.count * (size_t)NODE_BYTES > 5 * meta->dirty_limit)
-		return -ENOMEM;
 	if (update->kind == UPDATE_PUT)
 		error = tree_put(meta, key, value, le16_get(update->length));
 	else if (update->kind == UPDATE_DELETE)
@@ -188,6 +335,53 @@ static int apply_update(void *context, const struct format_update *update, const
 	return 0;
 }
 
+static int apply_record(struct apply *apply, struct error *error)
+{
+	const struct format_record *head = (const struct format_record *)apply->cursor.record->bytes;
+	struct meta *meta = apply->meta;
+	const struct format_update *update;
+	struct meta_key key;
+	const void *value;
+	int more, result = 0;
+
+	while (!result && (more = cursor_next(&apply->cursor, &update, &key, &value))) {
+		if (more < 0)
+			return more;
+		if (apply->applied++ == apply->looked)
+			look_ahead(apply);
+		if (meta->dirty.count * (size_t)NODE_BYTES > meta->dirty_limit)
+			result = apply_checkpoint(apply, error);
+		if (!result)
+			result = apply_update(meta, update, &key, value);
+	}
+	apply->done = (struct meta_cut){
+		.record = le64_get(head->sequence),
+		.crc = le32_get(head->crc),
+		.position = journal_next_position(meta, le64_get(head->position), le32_get(head->blocks)),
+	};
+	return result;
+}
+
+static int apply_all(struct meta *meta, const struct meta_record *first, struct error *error)
+{
+	struct apply apply = {
+		.meta = meta,
+		.done = {
+			.record = le64_get(meta->super.sequence),
+			.crc = le32_get(meta->super.ring_crc),
+			.position = le64_get(meta->super.ring_position),
+		},
+	};
+	int result = 0;
+
+	cursor_start(&apply.ahead, first);
+	for (const struct meta_record *record = first; record && !result; record = record->next) {
+		cursor_start(&apply.cursor, record);
+		result = apply_record(&apply, error);
+	}
+	return result;
+}
+
 static int late_compare(const void *a, const void *b)
 {
 	const struct meta_late *x = a, *y = b;
@@ -195,14 +389,30 @@ static int late_compare(const void *a, const void *b)
 	return x->address < y->address ? -1 : x->address > y->address;
 }
 
-/* Brings the data that rode in records to its place, on both legs. */
+/* Brings the data that rode in records to its place, on both legs. It is sorted, and no block is named twice. */
 static int late_write(struct meta *meta, const struct tail *tail)
 {
-	int error = 0;
+	const size_t most = JOURNAL_RECORD_BLOCKS;
+	struct batch batch;
 
-	for (size_t i = 0; i < tail->count && !error; i++)
-		error = io_write(meta->mirror, 0, tail->late[i].address, tail->late[i].data, FORMAT_BLOCK);
-	return error;
+	batch_begin(&batch, meta->mirror, NULL);
+	for (size_t i = 0, run; i < tail->count && !batch.error; i += run) {
+		const struct meta_late *late = &tail->late[i];
+		struct batch_io *write;
+
+		for (run = 1; run < most && i + run < tail->count; run++) {
+			if (late[run].address != late->address + run)
+				break;
+		}
+		write = batch_next(&batch, run * FORMAT_BLOCK, true);
+		write->io.op = MIRROR_WRITE;
+		write->io.block = late->address;
+		write->io.count = (uint32_t)run;
+		for (size_t n = 0; n < run; n++)
+			memcpy(write->io.buf->data + n * FORMAT_BLOCK, late[n].data, FORMAT_BLOCK);
+		batch_submit(&batch, write);
+	}
+	return batch_end(&batch);
 }
 
 uint32_t replay_late(const struct meta *meta, uint64_t address, uint32_t count, const void **data)
@@ -226,47 +436,6 @@ uint32_t replay_late(const struct meta *meta, uint64_t address, uint32_t count, 
 	return 1;
 }
 
-static int tail_read(struct meta *meta, struct tail *tail)
-{
-	unsigned char *window = malloc(JOURNAL_RECORD_BLOCKS * (size_t)FORMAT_BLOCK);
-	int error = window ? 0 : -ENOMEM;
-
-	while (!error) {
-		struct meta_record *record = NULL;
-		struct format_record *head;
-		struct survey survey;
-
-		error = record_read(meta, window, &record);
-		if (!record)
-			break;
-		*tail->last = record;
-		tail->last = &record->next;
-		head = (struct format_record *)record->bytes;
-		survey = (struct survey){
-			.meta = meta,
-			.tail = tail,
-			.data_end = record->bytes + le32_get(head->blocks) * (size_t)FORMAT_BLOCK,
-		};
-		survey.data = survey.data_end - le32_get(head->data) * (size_t)FORMAT_BLOCK;
-		if (!error && (le64_get(head->generation) >= FORMAT_NUMBER_END ||
-			       le64_get(head->next_object) >= FORMAT_NUMBER_END))
-			error = -EIO;
-		if (!error)
-			error = each_update(record, survey_update, &survey);
-		meta->head = journal_next_position(meta, meta->head, le32_get(head->blocks));
-		meta->record++;
-		meta->record_crc = le32_get(head->crc);
-		if (le64_get(head->next_object) > atomic_load(&meta->next_object))
-			atomic_store(&meta->next_object, le64_get(head->next_object));
-		/* What it holds was born in the generations up to its own. */
-		if (le64_get(head->generation) > meta->generation)
-			meta->generation = le64_get(head->generation);
-		atomic_fetch_add(&meta->replayed, 1);
-	}
-	free(window);
-	return error;
-}
-
 static void records_free(struct meta_record *record)
 {
 	while (record) {
@@ -275,32 +444,6 @@ static void records_free(struct meta_record *record)
 		free(record);
 		record = next;
 	}
-}
-
-/*
- * Applies one record. When the nodes that it dirties become too many for memory, a checkpoint takes them to the legs:
- * it is one that the mount before might have made, under its epoch.
- */
-static int record_apply(struct meta *meta, const struct meta_record *record, struct error *error)
-{
-	const struct format_record *head = (const struct format_record *)record->bytes;
-	int result = each_update(record, apply_update, meta);
-
-	if (result == -ENOMEM)
-		return error_set(error, result, "not enough memory to replay the journal: mount with a larger cache=");
-	if (result || meta->dirty.count * (size_t)NODE_BYTES <= meta->dirty_limit)
-		return result;
-	if (meta->options.read_only)
-		return error_set(
-			error, -ENOMEM,
-			"the journal is too long to be replayed in memory: mount read-write, or with a larger cache=");
-	meta->cut[meta->generation & 1] = (struct meta_cut){
-		.generation = meta->generation,
-		.record = le64_get(head->sequence),
-		.crc = le32_get(head->crc),
-		.position = journal_next_position(meta, le64_get(head->position), le32_get(head->blocks)),
-	};
-	return checkpoint_run(meta);
 }
 
 int replay(struct meta *meta, struct error *error)
@@ -312,13 +455,13 @@ int replay(struct meta *meta, struct error *error)
 	/* The mount's checkpoint goes to the older slot. */
 	if (!((meta->generation ^ on_legs) & 1))
 		meta->generation++;
+	if (tail.count)
+		qsort(tail.late, tail.count, sizeof(*tail.late), late_compare);
 	if (!result && !meta->options.read_only)
 		result = late_write(meta, &tail);
-	for (struct meta_record *record = tail.first; record && !result; record = record->next)
-		result = record_apply(meta, record, error);
+	if (!result)
+		result = apply_all(meta, tail.first, error);
 	if (!result && meta->options.read_only) {
-		if (tail.count)
-			qsort(tail.late, tail.count, sizeof(*tail.late), late_compare);
 		meta->late = tail.late;
 		meta->late_count = tail.count;
 		meta->late_records = tail.first;

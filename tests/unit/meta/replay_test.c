@@ -349,39 +349,65 @@ START_TEST(no_node_is_put_where_the_tail_has_data)
 }
 END_TEST
 
-/* Mounted with little memory: a checkpoint in the middle of the replay, and the power may fail around it. */
-START_TEST(a_tail_longer_than_memory_is_replayed_in_pieces)
+/* Leaves of three items each are in a checkpoint; the ring changes each of them. */
+static void change_many_leaves(unsigned int leaves, unsigned int leaves_a_record)
 {
-	struct error why;
-	size_t mounted;
-
-	for (uint64_t i = 0; i < 180; i++)
+	for (uint64_t i = 0; i < 3 * leaves; i++)
 		put_item(FILE1, 10 * i, 1, NODE_VALUE_MAX);
 	ck_assert_int_eq(meta_checkpoint(meta), 0);
-	for (uint64_t i = 0; i < 180; i += 3) {
-		put_item(FILE1, 10 * i + 1, 2, 10);
-		if (i % 4 == 0)
+	for (uint64_t i = 0; i < leaves; i++) {
+		put_item(FILE1, 30 * i + 1, 2, 10);
+		if (i % leaves_a_record == leaves_a_record - 1)
 			sync_all();
 	}
 	sync_all();
+}
+
+static void expect_many_leaves(unsigned int leaves)
+{
+	for (uint64_t i = 0; i < leaves; i++)
+		expect_item(FILE1, 30 * i + 1, 2, 10);
+}
+
+/*
+ * Mounted with the least memory: a checkpoint in the middle of the replay, between two records or within one, and the
+ * power may fail around it.
+ */
+START_TEST(a_tail_longer_than_memory_is_replayed_in_pieces)
+{
+	const unsigned int leaves = 60;
+	size_t mounted;
+
+	change_many_leaves(leaves, _i ? leaves : 4);
+	crash_take();
+	crash_at(crash_count(), keep_nothing);
+	cache_bytes = 4u << 20;
+	volume_mount(false);
+	ck_assert_uint_lt(log_find(log_find(0, 0, PLACE_SLOT) + 1, 0, PLACE_SLOT), log_count());
+	expect_many_leaves(leaves);
+	mounted = log_count();
+	crash_take();
+	for (size_t n = 0; n <= mounted; n += 3) {
+		crash_at(n, keep_nothing);
+		volume_mount(false);
+		expect_many_leaves(leaves);
+		volume_kill();
+	}
+}
+END_TEST
+
+START_TEST(a_tail_longer_than_memory_is_not_replayed_without_writing)
+{
+	struct error why;
+
+	change_many_leaves(60, 4);
 	crash_take();
 	crash_at(crash_count(), keep_nothing);
 	cache_bytes = 4u << 20;
 	ck_assert_int_eq(volume_try_mount(true, &why), -ENOMEM);
 	ck_assert_ptr_nonnull(strstr(why.text, "cache="));
 	volume_mount(false);
-	ck_assert_uint_lt(log_find(log_find(0, 0, PLACE_SLOT) + 1, 0, PLACE_SLOT), log_count());
-	for (uint64_t i = 0; i < 180; i += 3)
-		expect_item(FILE1, 10 * i + 1, 2, 10);
-	mounted = log_count();
-	crash_take();
-	for (size_t n = 0; n <= mounted; n += 3) {
-		crash_at(n, keep_nothing);
-		volume_mount(false);
-		for (uint64_t i = 0; i < 180; i += 3)
-			expect_item(FILE1, 10 * i + 1, 2, 10);
-		volume_kill();
-	}
+	expect_many_leaves(60);
 }
 END_TEST
 
@@ -419,7 +445,8 @@ Suite *replay_suite(void)
 	tcase_add_test(tcase, data_that_rode_in_records_is_brought_home);
 	tcase_add_test(tcase, a_read_only_mount_after_a_crash_writes_nothing);
 	tcase_add_test(tcase, no_node_is_put_where_the_tail_has_data);
-	tcase_add_test(tcase, a_tail_longer_than_memory_is_replayed_in_pieces);
+	tcase_add_loop_test(tcase, a_tail_longer_than_memory_is_replayed_in_pieces, 0, 2);
+	tcase_add_test(tcase, a_tail_longer_than_memory_is_not_replayed_without_writing);
 	tcase_add_test(tcase, every_mount_has_an_epoch_of_its_own);
 	suite_add_tcase(suite, tcase);
 	return suite;
