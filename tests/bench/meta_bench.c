@@ -191,10 +191,7 @@ static int by_time(const void *a, const void *b)
 
 static void part_mount(void *context)
 {
-	uint64_t *ns = context, start = clock_now_ns();
-
-	volume_mount(CACHE_BYTES);
-	*ns = clock_now_ns() - start;
+	*(uint64_t *)context = volume_mount(CACHE_BYTES);
 	line->mount.nodes = (double)node_reads();
 	volume_unmount();
 }
@@ -218,11 +215,10 @@ static void part_crash(void *context)
 
 static void part_replay(void *context)
 {
-	uint64_t start = clock_now_ns();
 	struct meta_stats stats;
 
-	volume_mount(CACHE_BYTES);
-	line->replay = (struct cost){ (double)(clock_now_ns() - start), (double)node_reads() };
+	line->replay.ns = (double)volume_mount(CACHE_BYTES);
+	line->replay.nodes = (double)node_reads();
 	meta_stats(meta, &stats);
 	line->replayed = stats.replayed;
 	volume_unmount();

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "volume.h"
 
+#include "mirrorfs/base/clock.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -37,6 +39,21 @@ void *shared(size_t bytes)
 	return at;
 }
 
+/* The kernel may still hold what a process had open that is gone. */
+static int open_image(const char *path, struct leg **leg, struct error *why)
+{
+	const struct leg_options options = { .engine = LEG_ENGINE_AUTO };
+	int error;
+
+	for (int tries = 0; tries < 1000; tries++) {
+		error = leg_open(path, &options, leg, why);
+		if (error != -EBUSY)
+			break;
+		usleep(10000);
+	}
+	return error;
+}
+
 static void open_legs(struct leg *legs[MIRROR_LEGS])
 {
 	for (int i = 0; i < MIRROR_LEGS; i++) {
@@ -46,12 +63,10 @@ static void open_legs(struct leg *legs[MIRROR_LEGS])
 			.name = i ? "memory1" : "memory0",
 			.bytes = memory[i],
 		};
-		struct error why = { "" };
-		int error = memory[i] ? leg_memory_open(&in_memory, &legs[i]) :
-					leg_open(paths[i], &(struct leg_options){ .engine = LEG_ENGINE_AUTO },
-						 &legs[i], &why);
+		struct error why = { "cannot open a leg" };
 
-		must_be_zero(error, *why.text ? why.text : "leg_open");
+		must_be_zero(memory[i] ? leg_memory_open(&in_memory, &legs[i]) : open_image(paths[i], &legs[i], &why),
+			     why.text);
 	}
 }
 
@@ -117,7 +132,7 @@ void volume_end(void)
 	}
 }
 
-void volume_mount(uint64_t cache_bytes)
+uint64_t volume_mount(uint64_t cache_bytes)
 {
 	const struct cache_config config = {
 		.budget_bytes = cache_bytes,
@@ -126,11 +141,14 @@ void volume_mount(uint64_t cache_bytes)
 	};
 	struct leg *legs[MIRROR_LEGS];
 	struct error why = { "" };
+	uint64_t start;
 
 	open_legs(legs);
+	start = clock_now_ns();
 	open_mirror(legs);
 	cache = cache_create(&config);
 	must_be_zero(meta_open(mirror, cache, &(struct meta_options){ 0 }, &meta, &why), why.text);
+	return clock_now_ns() - start;
 }
 
 void volume_unmount(void)

@@ -19,8 +19,8 @@ extern struct meta *meta;
 void volume_make(const char *dir, uint64_t bytes);
 void volume_end(void); /* the images go */
 
-/* To be called in one process at a time. */
-void volume_mount(uint64_t cache_bytes);
+/* To be called in one process at a time. Returns the nanoseconds that it took. */
+uint64_t volume_mount(uint64_t cache_bytes);
 void volume_unmount(void);
 
 /* Runs `part` in a process of its own, which is ended without any cleaning up. */
