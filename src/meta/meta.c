@@ -319,6 +319,19 @@ static int open_tree(struct meta *meta, struct error *error)
 	return result ? error_set(error, result, "cannot open the volume: %s", strerror(-result)) : 0;
 }
 
+/*
+ * Until a checkpoint, a node that was changed takes its old place and a new one: so no more of them than a small part of
+ * the volume, or of the reserve, whatever memory there is.
+ */
+static size_t dirty_limit(const struct meta *meta, size_t cache_bytes)
+{
+	uint64_t room = (meta->heap_end - meta->heap_start) / 32;
+
+	if (room < meta->reserve / 2)
+		room = meta->reserve / 2;
+	return cache_bytes / 8 < room * FORMAT_BLOCK ? cache_bytes / 8 : room * FORMAT_BLOCK;
+}
+
 int meta_open(struct mirror *mirror, struct cache *cache, const struct meta_options *options, struct meta **opened,
 	      struct error *error)
 {
@@ -345,7 +358,7 @@ int meta_open(struct mirror *mirror, struct cache *cache, const struct meta_opti
 	memcpy(meta->volume, mirror_identity(mirror)->volume.bytes, sizeof(meta->volume));
 	super_adopt(meta, &super);
 	cache_stats(cache, &stats);
-	meta->dirty_limit = stats.budget_bytes / 8;
+	meta->dirty_limit = dirty_limit(meta, stats.budget_bytes);
 	result = cache_space_init(cache, &meta->nodes, CACHE_NODES, NODE_BYTES, &nodes_ops, meta);
 	if (result) {
 		free(meta);
@@ -448,6 +461,7 @@ void meta_stats(struct meta *meta, struct meta_stats *stats)
 
 	*stats = (struct meta_stats){
 		.commits = atomic_load(&meta->commits),
+		.waited = atomic_load(&meta->waited),
 		.records = atomic_load(&meta->records),
 		.checkpoints = atomic_load(&meta->checkpoints),
 		.replayed = atomic_load(&meta->replayed),

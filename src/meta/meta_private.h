@@ -146,7 +146,7 @@ struct meta {
 	bool stop, want_checkpoint;
 	atomic_uint_fast64_t first_change_ns; /* of what is not yet committed; 0: nothing */
 
-	atomic_uint_fast64_t commits, records, checkpoints, replayed;
+	atomic_uint_fast64_t commits, waited, records, checkpoints, replayed;
 };
 
 /* meta.c */

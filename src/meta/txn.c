@@ -163,6 +163,18 @@ static int prefetch(struct meta *meta, const struct meta_chunk *chunk, size_t *n
 }
 
 /*
+ * True if nodes that wait for a checkpoint are more than one such part of what they may be: of memory, and of a volume
+ * that has no other room for nodes than the reserve, half of that.
+ */
+static bool dirty_beyond(struct meta *meta, unsigned int part)
+{
+	size_t dirty = meta->dirty.count;
+
+	return dirty * NODE_BYTES > meta->dirty_limit / part ||
+	       (dirty * NODE_BLOCKS > meta->reserve / 2 / part && range_free_count(meta->node_range) < meta->reserve);
+}
+
+/*
  * What must be there before a transaction is applied, as applying cannot fail half-way: ring, nodes, memory. 0: it is;
  * CHECKPOINT_DUE; SHORT_OF_SPACE: one may help; -ENOSPC, -ENOMEM. Tree locked.
  */
@@ -171,7 +183,6 @@ static int room_for(struct meta *meta, const struct meta_txn *txn, size_t nodes,
 	const struct meta_chunk *chunk = txn->chunk;
 	/* Only what deletes, or was promised its room, may draw on the last of the reserve. */
 	uint64_t keep = txn->deletes || txn->taken.count ? 0 : meta->reserve / 2;
-	size_t dirty = meta->dirty.count * (size_t)NODE_BYTES;
 	uint64_t ring;
 	int error;
 
@@ -179,8 +190,7 @@ static int room_for(struct meta *meta, const struct meta_txn *txn, size_t nodes,
 	ring = meta->ring_written - meta->ring_released + meta->pending_blocks + 2 * JOURNAL_RECORD_BLOCKS;
 	mutex_unlock(&meta->journal_lock);
 	ring += chunk->bytes / FORMAT_BLOCK + 2 + chunk->data_count;
-	if (!again && (ring > meta->ring_blocks * 3 / 4 || dirty > meta->dirty_limit ||
-		       meta->dirty.count * NODE_BLOCKS > meta->reserve / 2))
+	if (!again && (ring > meta->ring_blocks * 3 / 4 || dirty_beyond(meta, 1)))
 		return CHECKPOINT_DUE;
 	if (ring > meta->ring_blocks - JOURNAL_RECORD_BLOCKS)
 		return CHECKPOINT_DUE;
@@ -219,9 +229,7 @@ static bool queue(struct meta *meta, struct meta_txn *txn, uint64_t *sequence)
 		*sequence = chunk->sequence;
 	/* Long before anybody must wait for it. */
 	due = meta->ring_written - meta->ring_released + meta->pending_blocks > meta->ring_blocks / 2 ||
-	      meta->dirty.count * (size_t)NODE_BYTES > meta->dirty_limit / 2 ||
-	      meta->dirty.count * NODE_BLOCKS > meta->reserve / 4 ||
-	      atomic_load(&meta->freed_blocks) > FREED_BLOCKS_DUE;
+	      dirty_beyond(meta, 2) || atomic_load(&meta->freed_blocks) > FREED_BLOCKS_DUE;
 	mutex_unlock(&meta->journal_lock);
 	atomic_fetch_add(&meta->commits, 1);
 	txn->chunk = NULL;
@@ -234,8 +242,8 @@ int meta_txn_commit(struct meta_txn *txn, uint64_t *sequence)
 	struct meta *meta = txn->meta;
 	int error = txn->error ? txn->error : meta_writable(meta), room;
 	uint64_t generation;
+	bool waited = false, due;
 	size_t nodes = 0;
-	bool due;
 
 	if (!error)
 		error = journal_fits(txn->chunk) ? prefetch(meta, txn->chunk, &nodes) : -ENOSPC;
@@ -246,10 +254,12 @@ int meta_txn_commit(struct meta_txn *txn, uint64_t *sequence)
 		if (!room)
 			break;
 		rwlock_unlock(&meta->tree_lock);
+		waited = true;
 		error = room < 0 ? room : checkpoint_of(meta, generation);
 		if (!error && room == SHORT_OF_SPACE)
 			alloc_release_patiently(meta);
 	}
+	atomic_fetch_add(&meta->waited, waited);
 	if (error) {
 		meta_txn_abort(txn);
 		return error;
