@@ -320,8 +320,8 @@ static int open_tree(struct meta *meta, struct error *error)
 }
 
 /*
- * Until a checkpoint, a node that was changed takes its old place and a new one: so no more of them than a small part of
- * the volume, or of the reserve, whatever memory there is.
+ * Until a checkpoint, a node that was changed takes its old place and a new one: so no more of them than a small part
+ * of the volume, or of the reserve, whatever memory there is.
  */
 static size_t dirty_limit(const struct meta *meta, size_t cache_bytes)
 {
