@@ -128,11 +128,14 @@ int fs_lseek(struct fs *fs, uint64_t inode, bool hole, uint64_t *offset); /* -EN
 
 /*
  * Durable at return: the data and what is needed to read it, or (all) every attribute too; a directory: its
- * entries. A write-back error since the last report to this `seen` is reported once: keep one for each open file,
- * set by fs_error_mark().
+ * entries. What failed to be written out since the last report to this `seen` is reported once, though it has been
+ * written since: keep one for each open file, set by fs_error_mark(). What still fails is an error each time.
  */
 int fs_fsync(struct fs *fs, uint64_t inode, bool data_only, uint64_t *seen);
+/* At open: what failed before is not reported, unless nobody has been told of it yet. */
 int fs_error_mark(struct fs *fs, uint64_t inode, uint64_t *seen);
+/* Whoever has this `seen` knows already, by the failure of a write. */
+void fs_error_told(struct fs *fs, uint64_t inode, uint64_t *seen);
 int fs_sync(struct fs *fs); /* everything */
 
 int fs_statfs(struct fs *fs, struct statvfs *st);

@@ -6,9 +6,17 @@
 
 #define INT(value) ((json_int_t)(value))
 
+/* The legs may be well and the volume not. */
+static bool failed(const struct ctl_subjects *subjects, const struct mirror_status *status)
+{
+	const struct meta *meta = subjects->meta;
+
+	return status->failed || (meta && (meta_failed(meta) || meta_damage(meta)));
+}
+
 static const char *health(const struct ctl_subjects *subjects, const struct mirror_status *status)
 {
-	if (status->failed || (subjects->meta && meta_damage(subjects->meta)))
+	if (failed(subjects, status))
 		return "failed";
 	return status->healthy ? "healthy" : "degraded";
 }
@@ -20,7 +28,7 @@ static json_t *volume_json(const struct ctl_subjects *subjects, const struct mir
 	return json_pack("{s:s, s:s, s:s*, s:s*, s:i, s:b, s:s*, s:I}", "uuid",
 			 uuid_format(&status->identity.volume, uuid), "label", status->identity.label, "mountpoint",
 			 subjects->mountpoint, "source", subjects->source, "pid", (int)getpid(), "read_only",
-			 subjects->read_only || status->read_only || status->failed, "damage",
+			 subjects->read_only || status->read_only || failed(subjects, status), "damage",
 			 subjects->meta ? meta_damage(subjects->meta) : NULL, "size_bytes",
 			 INT(status->space_blocks * MIRROR_BLOCK));
 }

@@ -215,12 +215,7 @@ static void op_readdirplus(fuse_req_t req, fuse_ino_t dir, size_t size, off_t co
 
 static void op_fsyncdir(fuse_req_t req, fuse_ino_t dir, int data_only, struct fuse_file_info *fi)
 {
-	uint64_t seen;
-	int error = fs_error_mark(fs_of(req), dir, &seen);
-
-	if (!error)
-		error = fs_fsync(fs_of(req), dir, data_only, &seen);
-	reply_error(req, error);
+	reply_error(req, fs_fsync(fs_of(req), dir, data_only, NULL));
 }
 
 /* ---- attributes ---- */
@@ -385,6 +380,16 @@ static void op_read(fuse_req_t req, fuse_ino_t inode, size_t size, off_t offset,
 		fuse_reply_buf(req, (const char *)data, (size_t)got);
 }
 
+/* This write has told of what failed: the next fsync through this descriptor does not tell it again. */
+static void handle_told(struct fs *fs, fuse_ino_t inode, const struct fuse_file_info *fi)
+{
+	struct front_handle *handle = handle_of(fi);
+	uint64_t seen = atomic_load(&handle->seen);
+
+	fs_error_told(fs, inode, &seen);
+	atomic_store(&handle->seen, seen);
+}
+
 static void op_write(fuse_req_t req, fuse_ino_t inode, const char *data, size_t size, off_t offset,
 		     struct fuse_file_info *fi)
 {
@@ -400,6 +405,8 @@ static void op_write(fuse_req_t req, fuse_ino_t inode, const char *data, size_t 
 	if (in->write_flags & FUSE_WRITE_KILL_SUIDGID)
 		flags |= FS_WRITE_KILL_SUIDGID;
 	done = fs_write(fs_of(req), inode, data, size, (uint64_t)offset, flags);
+	if (done < 0 && flags & (FS_WRITE_THROUGH | FS_WRITE_SYNC))
+		handle_told(fs_of(req), inode, fi);
 	if (done < 0)
 		reply_error(req, (int)done);
 	else

@@ -171,6 +171,7 @@ void filepage_store(struct inode *inode, struct cache_page *page, size_t offset,
 	}
 	if (extend && end > inode->attr.size)
 		inode->attr.size = end;
+	inode->failing = false;
 	cache_dirty(page);
 	mutex_unlock(&inode->state);
 }

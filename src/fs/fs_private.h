@@ -78,8 +78,11 @@ struct inode {
 	bool attr_dirty; /* the item in the tree is older */
 	bool truncating; /* blocks beyond the end may be mapped: a note in the tree says so; changed under log too */
 	uint64_t sequence; /* of the latest commit that this inode was part of */
-	uint64_t errors; /* write-outs that failed */
-	int error; /* of the last one */
+	/* Write-outs that failed, each counted once however often it is tried again, and of the last one: */
+	uint64_t errors;
+	int error;
+	bool failing; /* and nothing was written to the file since */
+	bool error_told; /* to someone */
 
 	/* under log */
 	uint64_t goal_block, goal_address; /* where the block after the latest write-out should go */

@@ -296,16 +296,21 @@ void writeout_cancel(struct writeout *wo)
 
 /* ---- the cache asks ---- */
 
+/* It is tried again every few seconds: what fails again is the same failure, of which nobody is to hear twice. */
 static void writeout_latch(struct inode *inode, int error)
 {
 	bool news;
 
 	mutex_lock(&inode->state);
-	news = inode->error != error;
-	inode->errors++;
-	inode->error = error;
+	news = !inode->failing || inode->error != error;
+	if (news) {
+		inode->errors++;
+		inode->error = error;
+		inode->error_told = false;
+	}
+	inode->failing = true;
 	mutex_unlock(&inode->state);
-	if (news) /* it is tried again every few seconds */
+	if (news)
 		log_error("write-out failed inode=%llu error=%d", (unsigned long long)inode->number, error);
 }
 
@@ -490,7 +495,9 @@ int writeout_durable(struct inode *inode, uint64_t first, uint64_t last, bool at
 	if (inode_is_file(inode))
 		writeout_few(inode);
 	error = writeout_range(inode, first, last, attributes);
-	return error ? error : writeout_sync(inode);
+	if (!error)
+		error = writeout_sync(inode);
+	return error == -EROFS ? -EIO : error; /* the legs have failed since it was opened */
 }
 
 int fs_error_mark(struct fs *fs, uint64_t number, uint64_t *seen)
@@ -501,27 +508,47 @@ int fs_error_mark(struct fs *fs, uint64_t number, uint64_t *seen)
 	if (error)
 		return error;
 	mutex_lock(&inode->state);
-	*seen = inode->errors;
+	*seen = inode->errors && !inode->error_told ? inode->errors - 1 : inode->errors;
 	mutex_unlock(&inode->state);
 	inode_put(inode);
 	return 0;
 }
 
+/* What failed since the last report, or 0. */
+static int writeout_report(struct inode *inode, uint64_t *seen)
+{
+	int error = 0;
+
+	mutex_lock(&inode->state);
+	if (*seen != inode->errors) {
+		*seen = inode->errors;
+		inode->error_told = true;
+		error = inode->error;
+	}
+	mutex_unlock(&inode->state);
+	return error;
+}
+
+void fs_error_told(struct fs *fs, uint64_t number, uint64_t *seen)
+{
+	struct inode *inode;
+
+	if (inode_get(fs, number, &inode))
+		return;
+	writeout_report(inode, seen);
+	inode_put(inode);
+}
+
 int fs_fsync(struct fs *fs, uint64_t number, bool data_only, uint64_t *seen)
 {
 	struct inode *inode;
-	int error = inode_get(fs, number, &inode);
+	int error = inode_get(fs, number, &inode), before = 0;
 
 	if (error)
 		return error;
 	error = writeout_durable(inode, 0, UINT64_MAX, !data_only);
-	mutex_lock(&inode->state);
-	if (seen && *seen != inode->errors) {
-		*seen = inode->errors;
-		if (!error)
-			error = inode->error;
-	}
-	mutex_unlock(&inode->state);
+	if (seen)
+		before = writeout_report(inode, seen);
 	inode_put(inode);
-	return error;
+	return error ? error : before;
 }

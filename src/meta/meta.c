@@ -430,6 +430,11 @@ ssize_t meta_previous(struct meta *meta, struct meta_key *key, const struct meta
 
 /* ---- what it is like ---- */
 
+int meta_failed(const struct meta *meta)
+{
+	return atomic_load(&meta->failed);
+}
+
 const char *meta_damage(const struct meta *meta)
 {
 	return meta->damage;

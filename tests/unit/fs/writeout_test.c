@@ -130,20 +130,17 @@ START_TEST(a_file_written_in_order_lies_in_order)
 }
 END_TEST
 
-START_TEST(a_failed_write_out_is_told_once_to_each_open_file)
+/* Three pages that cannot be written out, as behind a failure that took their promises; the caller holds the room. */
+static struct inode *file_that_fails(uint64_t file)
 {
-	uint64_t file = make_file(ROOT, "file"), first, second, third;
 	struct inode *inode;
 
 	put_pattern(file, 0, 10000, 1);
 	sync_file(file);
-	ck_assert_int_eq(fs_error_mark(fs, file, &first), 0);
-	ck_assert_int_eq(fs_error_mark(fs, file, &second), 0);
 	ck_assert_int_eq(meta_promise(meta, 3), 0);
 	volume_fill();
 	meta_unpromise(meta, 3);
 	put_pattern(file, 0, 10000, 2);
-	/* As behind a failure that took the promises: and now there is no room. */
 	ck_assert_int_eq(inode_get(fs, file, &inode), 0);
 	for (uint64_t i = 0; i < 3; i++) {
 		struct cache_page *page;
@@ -156,7 +153,21 @@ START_TEST(a_failed_write_out_is_told_once_to_each_open_file)
 	}
 	meta_unpromise(meta, 3);
 	ck_assert_int_eq(meta_promise(meta, 3), 0);
+	return inode;
+}
+
+START_TEST(a_failed_write_out_is_told_once_to_each_open_file)
+{
+	uint64_t file = make_file(ROOT, "file"), first, second, third;
+	struct inode *inode;
+
+	ck_assert_int_eq(fs_error_mark(fs, file, &first), 0);
+	ck_assert_int_eq(fs_error_mark(fs, file, &second), 0);
+	inode = file_that_fails(file);
 	ck_assert_int_eq(fs_fsync(fs, file, false, &first), -ENOSPC);
+	/* It is tried again for everyone who asks, and by itself. */
+	ck_assert_int_eq(fs_fsync(fs, file, false, &first), -ENOSPC);
+	ck_assert_int_eq(fs_sync(fs), -ENOSPC);
 	/* The pages stayed dirty, so with room the next one writes them. */
 	meta_unpromise(meta, 3);
 	ck_assert_int_eq(fs_fsync(fs, file, false, &first), 0);
@@ -167,6 +178,25 @@ START_TEST(a_failed_write_out_is_told_once_to_each_open_file)
 	inode_put(inode);
 	volume_remount();
 	expect_pattern(file, 0, 10000, 2);
+}
+END_TEST
+
+START_TEST(a_failure_of_which_nobody_heard_is_told_to_who_opens_the_file_next)
+{
+	uint64_t file = make_file(ROOT, "file"), first, second, knows;
+	struct inode *inode = file_that_fails(file);
+
+	ck_assert_int_eq(fs_sync(fs), -ENOSPC);
+	meta_unpromise(meta, 3);
+	ck_assert_int_eq(fs_error_mark(fs, file, &first), 0);
+	ck_assert_int_eq(fs_error_mark(fs, file, &knows), 0);
+	ck_assert_int_eq(fs_fsync(fs, file, false, &first), -ENOSPC);
+	ck_assert_int_eq(fs_fsync(fs, file, false, &first), 0);
+	ck_assert_int_eq(fs_error_mark(fs, file, &second), 0);
+	ck_assert_int_eq(fs_fsync(fs, file, false, &second), 0);
+	fs_error_told(fs, file, &knows);
+	ck_assert_int_eq(fs_fsync(fs, file, false, &knows), 0);
+	inode_put(inode);
 }
 END_TEST
 
@@ -205,6 +235,7 @@ Suite *writeout_suite(void)
 	tcase_add_checked_fixture(small, volume_setup_small, volume_teardown);
 	tcase_set_timeout(small, 60);
 	tcase_add_test(small, a_failed_write_out_is_told_once_to_each_open_file);
+	tcase_add_test(small, a_failure_of_which_nobody_heard_is_told_to_who_opens_the_file_next);
 	suite_add_tcase(suite, small);
 	return suite;
 }
