@@ -37,8 +37,9 @@ int front_mount(struct fs *fs, const struct front_options *options, struct front
 int front_serve(struct front *front);
 
 /*
- * Ends the mount (SIGTERM, SIGINT): syncs through the kernel and unmounts from a helper thread while requests are
- * still served; if it is busy, detaches it and serves until the last user is gone. Any thread; returns at once.
+ * Ends the mount (SIGTERM, SIGINT): takes dirty mapped pages from the kernel, syncs and unmounts from a helper thread
+ * while requests are still served; if it is busy, detaches it and serves until the last user is gone. Any thread;
+ * returns at once.
  */
 void front_stop(struct front *front);
 

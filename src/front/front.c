@@ -10,12 +10,10 @@
  */
 #include "front_private.h"
 
-#include "mirrorfs/base/clock.h"
 #include "mirrorfs/base/log.h"
 
 #include <errno.h>
 #include <fcntl.h>
-#include <poll.h>
 #include <signal.h>
 #include <spawn.h>
 #include <stdarg.h>
@@ -31,11 +29,6 @@
 /* Each waits for its own I/O, so there are more of them than processors. */
 #define WORKERS 16
 #define READ_AHEAD_KIB 1024
-
-/* Before the end: no request for so many looks in a row, or so long. */
-#define SETTLE_LOOKS 5
-#define SETTLE_STEP_NS NSEC_PER_MSEC
-#define SETTLE_MOST_NS (10 * NSEC_PER_SEC)
 
 /* ---- libfuse's words ---- */
 
@@ -244,11 +237,8 @@ int front_mount(struct fs *fs, const struct front_options *options, struct front
 
 /* ---- stopping ---- */
 
-/*
- * Dirty mapped pages are the kernel's alone: asks for them, as long as there is someone to serve them. False: what
- * lies at the mount point is not ours.
- */
-static bool sync_through_kernel(const struct front *front)
+/* False: what lies at the mount point is not ours. */
+static bool mount_is_ours(const struct front *front)
 {
 	int fd = open(front->mountpoint, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	struct stat st;
@@ -257,55 +247,47 @@ static bool sync_through_kernel(const struct front *front)
 	if (fd < 0)
 		return false;
 	ours = !fstat(fd, &st) && st.st_dev == front->device;
-	if (ours && syncfs(fd))
-		log_error("%s: sync before the unmount failed: %s", front->mountpoint, strerror(errno));
 	close(fd);
 	return ours;
 }
 
-static bool idle(const struct front *front)
+/* The lowest number above `inode` of a file that is open; 0: none. */
+static uint64_t next_open(struct front *front, uint64_t inode)
 {
-	struct pollfd queue = { .fd = front->fd, .events = POLLIN };
+	struct front_handle *handle;
+	uint64_t next = 0;
 
-	for (unsigned int i = 0; i < front->worker_count; i++) {
-		if (atomic_load_explicit(&front->workers[i].busy, memory_order_relaxed))
-			return false;
-	}
-	return poll(&queue, 1, 0) == 0;
+	mutex_lock(&front->lock);
+	LIST_FOREACH(handle, &front->handles, link)
+		if (handle->inode > inode && (!next || handle->inode < next))
+			next = handle->inode;
+	mutex_unlock(&front->lock);
+	return next;
 }
 
 /*
- * The kernel's syncfs() queues what it writes back and does not wait for us to take it. Whoever is busy with the mount
- * may keep this from coming to rest: what they write now is not what was there when the end was asked for.
+ * Dirty mapped pages are the kernel's alone, of files that somebody has open. syncfs(2) does not wait until it has
+ * written them, but whoever has it forget the pages of a file gets each dirty one first, as long as there is someone to
+ * serve that.
  */
-static void await_writeback(const struct front *front)
+static void take_mapped_pages(struct front *front)
 {
-	uint64_t now = clock_now_ns(), until = now + SETTLE_MOST_NS;
-	struct mutex lock;
-	struct cond never;
-	int looks = 0;
+	for (uint64_t inode = next_open(front, 0); inode; inode = next_open(front, inode)) {
+		int error = fuse_lowlevel_notify_inval_inode(front->session, inode, 0, 0);
 
-	mutex_init(&lock, RANK_LEAF);
-	cond_init(&never);
-	mutex_lock(&lock);
-	/* A worker that has just taken a request is not seen busy for an instant. */
-	while (looks < SETTLE_LOOKS && now < until) {
-		looks = idle(front) ? looks + 1 : 0;
-		cond_wait_until(&never, &lock, now + SETTLE_STEP_NS);
-		now = clock_now_ns();
+		if (error && error != -ENOENT)
+			log_error("mapped memory was not written before the unmount inode=%llu: %s",
+				  (unsigned long long)inode, strerror(-error));
 	}
-	mutex_unlock(&lock);
-	cond_fini(&never);
-	mutex_fini(&lock);
 }
 
 static void stop_run(void *arg)
 {
 	struct front *front = arg;
-	bool ours = sync_through_kernel(front);
+	bool ours = mount_is_ours(front);
 	int error;
 
-	await_writeback(front);
+	take_mapped_pages(front);
 	error = fs_sync(front->fs);
 	if (error)
 		log_error("%s: sync before the unmount failed: %s", front->mountpoint, strerror(-error));

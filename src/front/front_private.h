@@ -29,6 +29,7 @@ struct front_worker {
 /* An open file: which write-back errors this descriptor has been told of. */
 struct front_handle {
 	LIST_ENTRY(front_handle) link;
+	uint64_t inode;
 	_Atomic uint64_t seen;
 };
 

@@ -305,6 +305,7 @@ static int handle_open(struct front *front, uint64_t inode, struct fuse_file_inf
 		free(handle);
 		return error;
 	}
+	handle->inode = inode;
 	atomic_init(&handle->seen, seen);
 	mutex_lock(&front->lock);
 	LIST_INSERT_HEAD(&front->handles, handle, link);

@@ -47,14 +47,14 @@ unsigned char *transport_payload(void)
 	return current->payload;
 }
 
-/* libfuse's answers come through here, on the thread that carries the request out. */
+/* libfuse's answers come through here, on the thread that carries the request out; and what the kernel is told. */
 static ssize_t hook_writev(int fd, struct iovec *iov, int count, void *userdata)
 {
-	const struct fuse_in_header *in = (const void *)current->request;
+	const struct fuse_in_header *in = current ? (const void *)current->request : NULL;
 	const struct fuse_out_header *out = iov[0].iov_base;
 	struct fuse_init_out init;
 
-	if (in->opcode == FUSE_INIT && !out->error && count == 2 && iov[1].iov_len == sizeof(init)) {
+	if (in && in->opcode == FUSE_INIT && !out->error && count == 2 && iov[1].iov_len == sizeof(init)) {
 		memcpy(&init, iov[1].iov_base, sizeof(init));
 		init_answer(transport_argument(), &init);
 		iov[1].iov_base = &init;

@@ -64,22 +64,25 @@ def mapped_memory_survives_sigterm(ws):
     volume = ws.volume()
     volume.mount("commit=600")
     # At its end the daemon is gone, which close(2) may tell.
-    with contextlib.suppress(OSError), open(volume.path("f"), "w+b") as file:
-        file.truncate(MIB)
-        with mmap.mmap(file.fileno(), MIB) as memory:
+    with contextlib.suppress(OSError), contextlib.ExitStack() as stack:
+        for i in range(40):
+            file = stack.enter_context(open(volume.path(f"f{i}"), "w+b"))
+            file.truncate(MIB)
+            memory = stack.enter_context(mmap.mmap(file.fileno(), MIB))
             memory[0:5] = b"first"
             memory[MIB - 4:MIB] = b"last"
-            # It is in use, so it is detached; the daemon is killed before the last user is gone.
-            os.kill(volume.pid, signal.SIGTERM)
-            os.kill(volume.pid, signal.SIGTERM)
-            wait_for("the mount point to be free", lambda: not mounted(volume.mnt))
-            os.kill(volume.pid, signal.SIGKILL)
-            wait_for("the end of the daemon", lambda: not alive(volume.pid))
+        # They are in use, so it is detached; the daemon is killed before the last user is gone.
+        os.kill(volume.pid, signal.SIGTERM)
+        os.kill(volume.pid, signal.SIGTERM)
+        wait_for("the mount point to be free", lambda: not mounted(volume.mnt))
+        os.kill(volume.pid, signal.SIGKILL)
+        wait_for("the end of the daemon", lambda: not alive(volume.pid))
     assert not alive(volume.pid)
     volume.mount()
-    content = trees.read(volume.path("f"))
-    assert len(content) == MIB, f"{len(content)} bytes"
-    assert content[:5] == b"first" and content[-4:] == b"last"
+    for i in range(40):
+        content = trees.read(volume.path(f"f{i}"))
+        assert len(content) == MIB, f"{len(content)} bytes"
+        assert content[:5] == b"first" and content[-4:] == b"last", i
     volume.umount()
 
 
