@@ -2,7 +2,6 @@
 """What was acknowledged is there: after a kill, and after every orderly way to end a mount."""
 import os
 import signal
-import threading
 
 import trees
 from cases import FULL, QUICK, case
@@ -55,48 +54,6 @@ def so_it_does_when_a_leg_is_lost_with_it(ws):
         for i in range(40):
             assert trees.read(volume.path(f"f{i}")) == trees.pattern(i * 5000, i), i
         volume.umount()
-
-
-@case(FULL, timeout=300)
-def a_kill_at_any_moment_leaves_a_sound_volume(ws):
-    volume = ws.volume()
-    synced = {}
-    for number in range(6):
-        volume.mount("commit=0.2", "cache=16M")
-        for name, data in synced.items():
-            assert trees.read(volume.path(name)) == data, name
-        assert volume.scrub().returncode == 0
-        stop = threading.Event()
-
-        def work(which, number=number, stop=stop):
-            try:
-                count = 0
-                while not stop.is_set():
-                    name = f"{which}-{count % 25}"
-                    data = trees.pattern((count * 7919) % 200000, (number, which, count))
-                    synced.pop(name, None)
-                    put(volume.path(name + ".new"), data, True)
-                    os.rename(volume.path(name + ".new"), volume.path(name))
-                    fd = os.open(volume.mnt, os.O_RDONLY)
-                    os.fsync(fd)
-                    os.close(fd)
-                    synced[name] = data
-                    count += 1
-            except OSError:
-                assert stop.is_set(), "an error before the kill"
-
-        threads = [threading.Thread(target=work, args=(i,)) for i in range(3)]
-        for thread in threads:
-            thread.start()
-        stop.wait(1 + number * 0.3)
-        stop.set()
-        volume.kill(threads)
-        # What was under way when the kill came may be there or not: names are dropped before they change.
-    assert synced
-    volume.mount()
-    for name, data in synced.items():
-        assert trees.read(volume.path(name)) == data, name
-    volume.umount()
 
 
 def leaves_everything(ws, end):
