@@ -141,6 +141,7 @@ static int open_mirror(struct volume *volume, struct error *error)
 	struct mirror_options options = { .read_only = volume->options.read_only,
 					  .degraded = volume->options.degraded,
 					  .policy = volume->options.policy,
+					  .write_mostly = volume->options.write_mostly,
 					  .leg_timeout_ns = volume->options.leg_timeout_ns,
 					  .deadline_ns = volume->options.deadline_ns,
 					  .pool = volume->pool };

@@ -145,6 +145,15 @@ static bool set_policy(struct mount_options *options, const char *value)
 	return i >= 0;
 }
 
+static bool set_write_mostly(struct mount_options *options, const char *value)
+{
+	static const char *const names[] = { "0", "1", NULL };
+	int i = choice(value, names);
+
+	options->write_mostly = 1u << (i & 1);
+	return i >= 0;
+}
+
 static const struct word {
 	const char *name;
 	const char *value; /* what it takes, as help shows it; NULL: nothing */
@@ -162,6 +171,7 @@ static const struct word {
 	{ "engine", "auto|uring|threads", set_engine, "how legs are read and written" },
 	{ "errors", "ro", set_errors, "when the last leg fails a write, turn read-only (the only choice)" },
 	{ "read-policy", "auto|round-robin|leg0|leg1", set_policy, "which leg answers reads" },
+	{ "write-mostly", "0|1", set_write_mostly, "read this leg only where the other one cannot answer, or is late" },
 	{ "leg-timeout", "SECONDS", set_leg_timeout, "one try on one leg (5; rotational 15)" },
 	{ "deadline", "SECONDS", set_deadline, "a request on both legs together (20)" },
 };

@@ -22,6 +22,7 @@ struct mount_options {
 	uint64_t cache_bytes;
 	enum leg_engine engine;
 	enum mirror_read_policy policy;
+	unsigned int write_mostly; /* mask of legs */
 	char leg[1024]; /* where the other leg is; "" not said */
 	char kernel[512]; /* words that are the kernel's, comma separated */
 };

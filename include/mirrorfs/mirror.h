@@ -164,6 +164,7 @@ struct mirror_options {
 	bool read_only; /* the labels are not written either */
 	bool degraded; /* may start with a leg unexpectedly missing */
 	enum mirror_read_policy policy;
+	unsigned int write_mostly; /* mask: a leg that is read only where the other one cannot answer, or is late */
 	uint64_t leg_timeout_ns; /* one leg's try; 0: 5 s, 15 s if rotational */
 	uint64_t deadline_ns; /* a request; 0: 20 s; raised to a first try on each leg */
 	/* Keeper's thread; may be NULL; must not wait. */

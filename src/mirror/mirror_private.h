@@ -157,7 +157,6 @@ struct mirror_leg {
 	uint64_t timeout_ns;
 	struct try_list tries; /* with the leg, oldest first */
 	unsigned int reading;  /* reads in flight */
-	uint64_t next_block;   /* behind the last read */
 	unsigned int late;     /* of these, those that took so long that the other leg was asked, too */
 	uint64_t latency_ns;   /* of reads: their mean, new ones weigh more */
 	uint64_t usual_ns;     /* hardly any of them takes longer */
@@ -187,6 +186,14 @@ struct pins {
 	struct mirror_pin reserve;	       /* for when memory is out */
 };
 
+#define STREAMS 16u
+
+/* A sequential reader, if somebody goes on there. */
+struct stream {
+	uint64_t next_block;
+	int leg;
+};
+
 struct mirror {
 	struct mutex lock; /* RANK_MIRROR */
 	struct cond kick;  /* the keeper */
@@ -204,6 +211,8 @@ struct mirror {
 	bool failed;	     /* I12 */
 	uint64_t generation; /* durable on every leg while all are in sync */
 	unsigned int turn; /* round robin */
+	struct stream streams[STREAMS];
+	unsigned int stream_turn; /* the next to be forgotten */
 
 	struct request_list requests; /* not answered, oldest first */
 	struct request_list held, starved, ended;
@@ -292,6 +301,11 @@ void request_end(struct request *request, int error);
 void request_retire(struct request *request);
 void request_try_done(struct leg_io *io);
 bool try_timed_out(const struct try *try);
+
+/* ---- pick.c ---- */
+
+int pick_leg_locked(struct mirror *mirror, uint64_t block);
+void pick_note_locked(struct mirror *mirror, int leg, uint64_t block, uint32_t count);
 
 /* ---- pace.c ---- */
 

@@ -22,57 +22,15 @@
 #include <string.h>
 
 #define ERROR_COST_NS (10 * NSEC_PER_MSEC) /* a bad copy weighs as much as an answer this slow */
-#define STRIPE_BLOCKS 512u		   /* 2 MiB: where legs are equally good, they share the range by stripes */
 
 static bool readable(const struct mirror *mirror, int leg)
 {
 	return mirror->legs[leg].state == MIRROR_INSYNC;
 }
 
-/* Both legs are in sync: which one would answer first? */
-static int pick_auto_locked(struct mirror *mirror, uint64_t block)
-{
-	struct mirror_leg *legs = mirror->legs;
-	uint64_t cost[MIRROR_LEGS];
-	int best;
-
-	for (int leg = 0; leg < MIRROR_LEGS; leg++)
-		cost[leg] = (legs[leg].reading + 1) * legs[leg].latency_ns;
-	best = cost[0] == cost[1] ? (int)(block / STRIPE_BLOCKS & 1) : cost[1] < cost[0];
-	/* A sequential reader stays where its readahead is, unless the other leg is twice as good. */
-	if (legs[!best].next_block == block && legs[best].next_block != block && cost[!best] <= 2 * cost[best])
-		best = !best;
-	else if (cost[!best] - cost[best] < cost[best] / 8 && legs[best].next_block != block)
-		best = (int)(block / STRIPE_BLOCKS & 1);
-	/* What was learned of the other one ages, so that it is asked again some day. */
-	legs[!best].latency_ns -= legs[!best].latency_ns / 256;
-	return best;
-}
-
 bool read_late_locked(const struct mirror *mirror, int leg)
 {
 	return mirror->legs[leg].late > 0;
-}
-
-static int pick_locked(struct mirror *mirror, uint64_t block)
-{
-	int survivor = readable(mirror, 0) && readable(mirror, 1) ? -1 : readable(mirror, 1);
-
-	if (survivor >= 0)
-		return survivor;
-	if (read_late_locked(mirror, 0) != read_late_locked(mirror, 1))
-		return read_late_locked(mirror, 0);
-	switch (mirror->options.policy) {
-	case MIRROR_POLICY_ROUND_ROBIN:
-		return (int)(mirror->turn++ & 1);
-	case MIRROR_POLICY_LEG0:
-		return 0;
-	case MIRROR_POLICY_LEG1:
-		return 1;
-	case MIRROR_POLICY_AUTO:
-		break;
-	}
-	return pick_auto_locked(mirror, block);
 }
 
 static void arm_locked(struct request *request, int leg, bool single, uint32_t unit)
@@ -90,7 +48,6 @@ static void arm_locked(struct request *request, int leg, bool single, uint32_t u
 	try->spare = !request->fresh;
 	request->fresh = false;
 	request_arm_locked(request, leg, LEG_READ, 0, request->block + first, count, buf, offset);
-	request->mirror->legs[leg].next_block = request->block + first + count;
 }
 
 int read_first_locked(struct request *request, unsigned int *mask)
@@ -99,10 +56,11 @@ int read_first_locked(struct request *request, unsigned int *mask)
 	int leg = request->only;
 
 	if (leg < 0)
-		leg = pick_locked(mirror, request->block);
+		leg = pick_leg_locked(mirror, request->block);
 	else if (!leg_writable(mirror, leg))
 		return -EIO;
 	request->tries[leg].count = 1;
+	pick_note_locked(mirror, leg, request->block, request->count);
 	arm_locked(request, leg, false, 0);
 	*mask = 1u << leg;
 	return 0;

@@ -99,6 +99,7 @@ static void open_mirror(struct machine *machine, bool degraded)
 	int count = 0, error;
 
 	options.policy = (enum mirror_read_policy)sim_random_below(&machine->random, 4);
+	options.write_mostly = (unsigned int)sim_random_below(&machine->random, 3); /* neither, leg 0, leg 1 */
 	for (int i = 0; i < MIRROR_LEGS; i++)
 		if (machine->memory[i])
 			legs[count++] = machine->fault[i] ? machine->fault[i] : machine->memory[i];

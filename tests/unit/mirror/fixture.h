@@ -79,6 +79,7 @@ TCase *clock_tests(void);
 TCase *late_tests(void);
 TCase *hedge_tests(void);
 TCase *stopped_tests(void);
+TCase *pick_tests(void);
 TCase *assemble_tests(void);
 TCase *state_tests(void);
 

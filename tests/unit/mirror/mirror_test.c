@@ -13,6 +13,7 @@ int main(void)
 	suite_add_tcase(suite, late_tests());
 	suite_add_tcase(suite, hedge_tests());
 	suite_add_tcase(suite, stopped_tests());
+	suite_add_tcase(suite, pick_tests());
 	suite_add_tcase(suite, assemble_tests());
 	suite_add_tcase(suite, state_tests());
 	runner = srunner_create(suite);
