@@ -44,6 +44,7 @@ struct fsck {
 	const char *spec[MIRROR_LEGS];
 	enum answer answer;
 	bool force, data, mounted_is_fine;
+	bool look_only; /* the tree is damaged, and is to stay so */
 	struct progress progress;
 	struct mount_options options;
 	struct iobuf_pool *pool;
@@ -57,6 +58,8 @@ struct fsck {
 	uint64_t left; /* wrong, and not put right */
 	uint64_t bad[MIRROR_LEGS]; /* blocks of a leg that only the other one has right */
 	struct meta_live lost; /* the last piece told of that no leg has */
+	struct meta_loss *losses; /* what the tree lacks that was made anew */
+	size_t loss_count;
 	struct fs_check seen; /* what there is */
 };
 
@@ -87,7 +90,7 @@ static void tell(struct fsck *fsck, const char *format, ...)
 
 static bool writes(const struct fsck *fsck)
 {
-	return fsck->answer != ANSWER_NO;
+	return fsck->answer != ANSWER_NO && !fsck->look_only;
 }
 
 /* ---- opening ---- */
@@ -130,21 +133,32 @@ static int reopen_mirror(struct fsck *fsck, struct error *error)
 	return closed ? open_mirror(fsck, false, error) : error_set(error, -EBUSY, "a leg does not answer");
 }
 
-static int open_meta(struct fsck *fsck, bool checking, struct error *error)
+static int open_cache(struct fsck *fsck, struct error *error)
 {
 	const struct cache_config config = { .budget_bytes = CACHE_BYTES,
 					     .node_floor_percent = 50,
 					     .dirty_percent = 20 };
-	const struct meta_options options = { .read_only = !writes(fsck), .checking = checking };
-	int code;
 
 	fsck->cache = cache_create(&config);
-	if (!fsck->cache)
-		return error_set(error, -ENOMEM, "out of memory");
+	return fsck->cache ? 0 : error_set(error, -ENOMEM, "out of memory");
+}
+
+static void close_cache(struct fsck *fsck)
+{
+	cache_destroy(fsck->cache);
+	fsck->cache = NULL;
+}
+
+static int open_meta(struct fsck *fsck, bool checking, struct error *error)
+{
+	const struct meta_options options = { .read_only = !writes(fsck), .checking = checking };
+	int code = open_cache(fsck, error);
+
+	if (code)
+		return code;
 	code = meta_open(fsck->mirror, fsck->cache, &options, &fsck->meta, error);
 	if (code) {
-		cache_destroy(fsck->cache);
-		fsck->cache = NULL;
+		close_cache(fsck);
 		fsck->meta = NULL;
 	}
 	return code;
@@ -154,9 +168,8 @@ static int close_meta(struct fsck *fsck)
 {
 	int code = meta_close(fsck->meta);
 
-	cache_destroy(fsck->cache);
+	close_cache(fsck);
 	fsck->meta = NULL;
-	fsck->cache = NULL;
 	return code;
 }
 
@@ -333,6 +346,115 @@ static void meaning_progress(struct fs_check *check, int pass, uint64_t done, ui
 	progress_tell(&fsck->progress, 1 + pass, done, total);
 }
 
+/* ---- a tree that no leg has as a whole ---- */
+
+static void note_loss(struct meta_rebuild *rebuild, const struct meta_loss *loss)
+{
+	struct fsck *fsck = rebuild->context;
+	struct meta_loss *losses = reallocarray(fsck->losses, fsck->loss_count + 1, sizeof(*losses));
+
+	fsck->cured++;
+	if (!losses) /* it is told less of */
+		return;
+	fsck->losses = losses;
+	fsck->losses[fsck->loss_count++] = *loss;
+}
+
+static void rebuild_progress(struct meta_rebuild *rebuild, uint64_t done, uint64_t total)
+{
+	struct fsck *fsck = rebuild->context;
+
+	progress_tell(&fsck->progress, 1, done, total);
+}
+
+/* What lies at a key, for people. */
+static void key_text(struct fsck *fsck, const struct meta_key *key, char *text, size_t size)
+{
+	char path[4200] = "";
+
+	if (key->object == OBJECT_VOLUME) {
+		if (key->type == TYPE_ALLOC)
+			snprintf(text, size, "the record of block %llu", (unsigned long long)key->offset);
+		else
+			snprintf(text, size, "the volume's own");
+		return;
+	}
+	fs_check_path(fsck->meta, key->object, path, sizeof(path));
+	if (key->type == TYPE_EXTENT)
+		snprintf(text, size, "byte %llu of %s", (unsigned long long)key->offset * FORMAT_BLOCK, path);
+	else if (key->type == TYPE_DIRENT)
+		snprintf(text, size, "some name in %s", path);
+	else
+		snprintf(text, size, "inode %llu (%s)", (unsigned long long)key->object, path);
+}
+
+/* Which files and bytes that means is told by the passes: names, records and inodes without their counterpart. */
+static void tell_losses(struct fsck *fsck)
+{
+	char first[4400], end[4400];
+
+	for (size_t i = 0; i < fsck->loss_count; i++) {
+		const struct meta_loss *loss = &fsck->losses[i];
+
+		key_text(fsck, &loss->first, first, sizeof(first));
+		if (loss->endless)
+			snprintf(end, sizeof(end), "the end");
+		else
+			key_text(fsck, &loss->end, end, sizeof(end));
+		if (loss->leaf)
+			tell(fsck, "Lost on every leg: what the tree held from %s to %s; %llu items of it were found.",
+			     first, end, (unsigned long long)loss->items);
+		else
+			tell(fsck, "Lost on every leg: the way to what the tree holds from %s to %s; "
+			     "%llu leaves of it were found, and %llu items.", first, end,
+			     (unsigned long long)loss->leaves, (unsigned long long)loss->items);
+	}
+	free(fsck->losses);
+	fsck->losses = NULL;
+	fsck->loss_count = 0;
+}
+
+static void tell_damage(struct fsck *fsck)
+{
+	tell(fsck, "The tree is damaged: part of it can be read on no leg.");
+}
+
+/* Is the tree to be made anew? Without a word from anybody it is only looked at. */
+static bool may_rebuild(struct fsck *fsck)
+{
+	tell_damage(fsck);
+	if (fsck->answer == ANSWER_ASK)
+		return ask(fsck, "it is made anew from what is found");
+	if (fsck->answer == ANSWER_YES)
+		tell(fsck, "  So it is made anew from what is found.");
+	return fsck->answer == ANSWER_YES;
+}
+
+/* The tree is opened in the end, as far as it can be. */
+static int open_damaged(struct fsck *fsck, struct error *error)
+{
+	struct meta_rebuild rebuild = { .lost = note_loss, .progress = rebuild_progress, .context = fsck };
+	int code = 0;
+
+	if (!may_rebuild(fsck)) {
+		fsck->look_only = !fsck->meta;
+		return fsck->meta ? 0 : open_meta(fsck, true, error);
+	}
+	if (fsck->meta)
+		code = close_meta(fsck);
+	if (!code)
+		code = open_cache(fsck, error);
+	if (code)
+		return code;
+	code = meta_rebuild(fsck->mirror, fsck->cache, &rebuild, error);
+	close_cache(fsck);
+	if (!code)
+		code = open_meta(fsck, true, error);
+	if (!code)
+		tell_losses(fsck);
+	return code;
+}
+
 /* The checkpoint that closes the volume writes the number anew. */
 static void check_count(struct fsck *fsck, uint64_t blocks)
 {
@@ -351,18 +473,25 @@ static int look(struct fsck *fsck, bool first, bool *again, struct error *error)
 
 	fsck->seen = (struct fs_check){ .problem = problem, .progress = meaning_progress, .context = fsck };
 	code = open_meta(fsck, true, error);
+	if (first && writes(fsck) && !mirror_failed(fsck->mirror) &&
+	    (code == -EIO || (!code && meta_damage(fsck->meta)))) {
+		error->text[0] = '\0';
+		code = open_damaged(fsck, error);
+	}
 	if (code)
 		return code;
+	if (meta_damage(fsck->meta)) {
+		if (fsck->answer == ANSWER_NO)
+			tell_damage(fsck);
+		tell(fsck, "  Left as it is: -y makes it anew from what is found.");
+		fsck->left++;
+	}
 	if (first) {
 		meta_super_info(fsck->meta, &info);
 		code = check_copies(fsck);
 		check_count(fsck, info.data_blocks);
 	}
-	if (code == -EIO && fsck->data) {
-		tell(fsck, "Not all file data could be looked for.");
-		fsck->left++;
-	}
-	if (!code || code == -EIO) {
+	if (!code) {
 		code = fs_check(fsck->meta, &fsck->seen);
 		fsck->cured += fsck->seen.cured;
 		fsck->left += fsck->seen.problems - fsck->seen.cured;

@@ -59,7 +59,8 @@ struct meta_options {
 	bool discard;	    /* freed ranges go to the legs */
 	/*
 	 * For a check: allocation records that contradict one another are no reason to refuse, what a file refers to
-	 * counts as taken whatever they say, and closing does not call the volume unmounted.
+	 * counts as taken whatever they say, every leaf is looked at (meta_damage()), and closing does not call the
+	 * volume unmounted.
 	 */
 	bool checking;
 };
@@ -77,7 +78,7 @@ int meta_open(struct mirror *mirror, struct cache *cache, const struct meta_opti
 /* Commits, checkpoints unless read-only or failed, frees. The error of that last commit, else 0. */
 int meta_close(struct meta *meta);
 
-/* What is wrong with the volume, for people, that it could only be opened read-only; NULL: nothing. */
+/* What is wrong with the tree, for people: it could only be opened read-only or to be checked. NULL: nothing. */
 const char *meta_damage(const struct meta *meta);
 /* 0, or the error behind which nothing is written any more: the legs may be well (images on a full filesystem). */
 int meta_failed(const struct meta *meta);
@@ -264,6 +265,30 @@ struct meta_scrub {
  * stopped, or what the checkpoint said.
  */
 int meta_scrub(struct meta *meta, struct meta_scrub *scrub);
+
+/* ---- a tree that cannot be read as a whole ---- */
+
+/* Keys that a lost node, and all below it, had: from `first` up to and excluding `end`. */
+struct meta_loss {
+	struct meta_key first, end;
+	bool endless; /* `end` says nothing */
+	bool leaf; /* the items were in it itself; else they were in nodes below, which may be found */
+	uint64_t leaves; /* found again whole */
+	uint64_t items; /* found in older leaves, and proven by records elsewhere */
+};
+struct meta_rebuild {
+	void (*lost)(struct meta_rebuild *rebuild, const struct meta_loss *loss);
+	void (*progress)(struct meta_rebuild *rebuild, uint64_t done, uint64_t total); /* may be NULL */
+	void *context;
+};
+/*
+ * Makes the tree of a volume that nobody has open readable again: looks for what lies below lost nodes on the legs, and
+ * builds a tree of it and of all that is still named. It is one again that meta_open() takes with `checking`, and that
+ * must be checked: what was not found is missing in it. Nothing that was referenced is overwritten, and until the one
+ * slot that is written at the end nothing has changed. 0, -EPROTONOSUPPORT, -ENODATA no valid slot, -ENOSPC no room for
+ * nodes, -ETIMEDOUT a leg does not answer, -ENOMEM.
+ */
+int meta_rebuild(struct mirror *mirror, struct cache *cache, struct meta_rebuild *rebuild, struct error *error);
 
 /* What a leg has in the two superblock slots. */
 #define META_SLOTS 2

@@ -189,8 +189,10 @@ int alloc_open(struct meta *meta)
 		error = reserve_nodes(meta, level - 1);
 	if (!error && meta->options.checking) {
 		error = tree_scan(meta, &files, &end, reserve_mapped);
-		if (error == -EIO) /* the check tells of it; all that is recorded is reserved */
+		if (error == -EIO) { /* all that is recorded is reserved */
+			meta->damage = "a leaf of the tree cannot be read on any leg";
 			error = 0;
+		}
 	}
 	return error;
 }

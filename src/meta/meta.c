@@ -241,8 +241,7 @@ static void locks_fini(struct meta *meta)
 	rwlock_fini(&meta->tree_lock);
 }
 
-/* Everything but the keeper. */
-static void meta_free(struct meta *meta)
+void meta_free(struct meta *meta)
 {
 	struct meta_chunk *chunk;
 
@@ -332,8 +331,8 @@ static size_t dirty_limit(const struct meta *meta, size_t cache_bytes)
 	return cache_bytes / 8 < room * FORMAT_BLOCK ? cache_bytes / 8 : room * FORMAT_BLOCK;
 }
 
-int meta_open(struct mirror *mirror, struct cache *cache, const struct meta_options *options, struct meta **opened,
-	      struct error *error)
+int meta_new(struct mirror *mirror, struct cache *cache, const struct meta_options *options, struct meta **made,
+	     struct error *error)
 {
 	struct cache_stats stats;
 	struct format_super super;
@@ -365,6 +364,18 @@ int meta_open(struct mirror *mirror, struct cache *cache, const struct meta_opti
 		return error_set(error, result, "out of memory");
 	}
 	locks_init(meta);
+	*made = meta;
+	return 0;
+}
+
+int meta_open(struct mirror *mirror, struct cache *cache, const struct meta_options *options, struct meta **opened,
+	      struct error *error)
+{
+	struct meta *meta;
+	int result = meta_new(mirror, cache, options, &meta, error);
+
+	if (result)
+		return result;
 	result = open_tree(meta, error);
 	if (!result && !options->read_only) {
 		result = thread_start(&meta->keeper, "journal", keeper, meta);

@@ -150,6 +150,10 @@ struct meta {
 };
 
 /* meta.c */
+/* Everything but the tree: of the newest slot, as it is on the legs. */
+int meta_new(struct mirror *mirror, struct cache *cache, const struct meta_options *options, struct meta **made,
+	     struct error *error);
+void meta_free(struct meta *meta); /* everything but the keeper */
 int meta_fail(struct meta *meta, int error); /* stops writing; returns `error` */
 int meta_writable(struct meta *meta); /* 0, -EROFS */
 /* Something was committed to memory: the ring gets it in time; or a checkpoint is due. */
@@ -191,6 +195,7 @@ int tree_seal(struct meta *meta);
 /* The pointer to the node of `level` below which *key belongs, and that node's bounds: at their end the next begins. */
 int tree_pointer(struct meta *meta, unsigned int level, const struct meta_key *key, struct format_pointer *pointer,
 		 struct node_bounds *bounds);
+int tree_leaf(struct meta *meta, const struct meta_key *key, void *node); /* a copy of the one where *key belongs */
 /* Moves *key behind the first leaf from there on that cannot be loaded, or what lies below such a node. False: none. */
 bool tree_skip(struct meta *meta, struct meta_key *key);
 

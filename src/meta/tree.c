@@ -360,6 +360,27 @@ int tree_pointer(struct meta *meta, unsigned int level, const struct meta_key *k
 	return error;
 }
 
+int tree_leaf(struct meta *meta, const struct meta_key *key, void *node)
+{
+	struct node_bounds bounds = everything;
+	struct cache_page *page, *child;
+	int error = tree_root_load(meta, &page);
+
+	while (!error && node_level(page->data)) {
+		unsigned int slot = node_child_slot(page->data, key);
+
+		bounds = node_child_bounds(page->data, slot, &bounds);
+		error = child_load(meta, page, slot, &bounds, &child);
+		cache_put(page);
+		page = error ? NULL : child;
+	}
+	if (error)
+		return error;
+	memcpy(node, page->data, NODE_BYTES);
+	cache_put(page);
+	return 0;
+}
+
 bool tree_skip(struct meta *meta, struct meta_key *key)
 {
 	struct node_bounds bounds = { .end = *key };

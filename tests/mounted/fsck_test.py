@@ -1,10 +1,12 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """fsck.mirrorfs: sound volumes are clean, what one leg has heals the other, and what is lost is named."""
+import errno
 import hashlib
 import os
 import signal
 import threading
 
+import ondisk
 import trees
 from cases import FULL, QUICK, case
 from workspace import BLOCK, SPACE_OFFSET
@@ -168,31 +170,92 @@ def what_is_bad_on_both_legs_is_named_by_path_and_bytes(ws):
     fsck(volume, "-f", "-p", "--data")
 
 
-@case(FULL)
-def nodes_that_no_leg_has_are_told_and_nothing_is_made_up(ws):
-    volume, _ = filled(ws)
-    # Far from what the volume keeps of itself, without which nothing can be opened.
-    os.mkdir(volume.path("late"))
-    for i in range(1000):
-        os.mkdir(volume.path("late", f"{i}: a name that stands nowhere else" if i == 500 else str(i)))
-    volume.umount()
-    # A leaf that holds names: found by one of them, as older ones are that nobody refers to any more.
+def lose_nodes(volume, content):
+    """On both legs, all nodes with this in them: the newest, and the older ones that nobody refers to any more."""
     for leg in (0, 1):
         start, length = volume.heap(leg)
         with open(volume.legs[leg], "rb") as file:
             file.seek(start)
             heap = file.read(length)
-        at = heap.find(b"a name that stands nowhere else")
+        at = heap.find(content)
         assert at >= 0
         while at >= 0:
             spoil(volume, leg, start + at)
-            at = heap.find(b"a name that stands nowhere else", at + 1)
+            at = heap.find(content, at + 1)
+
+
+@case(FULL)
+def nodes_that_no_leg_has_are_told_and_the_tree_is_made_anew(ws):
+    volume, expected = filled(ws)
+    # Far from what the volume keeps of itself.
+    os.mkdir(volume.path("late"))
+    for i in range(1000):
+        os.mkdir(volume.path("late", f"{i}: a name that stands nowhere else" if i == 500 else str(i)))
+    volume.umount()
+    lose_nodes(volume, b"a name that stands nowhere else")
     before = hashes(volume)
     said = fsck(volume, "-n", status=LEFT)
     assert "can be read on no leg" in said and "cannot be read on any leg" in said, said
     assert hashes(volume) == before
-    said = fsck(volume, "-f", "-y", status=LEFT)
+    said = fsck(volume, "-f", "-p", status=LEFT)
     assert "lost+found" not in said and "is removed" not in said, "it took what it could not read for missing"
+    volume.mount()
+    os.mkdir(volume.path("new"))
+    assert os.path.exists(volume.path("large"))
+    volume.umount()
+    said = fsck(volume, "-f", "-y", status=CORRECTED)
+    assert "Lost on every leg" in said and "some name in /late" in said, said
+    assert "lost+found" in said, said
+    said = fsck(volume, "-f", "-n", "--data")
+    assert "clean" in said
+    volume.mount()
+    found = os.listdir(volume.path("late")) + os.listdir(volume.path("lost+found"))
+    assert len(found) == 1000, f"{len(found)} of 1000 directories are left"
+    trees.compare(expected, {name: what for name, what in trees.manifest(volume.mnt).items() if name in expected})
+    volume.umount()
+
+
+@case(FULL)
+def without_the_records_of_space_a_volume_is_read_only_until_the_tree_is_made_anew(ws):
+    volume, expected = filled(ws)
+    volume.umount()
+    root, level = ondisk.tree_root(volume.legs[0])
+    assert level == 1
+    leaves = list(ondisk.children(volume.legs[0], root))
+    assert [leaf[0] for leaf in leaves[:3]] == [0, 0, 0], "the second leaf does not have records alone"
+    for leg in (0, 1):
+        spoil(volume, leg, leaves[1][1] + 2048)
+    volume.mount()
+    trees.compare(expected, trees.manifest(volume.mnt))
+    try:
+        os.mkdir(volume.path("new"))
+        raise AssertionError("a directory was made")
+    except OSError as error:
+        assert error.errno == errno.EROFS, error
+    done = ws.run("mirrorctl", "status", volume.mnt, ok=False)
+    assert done.returncode == 4 and "fsck.mirrorfs" in done.stdout and "read-only" in done.stdout, done
+    volume.umount()
+    before = hashes(volume)
+    said = fsck(volume, "-n", status=LEFT)
+    assert "-y makes it anew" in said, said
+    assert hashes(volume) == before
+    fsck(volume, "-f", "-p", status=LEFT)
+    said = fsck(volume, "-f", "-y", status=CORRECTED)
+    assert "the record of block" in said, said
+    fsck(volume, "-f", "-n", "--data")
+    same(volume, expected)
+
+
+@case(FULL)
+def without_its_root_a_volume_is_rebuilt_from_its_leaves(ws):
+    volume, expected = filled(ws)
+    volume.umount()
+    for leg in (0, 1):
+        spoil(volume, leg, ondisk.tree_root(volume.legs[leg])[0] + 2048)
+    said = fsck(volume, "-y", "-f", status=CORRECTED)
+    assert "the way to what the tree holds from" in said, said
+    fsck(volume, "-f", "-n", "--data")
+    same(volume, expected)
 
 
 @case(FULL)

@@ -40,3 +40,27 @@ def written(leg, slots):
             file.seek(slot)
             if any(file.read(4)):
                 yield slot
+
+
+def tree_root(leg):
+    """The newest superblock's root: (its byte on the leg, its level)."""
+    newest = 0, 0, 0
+    with open(leg, "rb") as file:
+        for slot in SUPER_SLOTS:
+            file.seek(slot)
+            block = file.read(BLOCK)
+            generation, = struct.unpack_from("<Q", block, 32)
+            address, = struct.unpack_from("<Q", block, 72)
+            newest = max(newest, (generation, SPACE_OFFSET + address * BLOCK, struct.unpack_from("<I", block, 96)[0]))
+    return newest[1:]
+
+
+def children(leg, node):
+    """Of an internal node, in order: (the object of the first key, the child's byte on the leg)."""
+    with open(leg, "rb") as file:
+        file.seek(node)
+        data = file.read(4 * BLOCK)
+    for item in range(struct.unpack_from("<H", data, 44)[0]):
+        value, = struct.unpack_from("<H", data, 64 + 24 * item + 18)
+        yield (struct.unpack_from("<Q", data, 64 + 24 * item)[0],
+               SPACE_OFFSET + struct.unpack_from("<Q", data, value)[0] * BLOCK)

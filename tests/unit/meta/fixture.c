@@ -330,6 +330,17 @@ int volume_try_mount(bool read_only, struct error *why)
 	return error;
 }
 
+void volume_rebuild(struct meta_rebuild *rebuild)
+{
+	struct error why = { "" };
+	int error;
+
+	open_below(false);
+	error = meta_rebuild(mirror, cache, rebuild, &why);
+	ck_assert_msg(!error, "%s", why.text);
+	close_below();
+}
+
 void volume_mount(bool read_only)
 {
 	struct error why;

@@ -27,6 +27,7 @@ void volume_teardown(void);
 void volume_mount(bool read_only);
 int volume_try_mount(bool read_only, struct error *why); /* what meta_open() says; afterwards all is as unmounted */
 void volume_unmount(void);
+void volume_rebuild(struct meta_rebuild *rebuild); /* of one that is not mounted */
 int volume_close(void); /* what meta_close() says */
 void volume_remount(void);
 void volume_kill(void); /* ends it without another write */
@@ -132,5 +133,6 @@ Suite *map_suite(void);
 Suite *alloc_suite(void);
 Suite *scrub_suite(void);
 Suite *failure_suite(void);
+Suite *rebuild_suite(void);
 
 #endif

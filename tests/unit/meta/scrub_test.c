@@ -244,13 +244,13 @@ static bool stop;
 
 static void scrub_on(void *arg)
 {
-	while (!__atomic_load_n(&stop, __ATOMIC_SEQ_CST)) {
+	do {
 		struct meta_scrub done = scrub();
 
 		ck_assert_uint_eq(done.repaired + done.unrecoverable, 0);
 		ck_assert_uint_eq(found_count, 0);
 		++*(unsigned int *)arg;
-	}
+	} while (!__atomic_load_n(&stop, __ATOMIC_SEQ_CST));
 }
 
 START_TEST(changes_beside_it_are_nothing_wrong)
