@@ -26,7 +26,8 @@
 #define STEPS_MAX 20000000 /* of the world in one run: more is a livelock */
 #define PROCESSOR_SECONDS 60 /* of one run: more is a loop without end */
 
-static const struct fuzz_target *const targets[] = { &fuzz_label, &fuzz_slot, &fuzz_record, &fuzz_node, &fuzz_image };
+static const struct fuzz_target *const targets[] = { &fuzz_label, &fuzz_slot, &fuzz_record, &fuzz_node, &fuzz_image,
+						     &fuzz_rot, &fuzz_loss };
 #define TARGETS (sizeof(targets) / sizeof(targets[0]))
 
 uint64_t fuzz_seed;
@@ -113,7 +114,7 @@ static bool play_in_child(uint64_t first, unsigned long count)
 static int usage(int status)
 {
 	fprintf(status ? stderr : stdout,
-		"usage: fuzz label|slot|record|node|image [--seed N] [--runs M] [--seconds S] [--verbose]\n"
+		"usage: fuzz label|slot|record|node|image|rot|loss [--seed N] [--runs M] [--seconds S] [--verbose]\n"
 		"Runs M seeds from N on (0: until S seconds are over). Without a seed, MIRRORFS_SEED or a fresh "
 		"one.\n");
 	return status;

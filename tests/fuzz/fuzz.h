@@ -19,7 +19,7 @@ struct fuzz_target {
 	unsigned int batch; /* runs that one process does: 1 if a run changes what setup() has made */
 };
 
-extern const struct fuzz_target fuzz_label, fuzz_slot, fuzz_record, fuzz_node, fuzz_image;
+extern const struct fuzz_target fuzz_label, fuzz_slot, fuzz_record, fuzz_node, fuzz_image, fuzz_rot, fuzz_loss;
 
 /* A claim about the stack that has turned out false; ends the process, as an assertion would. */
 #define fuzz_expect(condition) \
