@@ -59,6 +59,47 @@ static int cut_make(struct meta *meta, struct cut *cut, bool always, uint64_t ge
 	return error;
 }
 
+/* ---- those who wait ---- */
+
+static void progress_begin(struct meta *meta, size_t nodes)
+{
+	mutex_lock(&meta->journal_lock);
+	meta->progress.under_way = true;
+	meta->progress.nodes = nodes;
+	meta->progress.written = 0;
+	meta->progress.moves++;
+	cond_broadcast(&meta->progressed);
+	mutex_unlock(&meta->journal_lock);
+}
+
+static void progress_nodes(struct meta *meta, size_t nodes)
+{
+	mutex_lock(&meta->journal_lock);
+	meta->progress.written += nodes;
+	meta->progress.moves++;
+	cond_broadcast(&meta->progressed);
+	mutex_unlock(&meta->journal_lock);
+}
+
+static void progress_end(struct meta *meta)
+{
+	mutex_lock(&meta->journal_lock);
+	meta->progress.under_way = false;
+	meta->progress.moves++;
+	cond_broadcast(&meta->progressed);
+	mutex_unlock(&meta->journal_lock);
+}
+
+void checkpoint_wait(struct meta *meta, uint64_t moves)
+{
+	mutex_lock(&meta->journal_lock);
+	while (meta->progress.moves == moves)
+		cond_wait(&meta->progressed, &meta->journal_lock);
+	mutex_unlock(&meta->journal_lock);
+}
+
+/* ---- its parts ---- */
+
 /* Dirty nodes stay in memory, and nobody else writes them. */
 static struct cache_page *dirty_node(struct meta *meta, uint64_t address)
 {
@@ -71,12 +112,15 @@ static struct cache_page *dirty_node(struct meta *meta, uint64_t address)
 
 static void nodes_written(struct batch_io *write)
 {
-	for (size_t n = 0; n < write->io.count / NODE_BLOCKS; n++) {
+	size_t count = write->io.count / NODE_BLOCKS;
+
+	for (size_t n = 0; n < count; n++) {
 		struct cache_page *page = dirty_node(write->context, write->io.block + n * NODE_BLOCKS);
 
 		cache_written(page, write->io.error);
 		cache_put(page);
 	}
+	progress_nodes(write->context, count);
 }
 
 /* Writes nodes that are neighbours on the legs together. */
@@ -148,9 +192,13 @@ static int checkpoint_make(struct meta *meta, bool always, uint64_t generation)
 	mutex_lock(&meta->checkpoint_lock);
 	error = meta_writable(meta);
 	if (!error)
+		tree_seal_ahead(meta);
+	if (!error)
 		error = cut_make(meta, &cut, always, generation);
-	if (!error && cut.generation)
+	if (!error && cut.generation) {
+		progress_begin(meta, cut.dirty.count);
 		error = write_all(meta, &cut, &end);
+	}
 	if (!error && cut.generation) {
 		mutex_lock(&meta->journal_lock);
 		meta->last_cut = end;
@@ -164,6 +212,7 @@ static int checkpoint_make(struct meta *meta, bool always, uint64_t generation)
 	} else if (error && cut.generation) {
 		meta_fail(meta, error);
 	}
+	progress_end(meta); /* also if there was nothing to do, or it cannot be done: who waits looks for himself */
 	free(cut.dirty.at);
 	free(cut.freed_nodes.at);
 	free(cut.freed_data.at);

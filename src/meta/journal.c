@@ -201,6 +201,19 @@ int journal_write(struct meta *meta, uint64_t up_to)
 	return error;
 }
 
+/* Who commits faster than the ring takes it goes on at its pace: else a checkpoint would have it all to write. */
+void journal_relieve(struct meta *meta)
+{
+	uint64_t first = 0;
+
+	mutex_lock(&meta->journal_lock);
+	if (meta->pending_blocks > 2 * JOURNAL_DUE)
+		first = STAILQ_FIRST(&meta->pending)->sequence;
+	mutex_unlock(&meta->journal_lock);
+	if (first)
+		(void)journal_write(meta, first); /* a failure is latched */
+}
+
 int meta_sync(struct meta *meta, uint64_t sequence)
 {
 	return journal_write(meta, sequence);

@@ -150,14 +150,15 @@ int meta_writable(struct meta *meta)
 
 /* ---- the keeper ---- */
 
-void meta_kick(struct meta *meta, bool checkpoint)
+void meta_kick(struct meta *meta, bool records, bool checkpoint)
 {
 	uint_fast64_t none = 0;
 	bool first = atomic_compare_exchange_strong(&meta->first_change_ns, &none, clock_now_ns());
 
-	if (!first && !checkpoint)
+	if (!first && !records && !checkpoint)
 		return;
 	mutex_lock(&meta->keeper_lock);
+	meta->want_records |= records;
 	meta->want_checkpoint |= checkpoint;
 	cond_signal(&meta->keeper_wake);
 	mutex_unlock(&meta->keeper_lock);
@@ -172,6 +173,11 @@ static void keeper_turn(struct meta *meta)
 		meta->want_checkpoint = false;
 		mutex_unlock(&meta->keeper_lock);
 		(void)meta_checkpoint(meta); /* a failure is latched, whoever commits next is told */
+		mutex_lock(&meta->keeper_lock);
+	} else if (meta->want_records) {
+		meta->want_records = false;
+		mutex_unlock(&meta->keeper_lock);
+		(void)meta_sync(meta, meta_sequence(meta));
 		mutex_lock(&meta->keeper_lock);
 	} else if (!since) {
 		cond_wait(&meta->keeper_wake, &meta->keeper_lock);
@@ -221,6 +227,7 @@ static void locks_init(struct meta *meta)
 	mutex_init(&meta->checkpoint_lock, RANK_META_CHECKPOINT);
 	mutex_init(&meta->journal_lock, RANK_META_JOURNAL);
 	cond_init(&meta->journal_moved);
+	cond_init(&meta->progressed);
 	mutex_init(&meta->alloc_lock, RANK_META_ALLOC);
 	cond_init(&meta->writes_moved);
 	mutex_init(&meta->keeper_lock, RANK_META_ALLOC);
@@ -235,6 +242,7 @@ static void locks_fini(struct meta *meta)
 	mutex_fini(&meta->keeper_lock);
 	cond_fini(&meta->writes_moved);
 	mutex_fini(&meta->alloc_lock);
+	cond_fini(&meta->progressed);
 	cond_fini(&meta->journal_moved);
 	mutex_fini(&meta->journal_lock);
 	mutex_fini(&meta->checkpoint_lock);

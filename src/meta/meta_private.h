@@ -108,6 +108,13 @@ struct meta {
 	atomic_uint_fast64_t next_object;
 
 	struct mutex checkpoint_lock;
+	/* How far the running checkpoint is, under journal_lock: writers are let on with it. */
+	struct {
+		bool under_way;
+		size_t nodes, written;
+		uint64_t moves; /* counts every change */
+	} progress;
+	struct cond progressed;
 
 	struct mutex journal_lock;
 	struct cond journal_moved;
@@ -143,7 +150,7 @@ struct meta {
 	bool keeper_runs;
 	struct mutex keeper_lock;
 	struct cond keeper_wake;
-	bool stop, want_checkpoint;
+	bool stop, want_checkpoint, want_records;
 	atomic_uint_fast64_t first_change_ns; /* of what is not yet committed; 0: nothing */
 
 	atomic_uint_fast64_t commits, waited, records, checkpoints, replayed;
@@ -156,8 +163,8 @@ int meta_new(struct mirror *mirror, struct cache *cache, const struct meta_optio
 void meta_free(struct meta *meta); /* everything but the keeper */
 int meta_fail(struct meta *meta, int error); /* stops writing; returns `error` */
 int meta_writable(struct meta *meta); /* 0, -EROFS */
-/* Something was committed to memory: the ring gets it in time; or a checkpoint is due. */
-void meta_kick(struct meta *meta, bool checkpoint);
+/* Something was committed to memory: the ring gets it in time, or now; or a checkpoint is due. */
+void meta_kick(struct meta *meta, bool records, bool checkpoint);
 
 /* io.c; `size` is whole blocks, at most IOBUF_MAX */
 unsigned int io_only(int leg); /* the flag */
@@ -191,6 +198,11 @@ int tree_scan(struct meta *meta, const struct meta_key *first, const struct meta
 	      int (*visit)(struct meta *meta, const struct meta_key *key, const void *value, size_t length));
 int tree_put(struct meta *meta, const struct meta_key *key, const void *value, size_t length);
 int tree_delete(struct meta *meta, const struct meta_key *key); /* 0 also if it was not there */
+/*
+ * Checksums for what the running generation has changed. Most leaves get theirs ahead, a few under each hold of the
+ * lock, which is taken inside; who changes one again takes it away. The rest is done with the lock held exclusively.
+ */
+void tree_seal_ahead(struct meta *meta);
 int tree_seal(struct meta *meta);
 /* The pointer to the node of `level` below which *key belongs, and that node's bounds: at their end the next begins. */
 int tree_pointer(struct meta *meta, unsigned int level, const struct meta_key *key, struct format_pointer *pointer,
@@ -256,6 +268,8 @@ unsigned int ahead_children(struct meta *meta, const struct cache_page *parent, 
 /* journal.c */
 int journal_write(struct meta *meta, uint64_t up_to); /* waits until durable >= up_to */
 void journal_add(struct meta *meta, struct meta_chunk *chunk); /* journal_lock held */
+#define JOURNAL_DUE (4 * JOURNAL_RECORD_BLOCKS) /* so much waits: it is written before somebody asks for it */
+void journal_relieve(struct meta *meta); /* waits if much more than that does */
 bool journal_fits(const struct meta_chunk *chunk); /* into one record */
 void journal_chunk_free(struct meta_chunk *chunk);
 /* How long the record is whose first block is given, if it is the one that must stand there; else 0. */
@@ -274,6 +288,8 @@ uint32_t replay_late(const struct meta *meta, uint64_t address, uint32_t count, 
 int checkpoint_run(struct meta *meta); /* also if nothing has changed */
 /* Many may want one at a time: only if `generation` is still the running one. Otherwise waits for that of others. */
 int checkpoint_of(struct meta *meta, uint64_t generation);
+/* Waits until a checkpoint begins, gets on or ends: until it has moved once more than so often. */
+void checkpoint_wait(struct meta *meta, uint64_t moves);
 
 /* alloc.c */
 int alloc_open(struct meta *meta); /* ranges from the tree */

@@ -302,3 +302,13 @@ uint32_t node_seal(void *node)
 	head->crc = le32_of(crc);
 	return crc;
 }
+
+void node_unseal(void *node)
+{
+	((struct format_node *)node)->crc = le32_of(0);
+}
+
+uint32_t node_sealed(const void *node)
+{
+	return le32_get(((const struct format_node *)node)->crc);
+}

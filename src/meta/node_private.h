@@ -56,5 +56,8 @@ bool node_valid(const void *node, const uint8_t volume[16], uint64_t address, in
 		const uint32_t *crc);
 /* Sets the checksum field and returns it. */
 uint32_t node_seal(void *node);
+/* A node that is being changed has 0 there. */
+void node_unseal(void *node);
+uint32_t node_sealed(const void *node);
 
 #endif

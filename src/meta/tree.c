@@ -23,6 +23,7 @@
 /* A node with more room than this is joined with a neighbour, if both fit in one with this much to spare. */
 #define THIN_ROOM (NODE_BYTES * 3 / 4)
 #define JOINED_ROOM (NODE_BYTES / 4)
+#define SEAL_STEP 64u /* leaves that are sealed ahead under one hold of the lock */
 
 struct node_read {
 	struct mirror_io io;
@@ -457,8 +458,10 @@ static int node_own(struct meta *meta, struct cache_page *parent, unsigned int s
 	uint64_t address;
 	int error;
 
-	if (node_generation((*page)->data) == meta->generation)
+	if (node_generation((*page)->data) == meta->generation) {
+		node_unseal((*page)->data);
 		return 0;
+	}
 	error = node_new(meta, &address, &copy);
 	if (error)
 		return error;
@@ -747,8 +750,30 @@ static int seal_below(struct meta *meta, struct cache_page *page, const struct n
 		pointer.crc = le32_of(sum);
 		memcpy(node_value_mutable(page->data, i), &pointer, sizeof(pointer));
 	}
-	*crc = node_seal(page->data);
+	*crc = node_sealed(page->data);
+	if (node_level(page->data) || !*crc)
+		*crc = node_seal(page->data);
 	return 0;
+}
+
+void tree_seal_ahead(struct meta *meta)
+{
+	size_t at = 0, end = SIZE_MAX;
+
+	while (at < end) {
+		rwlock_read(&meta->tree_lock);
+		end = meta->dirty.count;
+		for (size_t n = 0; n < SEAL_STEP && at < end; n++, at++) {
+			struct cache_page *page;
+
+			if (cache_get(&meta->nodes, meta->dirty.at[at], false, false, &page))
+				continue;
+			if (!node_level(page->data) && !node_sealed(page->data))
+				node_seal(page->data);
+			cache_put(page);
+		}
+		rwlock_unlock(&meta->tree_lock);
+	}
 }
 
 int tree_seal(struct meta *meta)

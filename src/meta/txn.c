@@ -14,7 +14,8 @@
 
 /* What room_for() misses. */
 #define CHECKPOINT_DUE 1
-#define SHORT_OF_SPACE 2
+#define CHECKPOINT_RUNS 2
+#define SHORT_OF_SPACE 3
 
 struct meta_txn *meta_txn_begin(struct meta *meta)
 {
@@ -163,37 +164,50 @@ static int prefetch(struct meta *meta, const struct meta_chunk *chunk, size_t *n
 }
 
 /*
- * True if nodes that wait for a checkpoint are more than one such part of what they may be: of memory, and of a volume
- * that has no other room for nodes than the reserve, half of that.
+ * How many nodes may wait for a checkpoint: what memory allows, and on a volume that has no other room for nodes than
+ * the reserve, half of that.
  */
-static bool dirty_beyond(struct meta *meta, unsigned int part)
+static size_t dirty_most(struct meta *meta)
 {
-	size_t dirty = meta->dirty.count;
+	size_t most = meta->dirty_limit / NODE_BYTES, reserve = meta->reserve / 2 / NODE_BLOCKS;
 
-	return dirty * NODE_BYTES > meta->dirty_limit / part ||
-	       (dirty * NODE_BLOCKS > meta->reserve / 2 / part && range_free_count(meta->node_range) < meta->reserve);
+	return reserve < most && range_free_count(meta->node_range) < meta->reserve ? reserve : most;
 }
 
 /*
  * What must be there before a transaction is applied, as applying cannot fail half-way: ring, nodes, memory. 0: it is;
- * CHECKPOINT_DUE; SHORT_OF_SPACE: one may help; -ENOSPC, -ENOMEM. Tree locked.
+ * CHECKPOINT_DUE: there is more room when one has begun; CHECKPOINT_RUNS: when it is further than *moves;
+ * SHORT_OF_SPACE: a whole one may help; -ENOSPC, -ENOMEM. Tree locked.
+ *
+ * A checkpoint is due at half of what there is. While it runs, the rest is given out as its nodes are written: then who
+ * is faster than the legs waits a little each time, and nobody for the whole of it.
  */
-static int room_for(struct meta *meta, const struct meta_txn *txn, size_t nodes, bool again)
+static int room_for(struct meta *meta, const struct meta_txn *txn, size_t nodes, bool again, uint64_t *moves)
 {
 	const struct meta_chunk *chunk = txn->chunk;
 	/* Only what deletes, or was promised its room, may draw on the last of the reserve. */
 	uint64_t keep = txn->deletes || txn->taken.count ? 0 : meta->reserve / 2;
-	uint64_t ring;
+	uint64_t ring, ring_most = meta->ring_blocks * 3 / 4;
+	size_t most = dirty_most(meta);
+	bool runs;
 	int error;
 
 	mutex_lock(&meta->journal_lock);
 	ring = meta->ring_written - meta->ring_released + meta->pending_blocks + 2 * JOURNAL_RECORD_BLOCKS;
+	runs = meta->progress.under_way;
+	*moves = meta->progress.moves;
+	if (runs) {
+		size_t of = meta->progress.nodes + 1, written = meta->progress.written;
+
+		most = most / 2 + most / 2 * written / of;
+		ring_most = meta->ring_blocks * 11 / 16 + meta->ring_blocks * 3 / 16 * written / of;
+	}
 	mutex_unlock(&meta->journal_lock);
 	ring += chunk->bytes / FORMAT_BLOCK + 2 + chunk->data_count;
-	if (!again && (ring > meta->ring_blocks * 3 / 4 || dirty_beyond(meta, 1)))
-		return CHECKPOINT_DUE;
+	if (!again && (ring > ring_most || meta->dirty.count > most))
+		return runs ? CHECKPOINT_RUNS : CHECKPOINT_DUE;
 	if (ring > meta->ring_blocks - JOURNAL_RECORD_BLOCKS)
-		return CHECKPOINT_DUE;
+		return runs ? CHECKPOINT_RUNS : CHECKPOINT_DUE;
 	error = alloc_spare(meta, nodes, keep);
 	return error == -ENOSPC && !again ? SHORT_OF_SPACE : error;
 }
@@ -213,11 +227,10 @@ static int take_freed(struct meta *meta, const struct meta_txn *txn)
 	return error;
 }
 
-/* Applied: into the queue for the ring. Tree locked. True: a checkpoint is due. */
-static bool queue(struct meta *meta, struct meta_txn *txn, uint64_t *sequence)
+/* Applied: into the queue for the ring. Tree locked. Tells what is due. */
+static void queue(struct meta *meta, struct meta_txn *txn, uint64_t *sequence, bool *records, bool *checkpoint)
 {
 	struct meta_chunk *chunk = txn->chunk;
-	bool due;
 
 	chunk->generation = meta->generation;
 	chunk->next_object = atomic_load(&meta->next_object);
@@ -228,38 +241,59 @@ static bool queue(struct meta *meta, struct meta_txn *txn, uint64_t *sequence)
 	if (sequence)
 		*sequence = chunk->sequence;
 	/* Long before anybody must wait for it. */
-	due = meta->ring_written - meta->ring_released + meta->pending_blocks > meta->ring_blocks / 2 ||
-	      dirty_beyond(meta, 2) || atomic_load(&meta->freed_blocks) > FREED_BLOCKS_DUE;
+	*records = meta->pending_blocks > JOURNAL_DUE;
+	*checkpoint = meta->ring_written - meta->ring_released + meta->pending_blocks > meta->ring_blocks / 2 ||
+		      meta->dirty.count > dirty_most(meta) / 2 || atomic_load(&meta->freed_blocks) > FREED_BLOCKS_DUE;
 	mutex_unlock(&meta->journal_lock);
 	atomic_fetch_add(&meta->commits, 1);
 	txn->chunk = NULL;
 	alloc_spare_trim(meta);
-	return due;
 }
 
-int meta_txn_commit(struct meta_txn *txn, uint64_t *sequence)
+/* Until there is room for the transaction. Returns 0 with the tree locked. */
+static int wait_for_room(struct meta *meta, const struct meta_txn *txn, size_t nodes)
 {
-	struct meta *meta = txn->meta;
-	int error = txn->error ? txn->error : meta_writable(meta), room;
-	uint64_t generation;
-	bool waited = false, due;
-	size_t nodes = 0;
+	bool waited = false;
+	int error = 0;
 
-	if (!error)
-		error = journal_fits(txn->chunk) ? prefetch(meta, txn->chunk, &nodes) : -ENOSPC;
-	for (int try = 0; !error; try++) {
+	for (int try = 0; !error;) {
+		uint64_t generation, moves;
+		int room;
+
 		rwlock_write(&meta->tree_lock);
-		room = room_for(meta, txn, nodes, try >= 2);
+		room = room_for(meta, txn, nodes, try >= 2, &moves);
 		generation = meta->generation;
 		if (!room)
 			break;
 		rwlock_unlock(&meta->tree_lock);
 		waited = true;
-		error = room < 0 ? room : checkpoint_of(meta, generation);
+		if (room == CHECKPOINT_DUE)
+			meta_kick(meta, false, true);
+		if (room == CHECKPOINT_DUE || room == CHECKPOINT_RUNS)
+			checkpoint_wait(meta, moves);
+		else
+			error = room < 0 ? room : checkpoint_of(meta, generation);
+		if (!error)
+			error = meta_writable(meta);
 		if (!error && room == SHORT_OF_SPACE)
 			alloc_release_patiently(meta);
+		try += room != CHECKPOINT_RUNS;
 	}
 	atomic_fetch_add(&meta->waited, waited);
+	return error;
+}
+
+int meta_txn_commit(struct meta_txn *txn, uint64_t *sequence)
+{
+	struct meta *meta = txn->meta;
+	int error = txn->error ? txn->error : meta_writable(meta);
+	bool records, checkpoint;
+	size_t nodes = 0;
+
+	if (!error)
+		error = journal_fits(txn->chunk) ? prefetch(meta, txn->chunk, &nodes) : -ENOSPC;
+	if (!error)
+		error = wait_for_room(meta, txn, nodes);
 	if (error) {
 		meta_txn_abort(txn);
 		return error;
@@ -274,9 +308,10 @@ int meta_txn_commit(struct meta_txn *txn, uint64_t *sequence)
 		meta_txn_abort(txn);
 		return error;
 	}
-	due = queue(meta, txn, sequence);
+	queue(meta, txn, sequence, &records, &checkpoint);
 	rwlock_unlock(&meta->tree_lock);
-	meta_kick(meta, due);
+	meta_kick(meta, records, checkpoint);
+	journal_relieve(meta);
 	txn_free(txn);
 	return 0;
 }
