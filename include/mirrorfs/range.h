@@ -32,6 +32,10 @@
  * the last HIGH request without a goal ended, and once more from the boundary. A request that does not fit in its
  * zone is tried in the other one, and at last across the boundary.
  *
+ * Room: whoever writes a file piece by piece asks for each at the end of the one before. Two that do so at once would
+ * meet at every step. So a request says how much may follow, is placed where there is so much, and the cached position
+ * goes behind it. Nothing is held back: if all else is taken, others may have the room.
+ *
  * Threads: any thread, any function; one lock for the tree, one a thread slot for magazines (RANK_RANGE,
  * RANK_RANGE_DEPOT). Nothing waits for anything but these locks.
  */
@@ -78,6 +82,11 @@ struct range_request {
 	uint64_t align; /* of the start: a power of two, 1 if 0 */
 	enum range_zone zone;
 	uint64_t goal; /* HIGH: start here if free (a file grows in place), else search upwards from here; 0: none */
+	/*
+	 * HIGH, above at_most: what the caller may come to ask for next. If the goal is not free, the piece lies where
+	 * there is so much, or else in the longest piece, and the next search without a goal begins behind that.
+	 */
+	uint64_t room;
 };
 
 /* 0 and *got, or -ENOSPC: magazines and depot were drained and the whole space searched. -ENOMEM. Never waits. */

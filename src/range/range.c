@@ -4,7 +4,8 @@
  * their own files; what is here decides where a request is placed and keeps the three in step.
  *
  * Cached positions. Low: nothing above `low.position` has room for `low.size` at `low.shift`, so a request that asks
- * no less starts there, and any free above it moves it up again. High: where the last search without a goal ended.
+ * no less starts there, and any free above it moves it up again. High: where the last search without a goal ended, or
+ * the room that it left for its caller, so that whoever comes next leaves that alone as long as there is another place.
  *
  * Counting. Moving a range between the tree and a magazine changes nothing that is counted as free: what users
  * took from or gave to the tree is in `free`, what they took from or gave to magazines is in their balance.
@@ -38,7 +39,9 @@ struct range {
 		uint64_t position, size;
 		unsigned int shift;
 	} low;
-	uint64_t high_position;
+	struct {
+		uint64_t start, position; /* what was placed last, with its room, and where to begin next */
+	} high;
 	unsigned int hopeless_shift;
 	_Atomic uint64_t free; /* written under the lock */
 	uint64_t allocations, frees;
@@ -91,7 +94,7 @@ struct range *range_create(const struct range_config *config)
 	if (config->length)
 		tree_add(&range->tree, &range->free_path, config->start, config->length);
 	range->low.position = config->boundary;
-	range->high_position = config->boundary;
+	range->high.start = range->high.position = config->boundary;
 	atomic_init(&range->hopeless_size, UINT64_MAX);
 	atomic_init(&range->free, config->length);
 	return range;
@@ -169,19 +172,33 @@ static bool find_low(struct range *range, const struct want *want, uint64_t size
 	return found;
 }
 
+/* From there upwards, and once more from the boundary up to `to`. */
+static bool find_upwards(struct range *range, const struct want *want, uint64_t from, uint64_t to, uint64_t size,
+			 uint64_t *position)
+{
+	uint64_t boundary = range->config.boundary;
+
+	if (from < boundary)
+		from = boundary;
+	return tree_find_up(&range->tree, &range->high_path, from, range->end, size, want->class, position) ||
+	       (from > boundary &&
+		tree_find_up(&range->tree, &range->high_path, boundary, to, size, want->class, position));
+}
+
+static void move_high(struct range *range, uint64_t start, uint64_t length)
+{
+	range->high.start = start;
+	range->high.position = start + length;
+}
+
 static bool find_high(struct range *range, const struct want *want, uint64_t size, uint64_t *position)
 {
 	uint64_t goal = want->request->zone == RANGE_HIGH ? want->request->goal : 0;
-	uint64_t from = goal ? goal : range->high_position;
 
-	if (from < range->config.boundary)
-		from = range->config.boundary;
-	if (!tree_find_up(&range->tree, &range->high_path, from, range->end, size, want->class, position) &&
-	    (from == range->config.boundary || !tree_find_up(&range->tree, &range->high_path, range->config.boundary,
-							     range->end, size, want->class, position)))
+	if (!find_upwards(range, want, goal ? goal : range->high.position, range->end, size, position))
 		return false;
 	if (!goal)
-		range->high_position = *position + size;
+		move_high(range, *position, size);
 	return true;
 }
 
@@ -220,13 +237,37 @@ static bool find_goal(struct range *range, const struct want *want, struct range
 	return true;
 }
 
+/*
+ * Where there is room for more than is asked for now, or in the longest piece; but not in the room that was left for the
+ * last one, which may still be growing: two would take turns there, block by block.
+ */
+static bool find_room(struct range *range, const struct want *want, struct range_extent *got)
+{
+	const struct range_request *request = want->request;
+	uint64_t room = request->room, to = range->high.start, before, behind;
+
+	if (request->zone != RANGE_HIGH || room <= request->at_most)
+		return false;
+	if (!find_upwards(range, want, range->high.position, to, room, &got->start)) {
+		before = tree_largest(&range->tree, range->config.boundary, to, want->class);
+		behind = tree_largest(&range->tree, range->high.position, range->end, want->class);
+		room = before > behind ? before : behind;
+		if (room < request->at_most ||
+		    !find_upwards(range, want, range->high.position, to, room, &got->start))
+			return false;
+	}
+	got->length = request->at_most;
+	move_high(range, got->start, room);
+	return true;
+}
+
 static bool find(struct range *range, const struct want *want, struct range_extent *got)
 {
 	enum range_zone zone = want->request->zone;
 
 	if (range->tree.fit[want->class] < want->request->at_least)
 		return false;
-	if (find_goal(range, want, got) || find_in_zone(range, want, zone, got) ||
+	if (find_goal(range, want, got) || find_room(range, want, got) || find_in_zone(range, want, zone, got) ||
 	    find_in_zone(range, want, zone == RANGE_LOW ? RANGE_HIGH : RANGE_LOW, got))
 		return true;
 	/* It lies across the boundary. */

@@ -137,7 +137,7 @@ static void expect_placement(const struct model *model, const struct range_reque
 		HOLDS(got->start >= from && got->start + got->length <= to);
 		if (request->zone == RANGE_LOW)
 			EQUAL(got->start, high);
-		if (goal > boundary && longest(model, goal, to, align, most, &low, &high) == most)
+		if (goal > boundary && request->room <= request->at_most && longest(model, goal, to, align, most, &low, &high) == most)
 			EQUAL(got->start, low);
 	}
 }
@@ -163,6 +163,8 @@ static void step_alloc(struct model *model)
 	}
 	if (request.zone == RANGE_HIGH && random_below(&model->seed, 2))
 		request.goal = model->config.start + random_below(&model->seed, model->config.length);
+	if (request.zone == RANGE_HIGH && !random_below(&model->seed, 3))
+		request.room = random_size(model);
 
 	most = longest(model, model->config.start, end_of(model), request.align ? request.align : 1, request.at_most,
 		       &low, &high);

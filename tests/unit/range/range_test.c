@@ -125,6 +125,65 @@ START_TEST(a_goal_does_not_move_the_cached_position)
 }
 END_TEST
 
+static uint64_t alloc_with_room(struct range *range, uint64_t length, uint64_t goal, uint64_t room)
+{
+	struct range_request request = { .at_least = length, .at_most = length, .zone = RANGE_HIGH, .goal = goal,
+					 .room = room };
+	struct range_extent got;
+
+	ck_assert_int_eq(range_alloc(range, &request, &got), 0);
+	ck_assert_uint_eq(got.length, length);
+	return got.start;
+}
+
+START_TEST(room_is_found_and_left_alone)
+{
+	struct range *range = space(1000, 0);
+
+	ck_assert_int_eq(range_reserve(range, 0, 1000), 0);
+	ck_assert_int_eq(range_free(range, 100, 10), 0);
+	ck_assert_int_eq(range_free(range, 200, 60), 0);
+	ck_assert_int_eq(range_free(range, 400, 100), 0);
+	ck_assert_uint_eq(alloc_with_room(range, 4, 0, 50), 200);
+	ck_assert_uint_eq(alloc(range, RANGE_HIGH, 1, 0), 250); /* behind the room */
+	ck_assert_uint_eq(alloc_with_room(range, 4, 204, 300), 204); /* the goal comes first */
+	ck_assert_uint_eq(alloc_with_room(range, 4, 200, 300), 400); /* so much is nowhere: the longest */
+	ck_assert_uint_eq(alloc_with_room(range, 4, 200, 300), 208); /* the longest that is nobody's room */
+	ck_assert_uint_eq(alloc_with_room(range, 90, 0, 300), 404); /* but it is not held back */
+	end(range);
+}
+END_TEST
+
+/* Two write in turns, a block each, with a third who never comes back; in pieces, how often one had to move. */
+static unsigned int moves_of_two(struct range *range, uint64_t blocks)
+{
+	uint64_t next[2] = { 0, 0 };
+	unsigned int moves = 0;
+
+	for (uint64_t i = 0; i < blocks; i++)
+		for (unsigned int j = 0; j < 2; j++) {
+			uint64_t start = alloc_with_room(range, 1, next[j], i < 16 ? 16 : i);
+
+			moves += start != next[j];
+			next[j] = start + 1;
+		}
+	return moves;
+}
+
+START_TEST(two_that_grow_at_once_do_not_take_turns)
+{
+	struct range *range = space(20000, 0);
+
+	ck_assert_uint_le(moves_of_two(range, 1000), 2 * 8);
+	end(range);
+	range = space(100000, 0);
+	for (uint64_t i = 0; i < 100000; i += 60 + i % 40)
+		ck_assert_int_eq(range_reserve(range, i, 1), 0);
+	ck_assert_uint_le(moves_of_two(range, 1000), 2 * (8 + 1000 / 60));
+	end(range);
+}
+END_TEST
+
 START_TEST(each_zone_falls_over_to_the_other)
 {
 	struct range *range = space(100, 50);
@@ -669,6 +728,8 @@ static TCase *rules(void)
 	tcase_add_test(tests, a_file_grows_in_place);
 	tcase_add_test(tests, a_taken_goal_is_searched_upwards_from);
 	tcase_add_test(tests, a_goal_does_not_move_the_cached_position);
+	tcase_add_test(tests, room_is_found_and_left_alone);
+	tcase_add_test(tests, two_that_grow_at_once_do_not_take_turns);
 	tcase_add_test(tests, each_zone_falls_over_to_the_other);
 	tcase_add_test(tests, a_piece_across_the_boundary_is_found_last);
 	tcase_add_test(tests, the_longest_piece_comes_if_the_whole_does_not_fit);
