@@ -98,8 +98,9 @@ static json_t *space_json(struct meta *meta)
 	meta_stats(meta, &stats);
 	return json_pack("{s:I, s:I, s:I, s:I, s:I, s:o}", "size_bytes", INT(statfs.blocks * MIRROR_BLOCK),
 			 "free_bytes", INT(statfs.free * MIRROR_BLOCK), "available_bytes",
-			 INT(statfs.available * MIRROR_BLOCK), "deferred_bytes", INT(stats.range.deferred * MIRROR_BLOCK),
-			 "largest_free_bytes", INT(stats.range.largest_free * MIRROR_BLOCK), "free_extents",
+			 INT(statfs.available * MIRROR_BLOCK), "deferred_bytes",
+			 INT(stats.range.deferred * MIRROR_BLOCK), "largest_free_bytes",
+			 INT(stats.range.largest_free * MIRROR_BLOCK), "free_extents",
 			 free_extents_json(&stats.range));
 }
 
