@@ -143,12 +143,18 @@ void meta_skip_objects(struct meta *meta, uint64_t last); /* numbers up to `last
 int meta_promise(struct meta *meta, uint64_t blocks);
 void meta_unpromise(struct meta *meta, uint64_t blocks); /* never waits */
 
+/* Where blocks should lie, as struct range_request has it; what cannot be is done otherwise. */
+struct meta_aim {
+	uint64_t goal, room; /* 0: none */
+	uint32_t at_least; /* if a piece so long is to be had */
+};
+
 /*
- * Takes blocks for file data: at most `blocks` (<= EXTENT_BLOCKS_MAX), in one piece that may be shorter, near
- * `goal` (0: none). The blocks come out of the caller's promise. They belong to `txn`: before it is committed
- * meta_map_put() must have named them all; if it is not, they are free again. 0 and *got, -ENOSPC.
+ * Takes blocks for file data: at most `blocks` (<= EXTENT_BLOCKS_MAX), in one piece that may be shorter. The blocks
+ * come out of the caller's promise. They belong to `txn`: before it is committed meta_map_put() must have named them
+ * all; if it is not, they are free again. 0 and *got, -ENOSPC.
  */
-int meta_alloc(struct meta_txn *txn, uint64_t goal, uint32_t blocks, struct range_extent *got);
+int meta_alloc(struct meta_txn *txn, const struct meta_aim *aim, uint32_t blocks, struct range_extent *got);
 
 /*
  * Writes allocated blocks to both legs. `buf` holds `count` blocks from buf_offset on. `done` is called once when

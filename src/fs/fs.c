@@ -56,6 +56,7 @@ int fs_open(struct meta *meta, struct cache *cache, const struct fs_options *opt
 	memcpy(fs->hash_key, info.hash_key, sizeof(fs->hash_key));
 	mutex_init(&fs->rename, RANK_FS_RENAME);
 	mutex_init(&fs->table_lock, RANK_FS_TABLE);
+	placement_init(&fs->placement);
 	cond_init(&fs->loaded);
 	RB_INIT(&fs->table);
 	failed = fs_check_root(fs, error);
@@ -101,6 +102,7 @@ int fs_close(struct fs *fs)
 	inode_table_fini(fs);
 	cond_fini(&fs->loaded);
 	mutex_fini(&fs->table_lock);
+	placement_fini(&fs->placement);
 	mutex_fini(&fs->rename);
 	free(fs);
 	return error;

@@ -68,6 +68,8 @@ struct inode {
 	struct mutex log;
 	struct mutex state;
 
+	uint64_t born_in; /* the directory, of what was created in this mount; 0: not known */
+
 	/* under state; what is in the tree too also under log: blocks, nlink, parent, a directory's size */
 	struct inode_attr attr;
 	/*
@@ -86,6 +88,7 @@ struct inode {
 
 	/* under log */
 	uint64_t goal_block, goal_address; /* where the block after the latest write-out should go */
+	uint64_t goal_run; /* how many blocks before that were written in order */
 
 	/* a regular file's pages; see filepage.c */
 	struct cache_space space;
@@ -97,6 +100,18 @@ struct inode {
 
 RB_HEAD(inode_table, inode);
 
+#define PLACEMENT_DIRECTORIES 61u
+
+/* Where the small files of some directories went; see placement.c. */
+struct placement {
+	struct mutex lock;
+	struct placement_directory {
+		uint64_t number;
+		uint64_t goal; /* behind the last one */
+		uint64_t blocks; /* that they have */
+	} directories[PLACEMENT_DIRECTORIES];
+};
+
 struct fs {
 	struct meta *meta;
 	struct cache *cache;
@@ -105,6 +120,7 @@ struct fs {
 	uint8_t hash_key[16];
 	uint64_t (*hash)(const uint8_t key[16], const void *data, size_t length); /* of names; siphash */
 
+	struct placement placement;
 	struct mutex rename;
 	struct mutex table_lock;
 	struct cond loaded;
@@ -267,6 +283,24 @@ void filepage_store(struct inode *inode, struct cache_page *page, size_t offset,
 		    bool extend, uint64_t *promises);
 /* Drops pages first .. last with their promises. No log lock may be held. May wait. */
 void filepage_drop(struct inode *inode, uint64_t first, uint64_t last);
+
+/* ---- placement.c ---- */
+
+/* Blocks of a file on their way to a place. */
+struct placement_step {
+	uint64_t directory; /* that it was created in; 0: not known */
+	uint64_t block; /* of the file, the first one */
+	uint32_t count;
+	uint64_t before; /* behind the place of the block before it; 0: it has none */
+	uint64_t run; /* blocks before it that were placed in order */
+	uint64_t had; /* blocks that the file had when it was last written out */
+	uint64_t blocks; /* that it has now */
+};
+
+void placement_init(struct placement *placement);
+void placement_fini(struct placement *placement);
+struct meta_aim placement_aim(struct placement *placement, const struct placement_step *step);
+void placement_done(struct placement *placement, const struct placement_step *step, const struct range_extent *got);
 
 /* ---- file.c ---- */
 

@@ -100,6 +100,7 @@ static int name_create_locked(struct inode *dir, const char *name, const struct 
 	error = inode_new(dir->fs, &attr, inode);
 	if (error)
 		return error;
+	(*inode)->born_in = dir->number;
 	return inode_publish(*inode, name_commit_new(dir, name, new, &entry, *inode));
 }
 

@@ -54,17 +54,40 @@ static void writeout_written(struct meta_write *write)
 	mutex_unlock(&wo->lock);
 }
 
-/* Where the next block should go: behind the one before it in the file. */
-static void writeout_aim(struct inode *inode, uint64_t block)
+static uint64_t blocks_of(uint64_t size)
 {
-	struct meta_mapping mapping;
+	return size / FS_BLOCK + (size % FS_BLOCK ? 1 : 0);
+}
 
-	if (inode->goal_address && inode->goal_block == block)
-		return;
-	inode->goal_block = block;
-	inode->goal_address = 0;
-	if (block && !meta_map(inode->fs->meta, inode->number, block - 1, 1, &mapping) && mapping.address)
-		inode->goal_address = mapping.address + 1;
+/* Room for some of `count` blocks of the file from `block` on. */
+static int writeout_place(struct writeout *wo, uint64_t block, uint32_t count, struct range_extent *got)
+{
+	struct inode *inode = wo->inode;
+	struct fs *fs = inode->fs;
+	struct placement_step step = { .directory = inode->born_in, .block = block, .count = count };
+	struct meta_mapping mapping;
+	struct meta_aim aim;
+	int error;
+
+	if (inode->goal_address && inode->goal_block == block) {
+		step.before = inode->goal_address;
+		step.run = inode->goal_run;
+	} else if (block && !meta_map(fs->meta, inode->number, block - 1, 1, &mapping) && mapping.address) {
+		step.before = mapping.address + 1;
+	}
+	mutex_lock(&inode->state);
+	step.had = blocks_of(inode->logged_size);
+	step.blocks = blocks_of(inode->attr.size);
+	mutex_unlock(&inode->state);
+	aim = placement_aim(&fs->placement, &step);
+	error = meta_alloc(wo->txn, &aim, count, got);
+	if (error)
+		return error;
+	placement_done(&fs->placement, &step, got);
+	inode->goal_block = block + got->length;
+	inode->goal_address = got->start + got->length;
+	inode->goal_run = step.run + got->length;
+	return 0;
 }
 
 /* The page's bytes as they are now, zeros beyond the end of the file, and its promise. */
@@ -94,7 +117,7 @@ static int writeout_send(struct writeout *wo, struct cache_page **pages, uint32_
 {
 	struct writeout_piece *piece = &wo->pieces[wo->count];
 	struct inode *inode = wo->inode;
-	int error = meta_alloc(wo->txn, inode->goal_address, count, &piece->extent);
+	int error = writeout_place(wo, pages[0]->index, count, &piece->extent);
 
 	if (error)
 		return error;
@@ -102,8 +125,6 @@ static int writeout_send(struct writeout *wo, struct cache_page **pages, uint32_
 	piece->crc = (uint32_t)wo->taken;
 	wo->taken += piece->extent.length;
 	wo->count++;
-	inode->goal_block = pages[0]->index + piece->extent.length;
-	inode->goal_address = piece->extent.start + piece->extent.length;
 	for (uint64_t i = 0; i < piece->extent.length; i++) {
 		unsigned char *to = buf->data + buf_offset + i * FS_BLOCK;
 
@@ -158,7 +179,6 @@ ssize_t writeout_add(struct writeout *wo, struct cache_page **pages, size_t coun
 	run = writeout_run(wo, pages, count);
 	if (!run)
 		return 0;
-	writeout_aim(wo->inode, pages[0]->index);
 	buf = wo->count ? iobuf_try_get(pool, run * FS_BLOCK) : iobuf_get(pool, run * FS_BLOCK);
 	if (!buf)
 		return 0;

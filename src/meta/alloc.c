@@ -437,17 +437,23 @@ void meta_unpromise(struct meta *meta, uint64_t blocks)
 	mutex_unlock(&meta->alloc_lock);
 }
 
-int meta_alloc(struct meta_txn *txn, uint64_t goal, uint32_t blocks, struct range_extent *got)
+int meta_alloc(struct meta_txn *txn, const struct meta_aim *aim, uint32_t blocks, struct range_extent *got)
 {
 	struct meta *meta = txn->meta;
+	uint64_t most = blocks < EXTENT_BLOCKS_MAX ? blocks : EXTENT_BLOCKS_MAX;
 	struct range_request request = {
-		.at_least = 1,
-		.at_most = blocks < EXTENT_BLOCKS_MAX ? blocks : EXTENT_BLOCKS_MAX,
+		.at_least = aim->at_least < most ? aim->at_least : most,
+		.at_most = most,
 		.zone = RANGE_HIGH,
-		.goal = goal,
+		.goal = aim->goal,
+		.room = aim->room,
 	};
 	int error = range_alloc(meta->data_range, &request, got);
 
+	if (error == -ENOSPC) {
+		request.at_least = 1;
+		error = range_alloc(meta->data_range, &request, got);
+	}
 	if (error == -ENOSPC) {
 		alloc_release(meta);
 		error = range_alloc(meta->data_range, &request, got);

@@ -78,11 +78,12 @@ static struct cost end(uint64_t times)
 /* The block mapped. */
 static uint64_t map_one(struct meta_txn *txn, uint64_t offset, uint64_t goal)
 {
+	const struct meta_aim aim = { .goal = goal, .at_least = 1 };
 	struct range_extent extent;
 	const uint32_t crc = 0;
 	uint64_t freed;
 
-	MUST(meta_alloc(txn, goal, 1, &extent));
+	MUST(meta_alloc(txn, &aim, 1, &extent));
 	MUST(meta_map_put(txn, OBJECT, offset, &extent, &crc, NULL, &freed));
 	return extent.start;
 }

@@ -334,9 +334,10 @@ static void write_blocks(struct actor *actor)
 	txn = meta_txn_begin(machine->meta);
 	history_begin(actor);
 	while (!error && count && !meta_txn_full(txn, META_MAP_UPDATES + 1, META_MAP_BYTES(EXTENT_BLOCKS_MAX))) {
+		struct meta_aim aim = { .goal = goal, .room = 4 * count, .at_least = 1 };
 		struct range_extent got;
 
-		error = meta_alloc(txn, goal, count < EXTENT_BLOCKS_MAX ? count : EXTENT_BLOCKS_MAX, &got);
+		error = meta_alloc(txn, &aim, count < EXTENT_BLOCKS_MAX ? count : EXTENT_BLOCKS_MAX, &got);
 		if (error)
 			break;
 		error = map_piece(actor, txn, block, &got, inside);

@@ -60,6 +60,7 @@ Suite *file_suite(void);
 Suite *truncate_suite(void);
 Suite *writeout_suite(void);
 Suite *orphan_suite(void);
+Suite *placement_suite(void);
 Suite *threads_suite(void);
 
 #endif

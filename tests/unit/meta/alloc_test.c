@@ -48,7 +48,7 @@ START_TEST(an_aborted_transaction_gives_its_blocks_back)
 	struct range_extent got;
 
 	ck_assert_int_eq(meta_promise(meta, 20), 0);
-	ck_assert_int_eq(meta_alloc(txn, 0, 12, &got), 0);
+	ck_assert_int_eq(meta_alloc(txn, &(struct meta_aim){ .at_least = 1 }, 12, &got), 0);
 	ck_assert_uint_eq(got.length, 12);
 	ck_assert(range_is_taken(meta->data_range, got.start, 12));
 	meta_txn_abort(txn);

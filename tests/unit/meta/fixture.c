@@ -493,12 +493,14 @@ static void put_done(struct meta_write *write)
 void put_take(struct put *put, struct meta_txn *txn, uint64_t object, uint64_t offset, uint32_t blocks,
 	      unsigned int seed, bool in_record, uint64_t goal)
 {
+	struct meta_aim aim = { .goal = goal, .at_least = 1 };
+
 	memset(put, 0, sizeof(*put));
 	put->object = object;
 	put->offset = offset;
 	put->seed = seed;
 	put->txn = txn;
-	ck_assert_int_eq(meta_alloc(put->txn, goal, blocks, &put->extent), 0);
+	ck_assert_int_eq(meta_alloc(put->txn, &aim, blocks, &put->extent), 0);
 	ck_assert_uint_eq(put->extent.length, blocks);
 	put->write.io.block = put->extent.start;
 	put->write.io.count = blocks;
