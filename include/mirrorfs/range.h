@@ -125,6 +125,8 @@ void range_release(struct range *range, uint64_t ticket, bool (*freed)(void *con
 void range_each_taken(struct range *range, bool (*visit)(void *context, uint64_t start, uint64_t length),
 		      void *context);
 void range_each_free(struct range *range, bool (*visit)(void *context, uint64_t start, uint64_t length), void *context);
+/* The lowest free range from `from` on that is so long; what lies below `from` does not count. Not from magazines. */
+bool range_next_free(struct range *range, uint64_t from, uint64_t at_least, struct range_extent *got);
 bool range_is_taken(struct range *range, uint64_t start, uint64_t length); /* all of it */
 
 #define RANGE_HISTOGRAM 32

@@ -238,8 +238,8 @@ static bool find_goal(struct range *range, const struct want *want, struct range
 }
 
 /*
- * Where there is room for more than is asked for now, or in the longest piece; but not in the room that was left for the
- * last one, which may still be growing: two would take turns there, block by block.
+ * Where there is room for more than is asked for now, or in the longest piece; but not in the room that was left for
+ * the last one, which may still be growing: two would take turns there, block by block.
  */
 static bool find_room(struct range *range, const struct want *want, struct range_extent *got)
 {
@@ -536,6 +536,22 @@ void range_each_taken(struct range *range, bool (*visit)(void *context, uint64_t
 	if (each_gap(range, visit_before, &inverse))
 		(void)visit_before(&inverse, range->end, 0);
 	mutex_unlock(&range->lock);
+}
+
+bool range_next_free(struct range *range, uint64_t from, uint64_t at_least, struct range_extent *got)
+{
+	struct tree_path path = { 0 };
+	struct range_extent gap;
+	bool found;
+
+	mutex_lock(&range->lock);
+	found = tree_find_up(&range->tree, &path, from, range->end, at_least, 0, &got->start);
+	if (found) {
+		gap = tree_gap_before(&range->tree, &path, got->start);
+		got->length = gap.start + gap.length - got->start;
+	}
+	mutex_unlock(&range->lock);
+	return found;
 }
 
 bool range_is_taken(struct range *range, uint64_t start, uint64_t length)

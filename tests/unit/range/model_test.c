@@ -137,7 +137,8 @@ static void expect_placement(const struct model *model, const struct range_reque
 		HOLDS(got->start >= from && got->start + got->length <= to);
 		if (request->zone == RANGE_LOW)
 			EQUAL(got->start, high);
-		if (goal > boundary && request->room <= request->at_most && longest(model, goal, to, align, most, &low, &high) == most)
+		if (goal > boundary && request->room <= request->at_most &&
+		    longest(model, goal, to, align, most, &low, &high) == most)
 			EQUAL(got->start, low);
 	}
 }

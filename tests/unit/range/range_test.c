@@ -6,55 +6,6 @@
 #include <signal.h>
 #include <stdlib.h>
 
-static struct range *space(uint64_t length, uint64_t boundary)
-{
-	struct range_config config = { .length = length, .boundary = boundary };
-	struct range *range = range_create(&config);
-
-	ck_assert_ptr_nonnull(range);
-	return range;
-}
-
-static struct range *space_with_magazines(uint64_t length, uint64_t boundary, uint64_t magazine_length)
-{
-	struct range_config config = { .length = length, .boundary = boundary, .magazine_length = magazine_length };
-	struct range *range = range_create(&config);
-
-	ck_assert_ptr_nonnull(range);
-	return range;
-}
-
-static int alloc_between(struct range *range, enum range_zone zone, uint64_t at_least, uint64_t at_most, uint64_t goal,
-			 struct range_extent *got)
-{
-	struct range_request request = { .at_least = at_least, .at_most = at_most, .zone = zone, .goal = goal };
-
-	return range_alloc(range, &request, got);
-}
-
-static uint64_t alloc(struct range *range, enum range_zone zone, uint64_t length, uint64_t goal)
-{
-	struct range_extent got;
-
-	ck_assert_int_eq(alloc_between(range, zone, length, length, goal, &got), 0);
-	ck_assert_uint_eq(got.length, length);
-	return got.start;
-}
-
-static void end(struct range *range)
-{
-	ck_assert(range_check(range));
-	range_destroy(range);
-}
-
-static struct range_stats stats_of(struct range *range)
-{
-	struct range_stats stats;
-
-	range_stats(range, &stats);
-	return stats;
-}
-
 START_TEST(a_low_request_goes_as_high_as_it_can_below_the_boundary)
 {
 	struct range *range = space(1000, 500);
@@ -381,133 +332,6 @@ START_TEST(a_hopeless_size_is_not_searched_for)
 }
 END_TEST
 
-START_TEST(a_free_into_a_magazine_makes_a_hopeless_size_possible)
-{
-	struct range *range = space_with_magazines(64, 64, 4);
-	struct range_extent got;
-
-	while (!alloc_between(range, RANGE_LOW, 4, 4, 0, &got))
-		;
-	ck_assert_int_eq(alloc_between(range, RANGE_LOW, 4, 4, 0, &got), -ENOSPC);
-	ck_assert_int_eq(alloc_between(range, RANGE_HIGH, 2, 2, 0, &got), -ENOSPC);
-	ck_assert_int_eq(range_free(range, 32, 4), 0);
-	ck_assert_uint_eq(alloc(range, RANGE_HIGH, 2, 0), 34);
-	end(range);
-}
-END_TEST
-
-START_TEST(magazines_count_as_free_and_are_drained_before_enospc)
-{
-	struct range *range = space_with_magazines(4000, 4000, 4);
-
-	for (unsigned int i = 0; i < 1000; i++)
-		alloc(range, RANGE_LOW, 4, 0);
-	ck_assert_uint_eq(range_free_count(range), 0);
-	for (uint64_t i = 0; i < 1000; i++)
-		ck_assert_int_eq(range_free(range, i * 4, 4), 0);
-	ck_assert_uint_eq(range_free_count(range), 4000);
-	ck_assert_uint_gt(stats_of(range).magazines, 0);
-	ck_assert_uint_eq(stats_of(range).free, 4000);
-	ck_assert_uint_eq(alloc(range, RANGE_HIGH, 4000, 0), 0);
-	ck_assert_uint_eq(stats_of(range).magazines, 0);
-	end(range);
-}
-END_TEST
-
-START_TEST(magazines_are_bounded)
-{
-	uint64_t n = 100000;
-	struct range *range = space_with_magazines(n, n, 1);
-
-	for (uint64_t i = 0; i < n; i++)
-		alloc(range, RANGE_LOW, 1, 0);
-	for (uint64_t i = 0; i < n; i++)
-		ck_assert_int_eq(range_free(range, i, 1), 0);
-	ck_assert_uint_eq(range_free_count(range), n);
-	ck_assert_uint_lt(stats_of(range).magazines, 5000);
-	end(range);
-}
-END_TEST
-
-START_TEST(what_lies_idle_in_the_depot_is_trimmed)
-{
-	uint64_t n = 10000, before;
-	struct range *range = space_with_magazines(n, n, 1);
-
-	for (uint64_t i = 0; i < n; i++)
-		alloc(range, RANGE_LOW, 1, 0);
-	for (uint64_t i = 0; i < n; i++)
-		ck_assert_int_eq(range_free(range, i, 1), 0);
-	before = stats_of(range).magazines;
-	range_release(range, 0, NULL, NULL);
-	range_release(range, 0, NULL, NULL);
-	ck_assert_uint_lt(stats_of(range).magazines, before / 4);
-	ck_assert_uint_eq(range_free_count(range), n);
-	end(range);
-}
-END_TEST
-
-START_TEST(magazines_take_no_other_length_zone_or_alignment)
-{
-	struct range_config config = { .length = 1000, .boundary = 500, .magazine_length = 4, .magazine_align = 4 };
-	struct range *range = range_create(&config);
-
-	ck_assert_int_eq(range_reserve(range, 0, 1000), 0);
-	ck_assert_int_eq(range_free(range, 101, 4), 0);
-	ck_assert_int_eq(range_free(range, 200, 5), 0);
-	ck_assert_int_eq(range_free(range, 600, 4), 0);
-	ck_assert_uint_eq(stats_of(range).magazines, 0);
-	ck_assert_int_eq(range_free(range, 300, 4), 0);
-	ck_assert_uint_eq(stats_of(range).magazines, 4);
-	ck_assert(!range_is_taken(range, 300, 1));
-	end(range);
-}
-END_TEST
-
-START_TEST(magazines_of_each_length_hand_out_what_was_put_there)
-{
-	struct range_config config = { .length = 100000, .boundary = 100000, .magazine_length = 2, .magazine_most = 8 };
-	struct range *range = range_create(&config);
-	uint64_t of_two, of_six, of_ten, before;
-
-	of_two = alloc(range, RANGE_LOW, 2, 0);
-	of_six = alloc(range, RANGE_LOW, 6, 0);
-	of_ten = alloc(range, RANGE_LOW, 10, 0);
-	before = stats_of(range).magazines;
-	ck_assert_int_eq(range_free(range, of_two, 2), 0);
-	ck_assert_int_eq(range_free(range, of_six, 6), 0);
-	ck_assert_uint_eq(stats_of(range).magazines, before + 8);
-	ck_assert_int_eq(range_free(range, of_ten, 10), 0); /* too long for any */
-	ck_assert_uint_eq(stats_of(range).magazines, before + 8);
-	ck_assert(!range_is_taken(range, of_six, 6));
-	range_destroy(range);
-
-	range = range_create(&config);
-	of_two = alloc(range, RANGE_LOW, 2, 0);
-	of_six = alloc(range, RANGE_LOW, 6, 0);
-	ck_assert_int_eq(range_free(range, of_six, 6), 0);
-	ck_assert_int_eq(range_free(range, of_two, 2), 0);
-	before = stats_of(range).visited;
-	ck_assert_uint_eq(alloc(range, RANGE_LOW, 6, 0), of_six);
-	ck_assert_uint_eq(alloc(range, RANGE_LOW, 2, 0), of_two);
-	ck_assert_uint_eq(stats_of(range).visited, before);
-	end(range);
-}
-END_TEST
-
-START_TEST(reserve_and_the_walks_see_what_magazines_hold_as_free)
-{
-	struct range *range = space_with_magazines(100, 100, 1);
-
-	ck_assert_int_eq(range_reserve(range, 0, 100), 0);
-	ck_assert_int_eq(range_free(range, 50, 1), 0);
-	ck_assert_uint_eq(stats_of(range).magazines, 1);
-	ck_assert_int_eq(range_reserve(range, 50, 1), 0);
-	ck_assert_uint_eq(range_free_count(range), 0);
-	end(range);
-}
-END_TEST
-
 struct collected {
 	struct range_extent extents[16];
 	unsigned int count, limit;
@@ -570,6 +394,25 @@ START_TEST(the_walks_go_upwards_until_told_to_stop)
 	ck_assert_uint_eq(gaps.count, 2);
 	ck_assert_uint_eq(gaps.extents[1].start, 60);
 	ck_assert_uint_eq(gaps.extents[1].length, 30);
+	end(range);
+}
+END_TEST
+
+START_TEST(the_next_free_range_is_the_lowest_that_is_long_enough)
+{
+	struct range *range = space(100, 50);
+	struct range_extent got;
+
+	ck_assert_int_eq(range_reserve(range, 0, 100), 0);
+	ck_assert(!range_next_free(range, 0, 1, &got));
+	ck_assert_int_eq(range_free(range, 10, 5), 0);
+	ck_assert_int_eq(range_free(range, 20, 8), 0);
+	ck_assert_int_eq(range_free(range, 60, 6), 0);
+	ck_assert(range_next_free(range, 0, 1, &got) && got.start == 10 && got.length == 5);
+	ck_assert(range_next_free(range, 0, 6, &got) && got.start == 20 && got.length == 8);
+	ck_assert(range_next_free(range, 24, 4, &got) && got.start == 24 && got.length == 4);
+	ck_assert(range_next_free(range, 24, 5, &got) && got.start == 60 && got.length == 6);
+	ck_assert(!range_next_free(range, 66, 1, &got));
 	end(range);
 }
 END_TEST
@@ -741,15 +584,9 @@ static TCase *rules(void)
 	tcase_add_test(tests, a_part_of_a_taken_range_can_be_freed);
 	tcase_add_test(tests, fragmentation_costs_a_walk_up_and_down_and_no_more);
 	tcase_add_test(tests, a_hopeless_size_is_not_searched_for);
-	tcase_add_test(tests, a_free_into_a_magazine_makes_a_hopeless_size_possible);
-	tcase_add_test(tests, magazines_count_as_free_and_are_drained_before_enospc);
-	tcase_add_test(tests, magazines_are_bounded);
-	tcase_add_test(tests, what_lies_idle_in_the_depot_is_trimmed);
-	tcase_add_test(tests, magazines_take_no_other_length_zone_or_alignment);
-	tcase_add_test(tests, magazines_of_each_length_hand_out_what_was_put_there);
-	tcase_add_test(tests, reserve_and_the_walks_see_what_magazines_hold_as_free);
 	tcase_add_test(tests, a_deferred_range_stays_taken_if_its_user_says_so);
 	tcase_add_test(tests, the_walks_go_upwards_until_told_to_stop);
+	tcase_add_test(tests, the_next_free_range_is_the_lowest_that_is_long_enough);
 	tcase_add_test(tests, a_deferred_range_is_taken_until_its_ticket_is_due);
 	tcase_add_test(tests, a_release_of_many_ranges_frees_each);
 	tcase_add_test(tests, an_ascending_load_fits_into_64_bytes_a_range_and_visits_little);
@@ -771,6 +608,7 @@ int main(void)
 	int failed;
 
 	suite_add_tcase(suite, rules());
+	suite_add_tcase(suite, magazine_tests());
 	suite_add_tcase(suite, model_tests());
 	suite_add_tcase(suite, threads_tests());
 	runner = srunner_create(suite);
