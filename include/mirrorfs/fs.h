@@ -139,6 +139,8 @@ void fs_error_told(struct fs *fs, uint64_t inode, uint64_t *seen);
 int fs_sync(struct fs *fs); /* everything */
 
 int fs_statfs(struct fs *fs, struct statvfs *st);
+/* Tells the legs what is free, in bytes of the volume's space; see meta_trim(). *trimmed: so much of it. */
+int fs_trim(struct fs *fs, uint64_t start, uint64_t length, uint64_t at_least, uint64_t *trimmed);
 
 struct fs_stats {
 	uint64_t inodes; /* in memory */

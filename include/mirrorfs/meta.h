@@ -229,6 +229,14 @@ struct meta_statfs {
 };
 void meta_statfs(struct meta *meta, struct meta_statfs *statfs);
 
+/* Discards what is free of [start, start + length), in blocks, in pieces of at least `at_least`. */
+struct meta_trim {
+	uint64_t start, length, at_least;
+	uint64_t trimmed; /* the answer: so many blocks */
+};
+/* 0, -EROFS, -EOPNOTSUPP: no leg can. Waits for the legs. */
+int meta_trim(struct meta *meta, struct meta_trim *trim);
+
 struct meta_super_info {
 	uint64_t generation, sequence, epoch, data_blocks, heap_blocks, next_object;
 	uint8_t hash_key[16];

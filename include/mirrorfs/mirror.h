@@ -202,6 +202,7 @@ const struct mirror_identity *mirror_identity(const struct mirror *mirror);
 uint64_t mirror_blocks(const struct mirror *mirror); /* size of the mirrored space */
 bool mirror_leg_insync(struct mirror *mirror, int leg);
 bool mirror_failed(struct mirror *mirror); /* read-only by error (I12) */
+bool mirror_discards(struct mirror *mirror); /* a leg that is written can be told what is free */
 
 struct mirror_status {
 	struct mirror_identity identity;

@@ -5,7 +5,7 @@
  *
  * Left out, so that the kernel does it by itself or stops asking: access (default_permissions), flush (nothing is
  * reported at close), opendir (answered once with ENOSYS: no messages after that, and the kernel caches what readdir
- * gave), locks, poll, and what `fs` does not have: extended attributes, ioctls, copy_file_range.
+ * gave), locks, poll, and what `fs` does not have: extended attributes, copy_file_range, ioctls other than FITRIM.
  */
 #include "front_private.h"
 
@@ -13,7 +13,10 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <linux/fs.h>
 #include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
 #include <unistd.h>
 
 static struct fs *fs_of(fuse_req_t req)
@@ -443,6 +446,35 @@ static void op_lseek(fuse_req_t req, fuse_ino_t inode, off_t offset, int whence,
 		fuse_reply_lseek(req, (off_t)at);
 }
 
+/* The kernel lets anybody ask: it does not know whose the legs are. */
+static int trim(fuse_req_t req, struct fstrim_range *range)
+{
+	struct fs_caller caller = caller_of(req);
+	uint64_t trimmed = 0;
+	int error = -EPERM;
+
+	if (!caller.uid || caller.uid == geteuid())
+		error = fs_trim(fs_of(req), range->start, range->len, range->minlen, &trimmed);
+	range->len = trimmed;
+	return error;
+}
+
+static void op_ioctl(fuse_req_t req, fuse_ino_t inode, unsigned int command, void *argument, struct fuse_file_info *fi,
+		     unsigned int flags, const void *in, size_t in_size, size_t out_size)
+{
+	struct fstrim_range range;
+	int error = -ENOTTY;
+
+	if (command == FITRIM && in_size == sizeof(range) && out_size == sizeof(range)) {
+		memcpy(&range, in, sizeof(range));
+		error = trim(req, &range);
+	}
+	if (error)
+		reply_error(req, error);
+	else
+		fuse_reply_ioctl(req, 0, &range, sizeof(range));
+}
+
 const struct fuse_lowlevel_ops ops_table = {
 	.lookup = op_lookup,
 	.forget = op_forget,
@@ -470,4 +502,5 @@ const struct fuse_lowlevel_ops ops_table = {
 	.fsync = op_fsync,
 	.fallocate = op_fallocate,
 	.lseek = op_lseek,
+	.ioctl = op_ioctl,
 };

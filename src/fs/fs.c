@@ -108,6 +108,16 @@ int fs_close(struct fs *fs)
 	return error;
 }
 
+int fs_trim(struct fs *fs, uint64_t start, uint64_t length, uint64_t at_least, uint64_t *trimmed)
+{
+	struct meta_trim trim = { .start = start / FS_BLOCK, .length = length / FS_BLOCK,
+				  .at_least = at_least / FS_BLOCK };
+	int error = fs->read_only ? -EROFS : meta_trim(fs->meta, &trim);
+
+	*trimmed = trim.trimmed * FS_BLOCK;
+	return error;
+}
+
 int fs_statfs(struct fs *fs, struct statvfs *st)
 {
 	struct meta_statfs space;

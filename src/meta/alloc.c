@@ -325,39 +325,29 @@ void alloc_defer(struct meta *meta, struct range *range, const struct meta_exten
 	mutex_unlock(&meta->alloc_lock);
 }
 
-struct discard {
+struct release {
 	struct meta *meta;
 	struct range *range;
 };
 
 /* True: the range may be had again. */
-static bool discard(void *context, uint64_t start, uint64_t length)
+static bool release(void *context, uint64_t start, uint64_t length)
 {
-	const struct discard *discard = context;
-	struct meta *meta = discard->meta;
-	struct mirror_io io = { .op = MIRROR_DISCARD, .block = start };
+	const struct release *release = context;
 	struct meta_extents again = { .at = &(struct range_extent){ start, length }, .count = 1 };
-	bool late = false;
 
-	if (!meta->options.discard || meta_writable(meta))
+	if (!release->meta->options.discard || trim_discard(release->meta, start, length))
 		return true;
-	for (uint64_t left = length; left; left -= io.count) {
-		io.count = left > UINT32_MAX ? UINT32_MAX : (uint32_t)left;
-		/* Advice: a leg that cannot is no fault. One that will, later, would wipe what is put there. */
-		late |= mirror_submit_wait(meta->mirror, &io) == -ETIMEDOUT;
-		io.block += io.count;
-	}
-	if (late)
-		alloc_defer(meta, discard->range, &again);
-	return !late;
+	alloc_defer(release->meta, release->range, &again);
+	return false;
 }
 
 void alloc_release(struct meta *meta)
 {
 	uint64_t passed = mirror_pins_passed(meta->mirror);
 
-	range_release(meta->node_range, passed, discard, &(struct discard){ meta, meta->node_range });
-	range_release(meta->data_range, passed, discard, &(struct discard){ meta, meta->data_range });
+	range_release(meta->node_range, passed, release, &(struct release){ meta, meta->node_range });
+	range_release(meta->data_range, passed, release, &(struct release){ meta, meta->data_range });
 	chunk_return(meta);
 }
 
@@ -373,7 +363,7 @@ void alloc_release_patiently(struct meta *meta)
 		range_stats(meta->node_range, &nodes);
 		range_stats(meta->data_range, &data);
 		now = clock_now_ns();
-		if (!(nodes.deferred + data.deferred) || now >= until)
+		if (!(nodes.deferred + data.deferred + atomic_load(&meta->trimming)) || now >= until)
 			break;
 		mutex_lock(&meta->alloc_lock);
 		cond_wait_until(&never, &meta->alloc_lock, now + RELEASE_STEP_NS);
@@ -388,7 +378,7 @@ void alloc_release_patiently(struct meta *meta)
  * Blocks that file data may still take. To map it takes nodes: where there are none but those kept for what deletes,
  * and no chunk for more, there is no room for data either.
  */
-static uint64_t available(struct meta *meta)
+uint64_t alloc_available(struct meta *meta)
 {
 	uint64_t free = range_free_count(meta->data_range), nodes = range_free_count(meta->node_range);
 	uint64_t needed = meta->reserve * 3 / 4 + meta->promised / 16, held = meta->promised;
@@ -414,7 +404,7 @@ int meta_promise(struct meta *meta, uint64_t blocks)
 	/* What was freed lately comes back with a checkpoint. */
 	for (int try = 0; !error; try++) {
 		mutex_lock(&meta->alloc_lock);
-		if (available(meta) >= blocks) {
+		if (alloc_available(meta) >= blocks) {
 			meta->promised += blocks;
 			mutex_unlock(&meta->alloc_lock);
 			return 0;
@@ -557,8 +547,8 @@ void meta_statfs(struct meta *meta, struct meta_statfs *statfs)
 	range_stats(meta->data_range, &stats);
 	mutex_lock(&meta->alloc_lock);
 	statfs->blocks = meta->heap_end - meta->boundary;
-	waiting = stats.deferred + atomic_load(&meta->freed_blocks);
+	waiting = stats.deferred + atomic_load(&meta->freed_blocks) + atomic_load(&meta->trimming);
 	statfs->free = stats.free + waiting;
-	statfs->available = available(meta) + waiting;
+	statfs->available = alloc_available(meta) + waiting;
 	mutex_unlock(&meta->alloc_lock);
 }

@@ -137,6 +137,7 @@ struct meta {
 	uint64_t chunk_blocks; /* taken from data_range for nodes */
 	uint64_t loaded; /* at mount: what lies below is in data_range */
 	uint64_t promised;
+	atomic_uint_fast64_t trimming; /* free, but taken while the legs are told so */
 	struct cond writes_moved;
 	TAILQ_HEAD(meta_writes, meta_write) writes; /* in flight, oldest first */
 	uint64_t write_order;
@@ -310,6 +311,12 @@ void alloc_release_patiently(struct meta *meta);
 int alloc_reserve_tail(struct meta *meta, uint64_t start, uint64_t length);
 void alloc_wait_writes(struct meta *meta, uint64_t up_to);
 uint64_t alloc_write_order(struct meta *meta);
+
+uint64_t alloc_available(struct meta *meta); /* to file data; alloc_lock held */
+
+/* trim.c */
+/* Waits for the legs. False: one has not answered, and may still do it. */
+bool trim_discard(struct meta *meta, uint64_t start, uint64_t length);
 
 /* chunk.c */
 bool chunk_take(struct meta *meta); /* takes room for nodes from the data */

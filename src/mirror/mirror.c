@@ -438,6 +438,17 @@ bool mirror_failed(struct mirror *mirror)
 	return failed;
 }
 
+bool mirror_discards(struct mirror *mirror)
+{
+	bool some = false;
+
+	mutex_lock(&mirror->lock);
+	for (int leg = 0; leg < MIRROR_LEGS; leg++)
+		some |= leg_writable(mirror, leg) && leg_geometry(mirror->legs[leg].leg)->discard;
+	mutex_unlock(&mirror->lock);
+	return some;
+}
+
 void mirror_scrubbed(struct mirror *mirror, int leg, uint64_t bad, uint64_t rewritten)
 {
 	mutex_lock(&mirror->lock);

@@ -174,7 +174,6 @@ START_TEST(freed_ranges_are_discarded_only_if_asked_for)
 	punch(FILE1, 0, 64);
 	ck_assert_uint_eq(disk_count(disks[0], LEG_DISCARD), 0);
 	ck_assert_int_eq(meta_checkpoint(meta), 0);
-	/* Old nodes as well, and the data last. */
 	ck_assert_int_eq(disk_count(disks[0], LEG_DISCARD) > 0, _i);
 	ck_assert_int_eq(disk_count(disks[1], LEG_DISCARD) > 0, _i);
 	if (_i) {

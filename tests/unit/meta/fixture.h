@@ -134,5 +134,6 @@ Suite *alloc_suite(void);
 Suite *scrub_suite(void);
 Suite *failure_suite(void);
 Suite *rebuild_suite(void);
+Suite *trim_suite(void);
 
 #endif
