@@ -99,7 +99,7 @@ static int usage(int status)
 		"           [--steps K] [--only LIST] [--dense] [--replay] [--verbose]\n"
 		"Runs seeds from N on: M (1; 0: any number), until S seconds or C crashes are over.\n"
 		"Without a seed, MIRRORFS_SEED or a fresh one.\n"
-		"--steps bounds the operations of each run, --only 3-5,9 leaves out the others, --dense crashes often;\n"
+		"--steps bounds the operations of each run, --only 3-5,9 leaves out all others, --dense crashes more;\n"
 		"--replay runs each seed twice and compares every step.\n");
 	return status;
 }
