@@ -180,9 +180,9 @@ int leg_memory_open(const struct leg_memory_options *options, struct leg **leg);
 unsigned char *leg_memory_bytes(struct leg *leg);
 /*
  * Power loss, now. Requests in flight are never completed; each unflushed write (and each in flight) is, by
- * `choose(context, n)` returning 0 .. n-1, kept, dropped or torn at a 512-byte boundary, in any order. The
- * resulting disk is copied to `image` (size_bytes; it may be the caller's own `bytes`). The leg is of no further use
- * but for leg_memory_abandon().
+ * `choose(context, n)` returning 0 .. n-1, kept, dropped or torn (its head, its tail or any of its 512-byte sectors are
+ * kept), in any order. The resulting disk is copied to `image` (size_bytes; it may be the caller's own `bytes`). The leg
+ * is of no further use but for leg_memory_abandon().
  */
 void leg_memory_crash(struct leg *leg, unsigned char *image, uint32_t (*choose)(void *context, uint32_t n),
 		      void *context);

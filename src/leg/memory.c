@@ -336,12 +336,20 @@ unsigned char *leg_memory_bytes(struct leg *leg)
 	return memory_of(leg)->bytes;
 }
 
-/* What power loss may do to one write: all of it, nothing, or its head or its tail. */
+/* What power loss may do to one write: all of it, nothing, its head, its tail, or any of its sectors. */
 struct memory_loss {
 	uint64_t offset;
 	size_t length;
 	const unsigned char *data; /* NULL: zeros, of a discard */
 };
+
+static void memory_keep(const struct memory_loss *loss, unsigned char *image, size_t from, size_t end)
+{
+	if (loss->data)
+		memcpy(image + loss->offset + from, loss->data + from, end - from);
+	else
+		memset(image + loss->offset + from, 0, end - from);
+}
 
 static void memory_lose(const struct memory_loss *loss, unsigned char *image,
 			uint32_t (*choose)(void *context, uint32_t n), void *context)
@@ -355,15 +363,20 @@ static void memory_lose(const struct memory_loss *loss, unsigned char *image,
 	case 1:
 		return;
 	default:
-		if (choose(context, 2))
-			from = (size_t)(1 + choose(context, sectors - 1)) * MEMORY_SECTOR;
-		else
+		switch (choose(context, 3)) {
+		case 0:
 			end = (size_t)(1 + choose(context, sectors - 1)) * MEMORY_SECTOR;
+			break;
+		case 1:
+			from = (size_t)(1 + choose(context, sectors - 1)) * MEMORY_SECTOR;
+			break;
+		default:
+			for (; from < end; from += MEMORY_SECTOR)
+				if (choose(context, 2))
+					memory_keep(loss, image, from, from + MEMORY_SECTOR);
+		}
 	}
-	if (loss->data)
-		memcpy(image + loss->offset + from, loss->data + from, end - from);
-	else
-		memset(image + loss->offset + from, 0, end - from);
+	memory_keep(loss, image, from, end);
 }
 
 /* The durable disk. Reads where it can instead of writing: untouched pages stay untouched on both sides. */

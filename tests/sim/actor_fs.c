@@ -549,6 +549,7 @@ static void write_some(struct fs_actor *actor)
 	unsigned int flags = all_flags[below(actor, 6)];
 	uint64_t offset, end;
 	unsigned char *data;
+	uint64_t tick = ++actor->level->oracle.clock;
 	ssize_t written;
 	uint32_t id;
 
@@ -566,6 +567,8 @@ static void write_some(struct fs_actor *actor)
 		sim_fail("fs_write of %lu bytes wrote %ld", (unsigned long)(end - offset), (long)written);
 	note("wrote inode %lu, change %u: %ld", (unsigned long)file->inode, id, (long)written);
 	free(data);
+	if (written >= 0 && flags & FS_WRITE_SYNC)
+		oracle_names_synced(&actor->level->oracle, file, tick);
 	changed(actor, file, "write", written < 0 ? (int)written : 0, flags & FS_WRITE_SYNC);
 }
 
@@ -686,9 +689,8 @@ static void sync_file(struct fs_actor *actor)
 		fs_level_bad(level, "fsync", file->inode, error);
 	} else {
 		note("fsynced inode %lu, change %u", (unsigned long)file->inode, snapshot.id);
-		oracle_synced(&snapshot);
-		if (!data_only)
-			oracle_names_synced(&level->oracle, file, tick);
+		oracle_synced(&snapshot, !data_only);
+		oracle_names_synced(&level->oracle, file, tick);
 	}
 	oracle_snapshot_free(&snapshot);
 	leave(file);
@@ -715,7 +717,7 @@ static void sync_everything(struct fs_actor *actor)
 		oracle_names_synced(oracle, NULL, tick);
 	for (unsigned int i = 0; i < count; i++) {
 		if (!error && snapshots[i].file)
-			oracle_synced(&snapshots[i]);
+			oracle_synced(&snapshots[i], true);
 		oracle_snapshot_free(&snapshots[i]);
 	}
 	free(snapshots);
@@ -741,6 +743,34 @@ static void look_at(struct fs_actor *actor)
 	leave(file);
 }
 
+static void change_mode(struct fs_actor *actor)
+{
+	struct oracle_file *file = some_file(actor, chance(actor, 4));
+	struct fs_attr attr = { .st.st_mode = 0 };
+	uint32_t mode;
+	int error;
+
+	if (!file || file->linking || !enter(file))
+		return;
+	file->linking = true;
+	mode = ++file->mode.begun;
+	attr.st.st_mode = oracle_mode(file, mode);
+	note("chmod inode %lu to %o …", (unsigned long)file->inode, attr.st.st_mode);
+	error = fs_setattr(actor->level->machine->fs, file->inode, FS_SET_MODE, &attr);
+	if (error) {
+		fs_level_bad(actor->level, "chmod", file->inode, error);
+		error = fs_getattr(actor->level->machine->fs, file->inode, &attr);
+	}
+	if (!error && (attr.st.st_mode & 07777) == oracle_mode(file, mode))
+		file->mode.now = mode;
+	else
+		sim_fail("inode %lu has mode %o after a change to %o: %s", (unsigned long)file->inode,
+			 attr.st.st_mode, oracle_mode(file, mode), strerror(-error));
+	note("mode of inode %lu is %o", (unsigned long)file->inode, attr.st.st_mode);
+	file->linking = false;
+	leave(file);
+}
+
 void fs_act(void *arg)
 {
 	static const struct {
@@ -750,6 +780,7 @@ void fs_act(void *arg)
 		{8, create},	 {6, remove_name}, {3, add_link},	 {6, rename_some},   {3, look_up},
 		{3, list},	 {3, forget_some}, {22, write_some},	 {4, truncate_some}, {4, fallocate_some},
 		{10, read_some}, {6, sync_file},   {1, sync_everything}, {3, look_at},	     {3, seek_some},
+		{3, change_mode},
 	};
 	struct fs_actor *actor = arg;
 	unsigned int total = 0;

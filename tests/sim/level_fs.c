@@ -140,15 +140,21 @@ static uint64_t check_file(struct fs_level *level, const struct listing *listing
 	unsigned char *data;
 	uint64_t size;
 	unsigned int names = 0;
+	int error;
 
 	for (size_t i = 0; i < listing->count; i++)
 		names += listing->inodes[i] == file->inode;
-	if (!names || file->directory)
+	if (!names && file->inode != OBJECT_ROOT)
+		return 0;
+	error = fs_getattr(level->machine->fs, file->inode, &attr);
+	if (error)
+		sim_fail("getattr of inode %lu: %s", (unsigned long)file->inode, strerror(-error));
+	oracle_check_mode(file, attr.st.st_mode & 07777, crashed);
+	if (file->directory)
 		return 0;
 	data = fs_level_read_all(level, file->inode, &size);
 	oracle_check_content(file, data, size, crashed);
 	free(data);
-	fs_getattr(level->machine->fs, file->inode, &attr);
 	if (!S_ISREG(attr.st.st_mode) || attr.st.st_nlink != names)
 		sim_fail("inode %lu has mode %o and %lu links, with %u names", (unsigned long)file->inode,
 			 attr.st.st_mode, (unsigned long)attr.st.st_nlink, names);

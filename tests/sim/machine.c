@@ -8,8 +8,12 @@
 #include "report.h"
 #include "world.h"
 
+#include "mirrorfs/base/clock.h"
 #include "mirrorfs/base/sync.h"
+#include "mirrorfs/format/journal.h"
+#include "mirrorfs/format/super.h"
 
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -414,6 +418,76 @@ void machine_check_counters(struct machine *machine)
 				 (unsigned long)status->leg[i].checksum_errors);
 	}
 	free(status);
+}
+
+static const unsigned char *raw_block(const struct machine *machine, int leg, uint64_t block)
+{
+	return leg_memory_bytes(machine->memory[leg]) + MIRROR_SPACE_OFFSET + block * MIRROR_BLOCK;
+}
+
+static void compare_block(const struct machine *machine, uint64_t block, const char *what)
+{
+	if (memcmp(raw_block(machine, 0, block), raw_block(machine, 1, block), MIRROR_BLOCK) != 0)
+		sim_fail("%s at block %lu differs between the legs", what, (unsigned long)block);
+}
+
+/* The record that must come at `position`, on this leg; NULL. */
+static const struct format_record *raw_record(const struct machine *machine, int leg, const struct format_super *super,
+					      uint64_t position, uint64_t sequence)
+{
+	const void *at = raw_block(machine, leg, le64_get(super->ring_start) + position);
+	const struct format_record *record = at;
+
+	return le32_get(record->magic) == JOURNAL_MAGIC && le64_get(record->epoch) == le64_get(super->epoch) &&
+			       le64_get(record->sequence) == sequence ?
+		       record :
+		       NULL;
+}
+
+static unsigned int compare_ring(const struct machine *machine, const struct format_super *super)
+{
+	const struct format_record *record;
+	uint64_t position = le64_get(super->ring_position);
+	unsigned int count = 0;
+
+	for (;; count++) {
+		uint64_t sequence = le64_get(super->sequence) + 1 + count;
+
+		record = raw_record(machine, 0, super, position, sequence);
+		if (!record)
+			record = raw_record(machine, 1, super, position, sequence);
+		if (!record)
+			return count;
+		for (uint32_t i = 0; i < le32_get(record->blocks); i++)
+			compare_block(machine, le64_get(super->ring_start) + position + i, "the ring");
+		position += le32_get(record->blocks);
+		if (position > le64_get(super->ring_blocks) - JOURNAL_RECORD_BLOCKS)
+			position = 0;
+	}
+}
+
+void machine_compare_legs(struct machine *machine)
+{
+	const struct format_super *newest = NULL;
+	int error;
+
+	if (!machine->meta || machine->suspect >= 0 || machine->stale[0] || machine->stale[1])
+		return;
+	error = machine->fs ? fs_sync(machine->fs) : meta_sync(machine->meta, meta_sequence(machine->meta));
+	if (error == -ENOSPC)
+		return;
+	if (error)
+		sim_fail("sync: %s", strerror(-error));
+	sim_sleep(10 * NSEC_PER_SEC); /* a checkpoint may have been under way */
+	for (uint64_t block = SUPER_SLOT0; block <= SUPER_SLOT1; block += SUPER_SLOT1 - SUPER_SLOT0) {
+		const void *at = raw_block(machine, 0, block);
+		const struct format_super *super = at;
+
+		compare_block(machine, block, "a slot");
+		if (!newest || le64_get(super->generation) > le64_get(newest->generation))
+			newest = super;
+	}
+	note("legs compared, %u records", compare_ring(machine, newest));
 }
 
 static void scrub_once(struct machine *machine, bool must_be_clean)

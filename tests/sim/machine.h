@@ -62,6 +62,8 @@ void machine_fault(struct machine *machine);
 bool machine_leg_went_out(struct machine *machine);
 /* Has everything verified. Unless faults go on: again, and the second pass must find nothing to repair. */
 void machine_scrub(struct machine *machine);
+/* With everything synced and nobody at work: both legs have the same slots, and the same records in the ring. */
+void machine_compare_legs(struct machine *machine);
 void machine_check_counters(struct machine *machine);
 
 #endif

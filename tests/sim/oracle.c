@@ -9,6 +9,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define BLOCK 4096u
+
 static const char *const names[ORACLE_NAMES] = {
 	"a",
 	"b",
@@ -99,7 +101,8 @@ uint32_t oracle_change_begin(struct oracle_file *file, enum oracle_kind kind, ui
 {
 	file->changes = must(realloc(file->changes, (file->count + 1) * sizeof(*file->changes)));
 	file->changes[file->count] = (struct oracle_change){ kind,   file->count + 1, ++file->salts,
-							     offset, end,	      extends || kind == ORACLE_WRITE };
+							     offset, end,	      extends || kind == ORACLE_WRITE,
+							     false };
 	file->count++;
 	make_room(file, end);
 	return file->count;
@@ -176,6 +179,7 @@ static void tell_changes(const struct oracle_file *file, uint64_t at)
 void oracle_change_failed(struct oracle_file *file, const unsigned char *data, uint64_t size)
 {
 	make_room(file, size);
+	file->changes[file->count - 1].failed = true;
 	for (uint64_t i = 0; i < file->room; i++) {
 		int value = i < size ? data[i] : ORACLE_EOF;
 
@@ -193,6 +197,7 @@ void oracle_change_failed(struct oracle_file *file, const unsigned char *data, u
 void oracle_snapshot(struct oracle_file *file, uint64_t offset, size_t length, struct oracle_snapshot *snapshot)
 {
 	*snapshot = (struct oracle_snapshot){ .file = file, .offset = offset, .length = length, .id = file->returned };
+	snapshot->mode = file->mode.now;
 	snapshot->bytes = must(malloc((length + 1) * sizeof(*snapshot->bytes)));
 	for (size_t i = 0; i < length; i++)
 		snapshot->bytes[i] = offset + i < file->room ? file->now[offset + i] : ORACLE_EOF;
@@ -227,8 +232,10 @@ static void make_durable(struct oracle_file *file, const int16_t *bytes, size_t 
 	}
 }
 
-void oracle_synced(const struct oracle_snapshot *snapshot)
+void oracle_synced(const struct oracle_snapshot *snapshot, bool mode)
 {
+	if (mode && snapshot->file->mode.durable < snapshot->mode)
+		snapshot->file->mode.durable = snapshot->mode;
 	make_durable(snapshot->file, snapshot->bytes, snapshot->length, snapshot->id);
 }
 
@@ -248,6 +255,76 @@ static void settle_content(struct oracle_file *file, const unsigned char *data, 
 	file->size = size;
 }
 
+static int byte_after(const struct oracle_file *file, const struct oracle_change *change, uint64_t at, int value)
+{
+	return at >= change->offset && at < change->end ? oracle_pattern(file, change->id, at) : value;
+}
+
+/* True if nothing but whole writes was done to the block. */
+static bool only_written(const struct oracle_file *file, uint64_t start)
+{
+	for (uint32_t i = 0; i < file->count; i++) {
+		const struct oracle_change *change = &file->changes[i];
+
+		if ((change->kind != ORACLE_WRITE || change->failed) &&
+		    (change->kind == ORACLE_TRUNCATE || change->offset < start + BLOCK) && change->end > start)
+			return false;
+		if (change->kind == ORACLE_TRUNCATE && change->end <= start + BLOCK)
+			return false;
+	}
+	return true;
+}
+
+/* Each byte is allowed; but are they of one moment? What has ended reads as zeros here. */
+static void check_block(const struct oracle_file *file, uint64_t start, const unsigned char *data, uint64_t size)
+{
+	int block[BLOCK];
+	uint32_t at_least = 0;
+	uint64_t length = file->room - start < BLOCK ? file->room - start : BLOCK;
+
+	if (!only_written(file, start))
+		return;
+	for (uint64_t i = 0; i < length; i++) {
+		block[i] = file->durable[start + i];
+		if (file->durable_id[start + i] > at_least)
+			at_least = file->durable_id[start + i];
+	}
+	for (uint32_t id = 0; id <= file->count; id++) {
+		uint64_t equal = 0;
+
+		for (uint64_t i = 0; id && i < length; i++)
+			if (file->durable_id[start + i] < id)
+				block[i] = byte_after(file, &file->changes[id - 1], start + i, block[i]);
+		if (id < at_least)
+			continue;
+		while (equal < length &&
+		       (block[equal] < 0 ? 0 : block[equal]) == (start + equal < size ? data[start + equal] : 0))
+			equal++;
+		if (equal == length)
+			return;
+	}
+	sim_fail("inode %lu, bytes %lu .. %lu are of no one moment", (unsigned long)file->inode, (unsigned long)start,
+		 (unsigned long)(start + length));
+}
+
+uint32_t oracle_mode(const struct oracle_file *file, uint32_t mode)
+{
+	return mode ? mode & 0777 : file->directory ? 0755 : 0644;
+}
+
+void oracle_check_mode(struct oracle_file *file, uint32_t bits, bool crashed)
+{
+	uint32_t mode = crashed ? file->mode.begun : file->mode.now, least = crashed ? file->mode.durable : mode;
+
+	while (oracle_mode(file, mode) != bits) {
+		if (mode == least)
+			sim_fail("inode %lu has mode %o, acknowledged %o, durable %o", (unsigned long)file->inode, bits,
+				 oracle_mode(file, file->mode.now), oracle_mode(file, file->mode.durable));
+		mode--;
+	}
+	file->mode.begun = file->mode.now = file->mode.durable = mode;
+}
+
 void oracle_check_content(struct oracle_file *file, const unsigned char *data, uint64_t size, bool crashed)
 {
 	make_room(file, size);
@@ -262,6 +339,8 @@ void oracle_check_content(struct oracle_file *file, const unsigned char *data, u
 			 (unsigned long)file->inode, (unsigned long)i, (unsigned long)size, value, file->now[i],
 			 file->durable[i], file->durable_id[i], file->count);
 	}
+	for (uint64_t start = 0; crashed && start < file->room; start += BLOCK)
+		check_block(file, start, data, size);
 	settle_content(file, data, size);
 }
 
@@ -372,6 +451,7 @@ static bool explains(struct oracle *oracle, const struct oracle_found *found, ui
 		if (naming->end && !naming->done)
 			continue;
 		in = ended || (naming->start < tick && moves_match(found, naming, true));
+		naming->found = in;
 		if (naming->required && !in) {
 			snprintf(why, 200, "a change of ticks %lu .. %lu was synced", (unsigned long)naming->start,
 				 (unsigned long)naming->end);
@@ -413,13 +493,13 @@ static void tell_namings(struct oracle *oracle)
 	}
 }
 
-/* A file that replaced another one came with its content. */
-static void bring_content(struct oracle *oracle, uint64_t tick)
+/* A file that replaced another one came with its content, also where the rename had not returned. */
+static void bring_content(struct oracle *oracle)
 {
 	for (size_t i = 0; i < oracle->naming_count; i++) {
 		struct oracle_naming *naming = oracle->namings[i];
 
-		if (naming->brought && naming->done && naming->end && naming->end <= tick)
+		if (naming->brought && naming->found)
 			make_durable(naming->brought, naming->brought_bytes, naming->brought_room, naming->brought_id);
 	}
 }
@@ -451,7 +531,7 @@ void oracle_check_names(struct oracle *oracle, const struct oracle_found *found,
 		sim_fail("no moment explains the names: at the last one, %s", last);
 	}
 	note("names are those of tick %lu of %lu", (unsigned long)tick, (unsigned long)oracle->clock);
-	bring_content(oracle, tick);
+	bring_content(oracle);
 	bind_new_files(oracle, found);
 }
 

@@ -4,7 +4,10 @@
  * acknowledged (`now`) and as durable, with every operation since that a crash may have kept or lost.
  *
  * Content. Changes to one file are made one after the other. A byte is 0 .. 255, or ORACLE_EOF behind the end. After a
- * crash it is the durable one or what any later change would make of it.
+ * crash it is the durable one or what any later change would make of it; and a block that was only written to is
+ * whole: all of it is as it was after one change.
+ *
+ * Mode. It changes in an order of its own; after a crash it is the durable one or a later one.
  *
  * Names. A change of names starts and ends at ticks of the oracle's clock; changes to one name or to one inode's links
  * are made one after the other, others overlap. After a crash there is one moment such that every change that had
@@ -29,6 +32,7 @@ struct oracle_change {
 	uint32_t salt; /* never the same again: what it writes is known from what any other change wrote */
 	uint64_t offset, end; /* TRUNCATE: end is the new size */
 	bool extends; /* ZERO: to `end`, if the file is shorter; a WRITE always does */
+	bool failed; /* what was made of it is anyone's guess */
 };
 
 struct oracle_file {
@@ -42,6 +46,9 @@ struct oracle_file {
 	bool exclusive; /* about to go, or gone from memory for a moment */
 	unsigned int users;
 	uint64_t lookups; /* that the filesystem counts for us */
+	struct {
+		uint32_t begun, now, durable; /* oracle_mode() tells the bits */
+	} mode;
 	/* a directory */
 	struct oracle_file *parent;
 	bool visible; /* was found after the mount */
@@ -74,6 +81,7 @@ struct oracle_naming {
 	int count;
 	bool required; /* to be found after a crash */
 	bool done; /* false at the end: refused, nothing changed */
+	bool found; /* after a crash */
 	struct oracle_file *brought; /* the file that replaced another: its content up to this change comes with it */
 	uint32_t brought_id;
 	int16_t *brought_bytes;
@@ -115,13 +123,20 @@ struct oracle_snapshot {
 	size_t length;
 	int16_t *bytes; /* [i]: of offset + i */
 	uint32_t id; /* the last change that had returned */
+	uint32_t mode;
 };
 void oracle_snapshot(struct oracle_file *file, uint64_t offset, size_t length, struct oracle_snapshot *snapshot);
 void oracle_snapshot_free(struct oracle_snapshot *snapshot);
 /* A read of the snapshot's range gave these bytes: fails the run unless each is of then or of a change since. */
 void oracle_check_read(const struct oracle_snapshot *snapshot, const unsigned char *data, size_t got);
-/* An fsync that began at the snapshot (of the whole file) has returned. */
-void oracle_synced(const struct oracle_snapshot *snapshot);
+/* An fsync that began at the snapshot (of the whole file) has returned; without `mode` it was an fdatasync. */
+void oracle_synced(const struct oracle_snapshot *snapshot, bool mode);
+
+/* ---- mode ---- */
+
+/* The bits of the file's mode number `mode`, 0 at its creation. */
+uint32_t oracle_mode(const struct oracle_file *file, uint32_t mode);
+void oracle_check_mode(struct oracle_file *file, uint32_t bits, bool crashed);
 
 /* ---- names ---- */
 

@@ -86,6 +86,7 @@ static void crash_aside(void)
 	machine_crash(&run.machine, 3);
 	recover(false);
 	if (sim_random_chance(&run.random, 8)) {
+		machine_compare_legs(&run.machine);
 		machine_scrub(&run.machine);
 		run.order.level->finish(run.state);
 		machine_unmount(&run.machine);
@@ -150,6 +151,7 @@ static void play_round(void)
 	}
 	run.script.stop = true;
 	run.order.level->join(run.state);
+	machine_compare_legs(&run.machine);
 	machine_unmount(&run.machine);
 	machine_mount(&run.machine, sim_random_chance(&run.random, 3));
 	run.order.level->check(run.state, false);
@@ -181,6 +183,7 @@ static void play(void)
 	run.order.level->check(run.state, false);
 	machine_scrub(&run.machine);
 	run.order.level->finish(run.state);
+	machine_compare_legs(&run.machine);
 	machine_unmount(&run.machine);
 	note("done");
 	run.outcome->hash ^= sim_trace_hash();

@@ -107,6 +107,23 @@ START_TEST(an_unflushed_write_may_be_torn_at_a_sector)
 }
 END_TEST
 
+START_TEST(any_sectors_of_an_unflushed_write_may_be_kept)
+{
+	struct script script = SCRIPT(0, TORN, 2, 0, 1, 0, 0, 1, 1, 0, 0);
+	struct leg *leg = leg_test_memory();
+	unsigned char *image;
+
+	leg_test_fill(leg, 0, 0, 4096, 9);
+	image = crash(leg, script);
+	expect_image(image, 0, 512, 0);
+	expect_image(image, 512, 512, 9);
+	expect_image(image, 2 * 512, 2 * 512, 0);
+	expect_image(image, 4 * 512, 2 * 512, 9);
+	expect_image(image, 6 * 512, 2 * 512, 0);
+	free(image);
+}
+END_TEST
+
 START_TEST(unflushed_writes_may_land_in_any_order)
 {
 	/* the second first, kept; then the first one, kept: the older bytes win */
@@ -281,6 +298,7 @@ Suite *memory_suite(void)
 	tcase_add_test(tests, a_flushed_write_survives_whatever_is_chosen);
 	tcase_add_test(tests, an_unflushed_write_may_be_dropped_or_kept);
 	tcase_add_test(tests, an_unflushed_write_may_be_torn_at_a_sector);
+	tcase_add_test(tests, any_sectors_of_an_unflushed_write_may_be_kept);
 	tcase_add_test(tests, unflushed_writes_may_land_in_any_order);
 	tcase_add_test(tests, a_dsync_write_is_always_kept_and_keeps_nothing_else);
 	tcase_add_test(tests, a_write_in_flight_may_be_kept_or_dropped_and_never_completes);
