@@ -1,0 +1,368 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "op_fs.h"
+
+#include "report.h"
+#include "world.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static const struct fs_caller caller = { 0, 0 };
+
+bool op_enter(struct oracle_file *file)
+{
+	if (file->exclusive || !file->lookups)
+		return false;
+	file->users++;
+	return true;
+}
+
+void op_leave(struct oracle_file *file)
+{
+	file->users--;
+}
+
+bool op_reserve(struct place *place, struct oracle_file *dir, int name)
+{
+	*place = (struct place){ dir, name, &dir->entries[name] };
+	if (place->entry->reserved)
+		return false;
+	dir->users++;
+	place->entry->reserved = true;
+	return true;
+}
+
+void op_release(struct place *place)
+{
+	place->entry->reserved = false;
+	op_leave(place->dir);
+}
+
+bool op_link_begin(struct oracle_file *file, bool may_go)
+{
+	if (!file)
+		return true;
+	if (file->linking || file->exclusive || (may_go && file->directory && file->users))
+		return false;
+	file->linking = true;
+	file->exclusive = may_go && file->directory;
+	return true;
+}
+
+void op_link_end(struct oracle_file *file)
+{
+	if (!file)
+		return;
+	file->linking = false;
+	file->exclusive = false;
+}
+
+static bool is_empty(const struct oracle_file *dir)
+{
+	for (int n = 0; n < ORACLE_NAMES; n++)
+		if (dir->entries[n].file)
+			return false;
+	return true;
+}
+
+static bool is_inside(const struct oracle_file *dir, const struct oracle_file *ancestor)
+{
+	for (;; dir = dir->parent) {
+		if (dir == ancestor)
+			return true;
+		if (dir->parent == dir)
+			return false;
+	}
+}
+
+/* Ends a change of names: as foretold, refused for a good reason, or the run fails. True: it was done. */
+static bool named(struct fs_level *level, struct oracle_naming *naming, const char *what, int error, int foretold)
+{
+	struct oracle *oracle = &level->oracle;
+
+	note("%s: %s", what, error ? strerror(-error) : "done");
+	if (!foretold && error)
+		fs_level_bad(level, what, naming->moves[0].dir->inode, error);
+	else if (error != foretold && error != -ENOSPC)
+		sim_fail("%s: %s where it should be %s", what, error ? strerror(-error) : "done", strerror(-foretold));
+	oracle_naming_end(oracle, naming, !error);
+	return !error;
+}
+
+void op_forget(struct fs_level *level, struct oracle_file *file)
+{
+	uint64_t lookups = file->lookups;
+
+	file->lookups = 0;
+	fs_forget(level->machine->fs, file->inode, lookups);
+}
+
+/* ---- names ---- */
+
+void op_create(struct fs_level *level, struct place *at, bool directory)
+{
+	struct oracle *oracle = &level->oracle;
+	struct oracle_naming *naming;
+	struct oracle_file *file;
+	struct fs_attr attr;
+	char what[96];
+	int error, foretold = at->entry->file ? -EEXIST : 0;
+
+	naming = oracle_naming_begin(oracle);
+	file = foretold ? at->entry->file : oracle_new_file(oracle, directory);
+	oracle_naming_move(naming, at->dir, at->name, file);
+	snprintf(what, sizeof(what), "%s %lu/%d", directory ? "mkdir" : "mknod", (unsigned long)at->dir->inode, at->name);
+	note("%s …", what);
+	if (directory)
+		error = fs_mkdir(level->machine->fs, &caller, at->dir->inode, oracle_name(at->name), 0755, &attr);
+	else
+		error = fs_mknod(level->machine->fs, &caller, at->dir->inode, oracle_name(at->name),
+				 S_IFREG | 0644, 0, &attr);
+	if (!error && !foretold) {
+		if (oracle_find(oracle, attr.st.st_ino))
+			sim_fail("inode number %lu is used again", (unsigned long)attr.st.st_ino);
+		file->inode = attr.st.st_ino;
+		file->lookups = 1;
+		note("it is inode %lu", (unsigned long)file->inode);
+	}
+	named(level, naming, what, error, foretold);
+}
+
+void op_remove(struct fs_level *level, struct place *at, bool as_directory)
+{
+	struct oracle_file *file = at->entry->file;
+	struct oracle_naming *naming;
+	char what[96];
+	int error, foretold = 0;
+
+	if (!file)
+		foretold = -ENOENT;
+	else if (as_directory != file->directory)
+		foretold = as_directory ? -ENOTDIR : -EISDIR;
+	else if (file->directory && !is_empty(file))
+		foretold = -ENOTEMPTY;
+	naming = oracle_naming_begin(&level->oracle);
+	oracle_naming_move(naming, at->dir, at->name, NULL);
+	snprintf(what, sizeof(what), "%s %lu/%d inode %ld", as_directory ? "rmdir" : "unlink",
+		 (unsigned long)at->dir->inode, at->name, file ? (long)file->inode : -1);
+	note("%s …", what);
+	error = as_directory ? fs_rmdir(level->machine->fs, at->dir->inode, oracle_name(at->name)) :
+			       fs_unlink(level->machine->fs, at->dir->inode, oracle_name(at->name));
+	if (named(level, naming, what, error, foretold) && file && file->directory)
+		op_forget(level, file);
+}
+
+void op_link(struct fs_level *level, struct oracle_file *file, struct place *at)
+{
+	int error, foretold = at->entry->file ? -EEXIST : 0;
+	struct oracle_naming *naming = oracle_naming_begin(&level->oracle);
+	struct fs_attr attr;
+	char what[96];
+
+	oracle_naming_move(naming, at->dir, at->name, foretold ? at->entry->file : file);
+	snprintf(what, sizeof(what), "link inode %lu as %lu/%d", (unsigned long)file->inode,
+		 (unsigned long)at->dir->inode, at->name);
+	note("%s …", what);
+	error = fs_link(level->machine->fs, file->inode, at->dir->inode, oracle_name(at->name), &attr);
+	if (!error)
+		file->lookups++;
+	if (!error && attr.st.st_nlink != (nlink_t)file->links + 1)
+		sim_fail("%s: %lu links, not %d", what, (unsigned long)attr.st.st_nlink, file->links + 1);
+	named(level, naming, what, error, foretold);
+}
+
+/* What a rename must answer; 0 with *same: nothing to do. */
+static int foretell_rename(const struct place *from, const struct place *to, unsigned int flags, bool *same)
+{
+	struct oracle_file *a = from->entry->file, *b = to->entry->file;
+
+	*same = false;
+	if (!a)
+		return -ENOENT;
+	if (flags == RENAME_NOREPLACE && b)
+		return -EEXIST;
+	if (flags == RENAME_EXCHANGE) {
+		if (!b)
+			return -ENOENT;
+		if ((a->directory && is_inside(to->dir, a)) || (b->directory && is_inside(from->dir, b)))
+			return -EINVAL;
+		*same = a == b;
+		return 0;
+	}
+	if (a->directory && is_inside(to->dir, a))
+		return -EINVAL;
+	if (b && b->directory && is_inside(from->dir, b))
+		return -ENOTEMPTY; /* as the kernel says it, whatever `a` is */
+	*same = a == b;
+	if (!b || *same)
+		return 0;
+	if (a->directory != b->directory)
+		return a->directory ? -ENOTDIR : -EISDIR;
+	return b->directory && !is_empty(b) ? -ENOTEMPTY : 0;
+}
+
+static void remember_brought(struct oracle_naming *naming, struct oracle_file *file)
+{
+	struct oracle_snapshot snapshot;
+
+	oracle_snapshot(file, 0, file->room, &snapshot);
+	naming->brought = file;
+	naming->brought_id = snapshot.id;
+	naming->brought_bytes = snapshot.bytes;
+	naming->brought_room = snapshot.length;
+}
+
+void op_rename(struct fs_level *level, struct place *from, struct place *to, unsigned int flags)
+{
+	struct oracle_file *a = from->entry->file, *b = to->entry->file;
+	struct oracle_naming *naming;
+	bool same, done;
+	char what[128];
+	int error, foretold = foretell_rename(from, to, flags, &same);
+
+	naming = oracle_naming_begin(&level->oracle);
+	oracle_naming_move(naming, from->dir, from->name, same ? a : flags == RENAME_EXCHANGE ? b : NULL);
+	oracle_naming_move(naming, to->dir, to->name, a);
+	if (!foretold && b && !same && !a->directory && !flags)
+		remember_brought(naming, a);
+	snprintf(what, sizeof(what), "rename %lu/%d inode %ld to %lu/%d inode %ld flags %u",
+		 (unsigned long)from->dir->inode, from->name, a ? (long)a->inode : -1, (unsigned long)to->dir->inode,
+		 to->name, b ? (long)b->inode : -1, flags);
+	note("%s …", what);
+	error = fs_rename(level->machine->fs, from->dir->inode, oracle_name(from->name), to->dir->inode,
+			  oracle_name(to->name), flags);
+	/* The kernel refuses these loops before it asks: any error is as good as another. */
+	if (foretold == -EINVAL && error)
+		foretold = error;
+	done = named(level, naming, what, error, foretold);
+	if (done && b && !same && flags != RENAME_EXCHANGE && b->directory)
+		op_forget(level, b);
+}
+
+/* ---- content ---- */
+
+bool op_change_begin(struct oracle_file *file)
+{
+	if (file->changing || !op_enter(file))
+		return false;
+	file->changing = true;
+	return true;
+}
+
+void op_changed(struct fs_level *level, struct oracle_file *file, const char *what, int error, bool durable)
+{
+	if (error) {
+		uint64_t size;
+		unsigned char *data;
+
+		fs_level_bad(level, what, file->inode, error);
+		data = fs_level_read_all(level, file->inode, &size);
+		oracle_change_failed(file, data, size);
+		free(data);
+	} else {
+		oracle_change_end(file, durable);
+	}
+	file->changing = false;
+	op_leave(file);
+}
+
+void op_write(struct fs_level *level, struct oracle_file *file, uint64_t offset, uint64_t end, unsigned int flags)
+{
+	uint32_t id = oracle_change_begin(file, ORACLE_WRITE, offset, end, true);
+	unsigned char *data = malloc(end - offset);
+	uint64_t tick = ++level->oracle.clock;
+	ssize_t written;
+
+	for (uint64_t i = offset; i < end; i++)
+		data[i - offset] = oracle_pattern(file, id, i);
+	note("write inode %lu, %lu at %lu, flags %u, change %u …", (unsigned long)file->inode,
+	     (unsigned long)(end - offset), (unsigned long)offset, flags, id);
+	written = fs_write(level->machine->fs, file->inode, data, end - offset, offset, flags);
+	if (written >= 0 && (uint64_t)written != end - offset)
+		sim_fail("fs_write of %lu bytes wrote %ld", (unsigned long)(end - offset), (long)written);
+	note("wrote inode %lu, change %u: %ld", (unsigned long)file->inode, id, (long)written);
+	free(data);
+	if (written >= 0 && flags & FS_WRITE_SYNC)
+		oracle_names_synced(&level->oracle, file, tick);
+	op_changed(level, file, "write", written < 0 ? (int)written : 0, flags & FS_WRITE_SYNC);
+}
+
+void op_truncate(struct fs_level *level, struct oracle_file *file, uint64_t size)
+{
+	struct fs_attr attr = { .st.st_size = (off_t)size };
+	int error;
+
+	oracle_change_begin(file, ORACLE_TRUNCATE, 0, size, false);
+	note("truncate inode %lu to %lu, change %u …", (unsigned long)file->inode, (unsigned long)size, file->count);
+	error = fs_setattr(level->machine->fs, file->inode, FS_SET_SIZE, &attr);
+	if (!error && (uint64_t)attr.st.st_size != size)
+		sim_fail("inode %lu truncated to %lu has %lu bytes", (unsigned long)file->inode, (unsigned long)size,
+			 (unsigned long)attr.st.st_size);
+	note("truncated inode %lu", (unsigned long)file->inode);
+	op_changed(level, file, "truncate", error, false);
+}
+
+void op_chmod(struct fs_level *level, struct oracle_file *file)
+{
+	uint32_t mode = ++file->mode.begun;
+	struct fs_attr attr = { .st.st_mode = oracle_mode(file, mode) };
+	int error;
+
+	note("chmod inode %lu to %o …", (unsigned long)file->inode, attr.st.st_mode);
+	error = fs_setattr(level->machine->fs, file->inode, FS_SET_MODE, &attr);
+	if (error || (attr.st.st_mode & 07777) != oracle_mode(file, mode))
+		sim_fail("inode %lu has mode %o after a change to %o: %s", (unsigned long)file->inode,
+			 attr.st.st_mode, oracle_mode(file, mode), strerror(-error));
+	file->mode.now = mode;
+	note("mode of inode %lu is %o", (unsigned long)file->inode, attr.st.st_mode);
+}
+
+void op_fsync(struct fs_level *level, struct oracle_file *file, bool data_only)
+{
+	struct oracle_snapshot snapshot;
+	uint64_t tick = ++level->oracle.clock, seen = 0;
+	int error;
+
+	oracle_snapshot(file, 0, file->room, &snapshot);
+	note("fsync inode %lu, change %u …", (unsigned long)file->inode, snapshot.id);
+	error = fs_error_mark(level->machine->fs, file->inode, &seen);
+	if (!error)
+		error = fs_fsync(level->machine->fs, file->inode, data_only, &seen);
+	if (error) {
+		fs_level_bad(level, "fsync", file->inode, error);
+	} else {
+		note("fsynced inode %lu, change %u", (unsigned long)file->inode, snapshot.id);
+		oracle_synced(&snapshot, !data_only);
+		oracle_names_synced(&level->oracle, file, tick);
+	}
+	oracle_snapshot_free(&snapshot);
+}
+
+void op_sync(struct fs_level *level)
+{
+	struct oracle *oracle = &level->oracle;
+	unsigned int count = oracle->count;
+	struct oracle_snapshot *snapshots = calloc(count, sizeof(*snapshots));
+	uint64_t tick = ++oracle->clock;
+	int error;
+
+	for (unsigned int i = 0; i < count; i++)
+		if (oracle->files[i]->links || oracle->files[i]->lookups)
+			oracle_snapshot(oracle->files[i], 0, oracle->files[i]->room, &snapshots[i]);
+	note("sync …");
+	error = fs_sync(level->machine->fs);
+	note("sync: %s", strerror(-error));
+	if (error)
+		fs_level_bad(level, "sync", 0, error);
+	else
+		oracle_names_synced(oracle, NULL, tick);
+	for (unsigned int i = 0; i < count; i++) {
+		if (!error && snapshots[i].file)
+			oracle_synced(&snapshots[i], true);
+		oracle_snapshot_free(&snapshots[i]);
+	}
+	free(snapshots);
+}
