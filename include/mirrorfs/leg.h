@@ -174,6 +174,9 @@ struct leg_memory_options {
 	uint64_t latency_min_ns, latency_max_ns;
 	const char *name; /* copied; for logs */
 	unsigned char *bytes; /* anonymous memory of the caller's, what is on the disk; NULL: the leg's own, zeros */
+	/* Told of each request but reads as it takes effect; a flush has length 0. NULL; may not wait. */
+	void (*changed)(void *context, uint64_t offset, size_t length);
+	void *context;
 };
 int leg_memory_open(const struct leg_memory_options *options, struct leg **leg);
 /* The disk's bytes as a reader sees them now (volatile cache included); size_bytes long, owned by the leg. */
@@ -181,8 +184,9 @@ unsigned char *leg_memory_bytes(struct leg *leg);
 /*
  * Power loss, now. Requests in flight are never completed; each unflushed write (and each in flight) is, by
  * `choose(context, n)` returning 0 .. n-1, kept, dropped or torn (its head, its tail or any of its 512-byte sectors are
- * kept), in any order. The resulting disk is copied to `image` (size_bytes; it may be the caller's own `bytes`). The leg
- * is of no further use but for leg_memory_abandon().
+ * kept), in any order. Without `choose` all that had completed is kept in its order, and nothing else. The resulting
+ * disk is copied to `image` (size_bytes; it may be the caller's own `bytes`). The leg is of no further use but for
+ * leg_memory_abandon().
  */
 void leg_memory_crash(struct leg *leg, unsigned char *image, uint32_t (*choose)(void *context, uint32_t n),
 		      void *context);

@@ -52,6 +52,8 @@ struct memory_leg {
 	uint64_t latency_min_ns, latency_max_ns;
 	unsigned char *bytes;
 	bool own_bytes;
+	void (*changed)(void *context, uint64_t offset, size_t length);
+	void *context;
 	uint64_t order; /* of the last completed write */
 	TAILQ_HEAD(memory_requests, memory_request) requests; /* by due_ns */
 	TAILQ_HEAD(memory_cache, memory_write) cache; /* completed and not flushed, by order */
@@ -147,6 +149,9 @@ static int memory_apply(struct memory_leg *memory, struct memory_request *reques
 		memory_settle(memory, io->offset, io->length, NULL);
 		memory_zero(memory->bytes + io->offset, io->length);
 	}
+	if (memory->changed && io->op != LEG_READ)
+		memory->changed(memory->context, io->op == LEG_FLUSH ? 0 : io->offset,
+				io->op == LEG_FLUSH ? 0 : io->length);
 	return 0;
 }
 
@@ -304,6 +309,8 @@ int leg_memory_open(const struct leg_memory_options *options, struct leg **leg)
 	TAILQ_INIT(&memory->cache);
 	memory->own_bytes = !options->bytes;
 	memory->bytes = options->bytes;
+	memory->changed = options->changed;
+	memory->context = options->context;
 	/* Pages that nobody touched cost nothing, so a large leg is cheap. */
 	if (memory->own_bytes)
 		memory->bytes = mmap(NULL, geometry->size_bytes, PROT_READ | PROT_WRITE,
@@ -379,8 +386,8 @@ static void memory_lose(const struct memory_loss *loss, unsigned char *image,
 	memory_keep(loss, image, from, end);
 }
 
-/* The durable disk. Reads where it can instead of writing: untouched pages stay untouched on both sides. */
-static void memory_copy_durable(struct memory_leg *memory, unsigned char *image)
+/* The disk, with its cache or without. Reads where it can instead of writing: untouched pages stay untouched. */
+static void memory_copy(struct memory_leg *memory, unsigned char *image, bool durable)
 {
 	const uint64_t size = memory->leg.geometry.size_bytes;
 	struct memory_write *write;
@@ -391,6 +398,8 @@ static void memory_copy_durable(struct memory_leg *memory, unsigned char *image)
 		if (memcmp(image + at, memory->bytes + at, length))
 			memcpy(image + at, memory->bytes + at, length);
 	}
+	if (!durable)
+		return;
 	TAILQ_FOREACH_REVERSE(write, &memory->cache, memory_cache, link)
 		memcpy(image + write->offset, write->before, write->length);
 }
@@ -435,9 +444,9 @@ void leg_memory_crash(struct leg *leg, unsigned char *image, uint32_t (*choose)(
 	/* Nobody waits while holding this lock, so in a simulator no sleeping fiber can have it. */
 	mutex_lock(&memory->leg.lock);
 	memory->crashed = true;
-	memory_copy_durable(memory, image);
+	memory_copy(memory, image, choose);
 	losses = memory_at_stake(memory, &count);
-	while (count) {
+	while (choose && count) {
 		uint32_t pick = choose(context, count);
 
 		memory_lose(&losses[pick], image, choose, context);

@@ -9,6 +9,7 @@
 #include "world.h"
 
 #include "mirrorfs/base/clock.h"
+#include "mirrorfs/base/crc32c.h"
 #include "mirrorfs/base/sync.h"
 #include "mirrorfs/format/journal.h"
 #include "mirrorfs/format/super.h"
@@ -45,6 +46,54 @@ void machine_init(struct machine *machine, uint64_t seed, enum machine_height he
 		machine->disk_bytes += UINT64_C(1) << 20;
 	for (int i = 0; i < MIRROR_LEGS; i++)
 		machine->disk[i] = disk_create(machine->disk_bytes);
+	for (int i = 0; i < MIRROR_LEGS; i++) {
+		struct machine_disk *disk = &machine->disks[i];
+
+		disk->machine = machine;
+		disk->written = calloc(machine->disk_bytes / MIRROR_BLOCK, sizeof(*disk->written));
+		disk->blocks = calloc(machine->disk_bytes / MIRROR_BLOCK, sizeof(*disk->blocks));
+		if (!disk->written || !disk->blocks)
+			sim_fail("no memory for a disk");
+	}
+}
+
+static void disk_changed(void *context, uint64_t offset, size_t length)
+{
+	struct machine_disk *disk = context;
+
+	disk->machine->changes++;
+	for (uint64_t block = offset / MIRROR_BLOCK; length && block <= (offset + length - 1) / MIRROR_BLOCK; block++) {
+		if (disk->written[block])
+			continue;
+		disk->written[block] = true;
+		disk->blocks[disk->count++] = (uint32_t)block;
+	}
+}
+
+static uint64_t hash_block(const unsigned char *data, uint64_t hash)
+{
+	uint64_t words[MIRROR_BLOCK / sizeof(uint64_t)];
+
+	memcpy(words, data, sizeof(words));
+	for (size_t i = 0; i < sizeof(words) / sizeof(words[0]); i++) {
+		hash = (hash ^ words[i]) * UINT64_C(0x9fb21c651e98df25);
+		hash ^= hash >> 32;
+	}
+	return hash;
+}
+
+uint64_t machine_image(const struct machine *machine)
+{
+	uint64_t sum = 0;
+
+	for (int i = 0; i < MIRROR_LEGS; i++) {
+		const struct machine_disk *disk = &machine->disks[i];
+
+		for (size_t n = 0; machine->disk[i] && n < disk->count; n++)
+			sum += sim_random_mix(hash_block(machine->disk[i] + (uint64_t)disk->blocks[n] * MIRROR_BLOCK,
+							 (uint64_t)i << 32 | disk->blocks[n]));
+	}
+	return sum;
 }
 
 static void power_on(struct machine *machine, int i)
@@ -56,14 +105,17 @@ static void power_on(struct machine *machine, int i)
 		.latency_max_ns = latency_max_ns[sim_random_below(&machine->random, 4)],
 		.name = i ? "disk1" : "disk0",
 		.bytes = machine->disk[i],
+		.changed = disk_changed,
+		.context = &machine->disks[i],
 	};
 	int error = leg_memory_open(&options, &machine->memory[i]);
 
 	if (error)
 		sim_fail("leg_memory_open: %s", strerror(-error));
-	if (!machine->faulty || machine->suspect != i)
+	if ((!machine->faulty || machine->suspect != i) && !sim_random_chance(&machine->random, 3))
 		return;
-	error = leg_fault_wrap(machine->memory[i], "", &machine->fault[i], NULL);
+	/* Good disks, too, are slow now and then: what was asked for first may be done last. */
+	error = leg_fault_wrap(machine->memory[i], "any,delay=40,chance=12", &machine->fault[i], NULL);
 	if (error)
 		sim_fail("leg_fault_wrap: %s", strerror(-error));
 }
@@ -118,6 +170,28 @@ static void open_mirror(struct machine *machine, bool degraded)
 		sim_fail("mirror_open: %s: %s", strerror(-error), told.text);
 }
 
+/*
+ * A ring as short as a volume may have, so that it is full and comes round all the time. mkfs.mirrorfs makes longer
+ * ones.
+ */
+static void shorten_ring(struct machine *machine, uint64_t blocks)
+{
+	for (int i = 0; i < 2 * MIRROR_LEGS; i++) {
+		struct format_super super;
+		unsigned char *slot = machine->disk[i / 2] + MIRROR_SPACE_OFFSET +
+				      (uint64_t)(i % 2 ? SUPER_SLOT1 : SUPER_SLOT0) * MIRROR_BLOCK;
+
+		memcpy(&super, slot, sizeof(super));
+		if (le32_get(super.magic) != SUPER_MAGIC)
+			continue;
+		if (le64_get(super.ring_position))
+			sim_fail("the ring of a new volume does not begin at its start");
+		super.ring_blocks = le64_of(blocks);
+		super.crc = le32_of(crc32c_block(&super, sizeof(super), offsetof(struct format_super, crc)));
+		memcpy(slot, &super, sizeof(super));
+	}
+}
+
 void machine_format(struct machine *machine)
 {
 	struct leg *legs[MIRROR_LEGS];
@@ -143,6 +217,8 @@ void machine_format(struct machine *machine)
 			sim_fail("meta_format: %s: %s", strerror(-error), told.text);
 	}
 	machine_unmount(machine);
+	if (machine->height >= MACHINE_META && sim_random_chance(&machine->random, 2))
+		shorten_ring(machine, JOURNAL_RECORD_BLOCKS * (4 + sim_random_below(&machine->random, 4)));
 }
 
 static bool disagree(struct fs_check *check, const struct fs_problem *problem)
@@ -282,12 +358,27 @@ static uint32_t choose(void *context, uint32_t n)
 	return (uint32_t)sim_random_below(chooser->random, n);
 }
 
-static void cut(struct machine *machine, int i)
+/* Whatever is asked: the first one, lost. */
+static uint32_t choose_loss(void *context, uint32_t n)
+{
+	bool *fate = context, lose = *fate;
+
+	*fate = !lose;
+	return lose;
+}
+
+static void cut(struct machine *machine, int i, enum machine_cut how)
 {
 	struct chooser chooser = { &machine->random, (uint32_t)sim_random_below(&machine->random, 4) };
+	bool fate = false;
 
-	if (machine->memory[i])
+	if (!machine->memory[i])
+		return;
+	if (how == MACHINE_CUT_ANY)
 		leg_memory_crash(machine->memory[i], machine->disk[i], choose, &chooser);
+	else
+		leg_memory_crash(machine->memory[i], machine->disk[i],
+				 how == MACHINE_CUT_DURABLE ? choose_loss : NULL, &fate);
 }
 
 /* One disk dies first: what it is asked for is never answered. With both in sync and good, nothing may fail by that. */
@@ -299,35 +390,48 @@ static int cut_first(struct machine *machine)
 	    machine->stale[0] || machine->stale[1])
 		return -1;
 	note("disk %d dies", first);
-	cut(machine, first);
+	cut(machine, first, MACHINE_CUT_ANY);
 	sim_wait_steps(1 + sim_random_below(&machine->random, UINT64_C(1) << sim_random_below(&machine->random, 11)));
 	return first;
 }
 
-void machine_crash(struct machine *machine, unsigned int lost_odds)
+/* All disks but `first`, which is dead already. */
+static void crash(struct machine *machine, enum machine_cut how, int first)
 {
-	int first;
-
-	machine_check_counters(machine);
-	first = cut_first(machine);
 	note("crash");
 	sim_world_crash();
 	remember_states(machine);
 	for (int i = 0; i < MIRROR_LEGS; i++) {
 		if (i != first)
-			cut(machine, i);
+			cut(machine, i, how);
 		if (machine->memory[i])
 			leg_memory_abandon(machine->fault[i] ? machine->fault[i] : machine->memory[i]);
 	}
 	power_off(machine);
-	if (!machine->stale[0] && !machine->stale[1] && sim_random_chance(&machine->random, lost_odds)) {
-		int lost = machine->suspect < 0 ? (int)sim_random_below(&machine->random, 2) : machine->suspect;
+}
 
-		note("leg %d is lost", lost);
-		munmap(machine->disk[lost], machine->disk_bytes);
-		machine->disk[lost] = NULL;
-		machine->stale[lost] = true;
-	}
+static void lose(struct machine *machine, int lost)
+{
+	note("leg %d is lost", lost);
+	munmap(machine->disk[lost], machine->disk_bytes);
+	machine->disk[lost] = NULL;
+	machine->stale[lost] = true;
+}
+
+void machine_crash(struct machine *machine, unsigned int lost_odds)
+{
+	machine_check_counters(machine);
+	crash(machine, MACHINE_CUT_ANY, cut_first(machine));
+	if (!machine->stale[0] && !machine->stale[1] && sim_random_chance(&machine->random, lost_odds))
+		lose(machine, machine->suspect < 0 ? (int)sim_random_below(&machine->random, 2) : machine->suspect);
+}
+
+void machine_crash_as(struct machine *machine, enum machine_cut how, int lost)
+{
+	machine_check_counters(machine);
+	crash(machine, how, -1);
+	if (lost >= 0)
+		lose(machine, lost);
 }
 
 void machine_fault(struct machine *machine)

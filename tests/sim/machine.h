@@ -18,10 +18,24 @@
 
 enum machine_height { MACHINE_MIRROR, MACHINE_META, MACHINE_FS }; /* how much of the stack is mounted */
 
+/* How a disk is left by a crash. */
+enum machine_cut {
+	MACHINE_CUT_ANY, /* what was not durable is kept, lost, torn, reordered */
+	MACHINE_CUT_DURABLE, /* it is lost */
+	MACHINE_CUT_COMPLETED /* what had completed is kept, and nothing else */
+};
+
 struct machine {
 	struct sim_random random;
 	enum machine_height height;
 	uint64_t disk_bytes;
+	uint64_t changes; /* of the disks so far: writes, discards, flushes */
+	struct machine_disk {
+		struct machine *machine;
+		bool *written; /* [block]: ever */
+		uint32_t *blocks; /* those */
+		size_t count;
+	} disks[MIRROR_LEGS];
 	unsigned char *disk[MIRROR_LEGS]; /* while the power is off; NULL: lost for ever */
 	bool stale[MIRROR_LEGS]; /* the volume has gone on without it: it must not be the only one */
 	int suspect; /* the one leg that faults were injected on since the last scrub; -1: none */
@@ -51,6 +65,10 @@ void machine_unmount(struct machine *machine);
  * Once in `lost_odds` times a disk is lost with it.
  */
 void machine_crash(struct machine *machine, unsigned int lost_odds);
+/* At once, both disks as told; `lost` (-1: none) is lost. */
+void machine_crash_as(struct machine *machine, enum machine_cut how, int lost);
+/* While the power is off: a hash of both disks. */
+uint64_t machine_image(const struct machine *machine);
 /* A mount that comes only so far before the power fails again. */
 void machine_mount_cut(struct machine *machine, uint64_t steps);
 /*

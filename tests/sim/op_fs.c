@@ -114,7 +114,8 @@ void op_create(struct fs_level *level, struct place *at, bool directory)
 	naming = oracle_naming_begin(oracle);
 	file = foretold ? at->entry->file : oracle_new_file(oracle, directory);
 	oracle_naming_move(naming, at->dir, at->name, file);
-	snprintf(what, sizeof(what), "%s %lu/%d", directory ? "mkdir" : "mknod", (unsigned long)at->dir->inode, at->name);
+	snprintf(what, sizeof(what), "%s %lu/%d", directory ? "mkdir" : "mknod", (unsigned long)at->dir->inode,
+		 at->name);
 	note("%s …", what);
 	if (directory)
 		error = fs_mkdir(level->machine->fs, &caller, at->dir->inode, oracle_name(at->name), 0755, &attr);

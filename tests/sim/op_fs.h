@@ -23,7 +23,7 @@ struct place { /* a name, reserved, with its directory in use */
 bool op_reserve(struct place *place, struct oracle_file *dir, int name);
 void op_release(struct place *place);
 
-/* The links of `file` (NULL: none) are one's own until op_link_end(). A directory that may go is left alone by others. */
+/* The links of `file` (NULL: none) are one's own until op_link_end(). Others leave a directory that may go alone. */
 bool op_link_begin(struct oracle_file *file, bool may_go);
 void op_link_end(struct oracle_file *file);
 
@@ -37,7 +37,7 @@ void op_forget(struct fs_level *level, struct oracle_file *file);
 /* ---- names ---- */
 
 void op_create(struct fs_level *level, struct place *at, bool directory);
-/* What bears the name is link_begin()ed. */
+/* The links of what bears the name are one's own. */
 void op_remove(struct fs_level *level, struct place *at, bool as_directory);
 void op_link(struct fs_level *level, struct oracle_file *file, struct place *at);
 void op_rename(struct fs_level *level, struct place *from, struct place *to, unsigned int flags);

@@ -84,8 +84,13 @@ static void crash_aside(void)
 	run.machine.random = sim_random_of(run.order.seed, 2 * CRASH_STREAM + run.forks);
 	note("what if here, %u", run.forks);
 	machine_crash(&run.machine, 3);
-	recover(false);
-	if (sim_random_chance(&run.random, 8)) {
+	recover(sim_random_chance(&run.random, 4));
+	/* Nothing was done since: nothing may have changed. */
+	while (sim_random_chance(&run.random, 3)) {
+		machine_crash(&run.machine, 6);
+		recover(sim_random_chance(&run.random, 4));
+	}
+	if (!run.machine.faulty && sim_random_chance(&run.random, 8)) {
 		machine_compare_legs(&run.machine);
 		machine_scrub(&run.machine);
 		run.order.level->finish(run.state);
@@ -161,6 +166,13 @@ static void play(void)
 {
 	struct sim_world_options options = { .seed = run.order.seed, .steps_max = 40000000, .failed = failed };
 
+	if (run.order.exhaust.length) {
+		options.orderly = true;
+		sim_world_install(&options);
+		exhaust(&run.order.exhaust, &run.outcome->exhaust);
+		run.outcome->good = true;
+		return;
+	}
 	run.random = sim_random_of(run.order.seed, 3);
 	run.script.seed = run.order.seed;
 	run.script.left_out = run.order.left_out;

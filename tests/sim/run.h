@@ -7,6 +7,7 @@
 #ifndef SIM_RUN_H
 #define SIM_RUN_H
 
+#include "exhaust.h"
 #include "level.h"
 
 #include <stdbool.h>
@@ -19,6 +20,7 @@ struct run_order {
 	const bool *left_out; /* [number of an operation]; NULL: none */
 	bool dense; /* a crash at every turn */
 	bool quiet, verbose;
+	struct exhaust_order exhaust; /* length > 0: that instead */
 };
 
 struct run_outcome {
@@ -26,6 +28,7 @@ struct run_outcome {
 	uint64_t hash; /* of every step */
 	unsigned int operations; /* begun when it ended or failed */
 	unsigned long crashes; /* survived */
+	struct exhaust_counts exhaust;
 	const char *why; /* of a failure: the format of its message, an address that all processes share */
 };
 

@@ -24,6 +24,7 @@ static struct {
 	unsigned long runs; /* 0: no limit */
 	unsigned long seconds; /* start no further run after so long; 0: no limit */
 	unsigned long crashes; /* nor after so many; 0: no limit */
+	bool brief; /* a failure is not narrowed, nor told at length */
 	bool replay; /* run each seed twice and compare */
 	const struct level *level; /* NULL: in turn */
 	bool left_out[SCRIPT_MOST];
@@ -64,7 +65,8 @@ static bool run_and_compare(const struct run_order *order)
 			first.operations, first.crashes);
 		fprintf(stderr, "replay: sim --level %s --seed %lu --runs 1 --verbose\n", order->level->name,
 			(unsigned long)order->seed);
-		narrow(order, &first);
+		if (!arguments.brief)
+			narrow(order, &first);
 		return false;
 	}
 	if (!arguments.replay)
@@ -92,15 +94,36 @@ static bool run_all(void)
 	return good;
 }
 
+static bool run_exhaustive(void)
+{
+	struct run_order order = arguments.order;
+	struct run_outcome outcome;
+
+	order.level = &level_fs;
+	order.exhaust.seed = order.seed;
+	run_play(&order, &outcome);
+	printf("sim: %lu sequences of %u operations, %lu cuts, %lu different states checked, %s\n",
+	       outcome.exhaust.sequences, order.exhaust.length, outcome.exhaust.cuts, outcome.exhaust.checks,
+	       outcome.good ? "all good" : "the last one failed");
+	printf("sim: %.1f s, %.1f cuts/s, %.1f in a second of one processor\n", seconds(),
+	       (double)outcome.exhaust.cuts / seconds(),
+	       (double)outcome.exhaust.cuts / (processor_seconds() + 1e-9));
+	return outcome.good;
+}
+
 static int usage(int status)
 {
 	fprintf(status ? stderr : stdout,
 		"usage: sim [--level mirror|cache|meta|fs] [--seed N] [--runs M] [--seconds S] [--crashes C]\n"
-		"           [--steps K] [--only LIST] [--dense] [--replay] [--verbose]\n"
+		"           [--steps K] [--only LIST] [--dense] [--replay] [--brief] [--verbose]\n"
+		"       sim --exhaustive LENGTH [--samples N] [--path OPERATIONS] [--seed N] [--verbose]\n"
 		"Runs seeds from N on: M (1; 0: any number), until S seconds or C crashes are over.\n"
 		"Without a seed, MIRRORFS_SEED or a fresh one.\n"
 		"--steps bounds the operations of each run, --only 3-5,9 leaves out all others, --dense crashes more;\n"
-		"--replay runs each seed twice and compares every step.\n");
+		"--replay runs each seed twice and compares every step.\n"
+		"--brief tells a failure in a few words, and does not narrow it.\n"
+		"--exhaustive does all sequences of so many operations, with a cut after all that disks do, and\n"
+		"N (2) more at each point, of each disk for itself.\n");
 	return status;
 }
 
@@ -134,6 +157,17 @@ static bool set(int option, const char *value)
 		return narrow_only(value, arguments.left_out);
 	case 'd':
 		return arguments.order.dense = true;
+	case 'e':
+		arguments.order.exhaust.length = (unsigned int)strtoul(value, NULL, 0);
+		return arguments.order.exhaust.length - 1 < 8;
+	case 'a':
+		arguments.order.exhaust.path = value;
+		return true;
+	case 'n':
+		arguments.order.exhaust.samples = (unsigned int)strtoul(value, NULL, 0);
+		return true;
+	case 'b':
+		return arguments.brief = arguments.order.quiet = true;
 	case 'p':
 		return arguments.replay = true;
 	case 'v':
@@ -150,12 +184,15 @@ static int parse(int argc, char **argv)
 		{ "runs", required_argument, NULL, 'r' },    { "seconds", required_argument, NULL, 't' },
 		{ "crashes", required_argument, NULL, 'c' }, { "steps", required_argument, NULL, 'k' },
 		{ "only", required_argument, NULL, 'o' },    { "dense", no_argument, NULL, 'd' },
+		{ "exhaustive", required_argument, NULL, 'e' }, { "path", required_argument, NULL, 'a' },
+		{ "samples", required_argument, NULL, 'n' }, { "brief", no_argument, NULL, 'b' },
 		{ "replay", no_argument, NULL, 'p' },	     { "verbose", no_argument, NULL, 'v' },
 		{ "help", no_argument, NULL, 'h' },	     { NULL, 0, NULL, 0 },
 	};
 	int option;
 
 	arguments.runs = 1;
+	arguments.order.exhaust.samples = 2;
 	while ((option = getopt_long(argc, argv, "", known, NULL)) != -1) {
 		if (option == 'h')
 			exit(usage(0));
@@ -183,6 +220,8 @@ int main(int argc, char **argv)
 		return status;
 	printf("sim: seeds from %lu\n", (unsigned long)arguments.order.seed);
 	clock_gettime(CLOCK_MONOTONIC, &total.start);
+	if (arguments.order.exhaust.length)
+		return run_exhaustive() ? 0 : 1;
 	good = run_all();
 	printf("sim: %lu runs, %lu crashes, %lu operations, %s\n", total.runs, total.crashes, total.operations,
 	       good ? "all good" : "the last one failed");

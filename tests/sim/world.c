@@ -294,7 +294,7 @@ static void step(void)
 	if (sim.failing)
 		return;
 	count_step();
-	if (sim.by_priority && sim_random_chance(&sim.schedule, 512))
+	if (sim.by_priority && !sim.options.orderly && sim_random_chance(&sim.schedule, 512))
 		sim.current->priority = sim_random_u64(&sim.schedule);
 	if (sim.steps >= sim.next_step || sim_random_chance(&sim.schedule, sim.switch_odds))
 		go_on();
@@ -645,7 +645,7 @@ void sim_world_install(const struct sim_world_options *options)
 	sim.options = *options;
 	sim.schedule = sim_random_of(options->seed, 1);
 	sim.values = sim_random_of(options->seed, 2);
-	sim.by_priority = sim_random_chance(&sim.schedule, 3);
+	sim.by_priority = sim_random_chance(&sim.schedule, 3) || options->orderly;
 	sim.switch_odds = UINT64_C(1) << sim_random_below(&sim.schedule, 7);
 	sim.now_ns = NSEC_PER_SEC;
 	sim.next_deadline_ns = CLOCK_NEVER;

@@ -18,6 +18,7 @@
 
 struct sim_world_options {
 	uint64_t seed;
+	bool orderly; /* the main fiber is next whenever it can run */
 	uint64_t steps_max; /* more steps than this are taken for a livelock; 0: no limit */
 	/* Called before the process aborts, with the format of the message, to tell what led there; may be NULL. */
 	void (*failed)(const char *format);

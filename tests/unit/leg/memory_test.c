@@ -124,6 +124,21 @@ START_TEST(any_sectors_of_an_unflushed_write_may_be_kept)
 }
 END_TEST
 
+START_TEST(without_a_choice_what_had_completed_is_kept_in_its_order)
+{
+	unsigned char *image = leg_test_buffer(1 << 20, 0xee);
+	struct leg *leg = leg_test_memory();
+
+	leg_test_fill(leg, 0, 0, 4096, 1);
+	leg_test_fill(leg, 0, 0, 2048, 2);
+	leg_memory_crash(leg, image, NULL, NULL);
+	leg_memory_abandon(leg);
+	expect_image(image, 0, 2048, 2);
+	expect_image(image, 2048, 2048, 1);
+	free(image);
+}
+END_TEST
+
 START_TEST(unflushed_writes_may_land_in_any_order)
 {
 	/* the second first, kept; then the first one, kept: the older bytes win */
@@ -299,6 +314,7 @@ Suite *memory_suite(void)
 	tcase_add_test(tests, an_unflushed_write_may_be_dropped_or_kept);
 	tcase_add_test(tests, an_unflushed_write_may_be_torn_at_a_sector);
 	tcase_add_test(tests, any_sectors_of_an_unflushed_write_may_be_kept);
+	tcase_add_test(tests, without_a_choice_what_had_completed_is_kept_in_its_order);
 	tcase_add_test(tests, unflushed_writes_may_land_in_any_order);
 	tcase_add_test(tests, a_dsync_write_is_always_kept_and_keeps_nothing_else);
 	tcase_add_test(tests, a_write_in_flight_may_be_kept_or_dropped_and_never_completes);
