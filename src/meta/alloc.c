@@ -167,6 +167,8 @@ int alloc_open(struct meta *meta)
 		.start = meta->heap_start,
 		.length = meta->heap_end - meta->heap_start,
 		.boundary = meta->boundary,
+		.magazine_length = NODE_BLOCKS,
+		.magazine_align = NODE_BLOCKS,
 	};
 	struct range_config data = {
 		.start = meta->boundary,

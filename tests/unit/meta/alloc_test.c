@@ -165,6 +165,27 @@ START_TEST(a_file_grows_in_place)
 }
 END_TEST
 
+START_TEST(nodes_lie_below_file_data)
+{
+	static uint64_t nodes[4096];
+	size_t count;
+
+	for (unsigned int i = 0; i < 40; i++) {
+		struct range_extent where;
+
+		put_file(FILE1 + i, 0, 16, i, false, 0, &where);
+		ck_assert_uint_ge(where.start, meta->boundary);
+		for (unsigned int j = 0; j < 40; j++)
+			put_item(FILE1 + i, j, i, 200);
+		ck_assert_int_eq(meta_checkpoint(meta), 0);
+	}
+	count = disk_nodes(disk_super(0, true), nodes, 4096);
+	ck_assert_uint_gt(count, 10);
+	for (size_t i = 0; i < count; i++)
+		ck_assert_uint_lt(nodes[i], meta->boundary);
+}
+END_TEST
+
 START_TEST(freed_ranges_are_discarded_only_if_asked_for)
 {
 	volume_unmount();
@@ -391,6 +412,7 @@ Suite *alloc_suite(void)
 	tcase_add_test(tcase, old_nodes_wait_for_who_reads_them);
 	tcase_add_test(tcase, blocks_being_written_are_not_had_again);
 	tcase_add_test(tcase, a_file_grows_in_place);
+	tcase_add_test(tcase, nodes_lie_below_file_data);
 	tcase_add_loop_test(tcase, freed_ranges_are_discarded_only_if_asked_for, 0, 2);
 	tcase_add_test(tcase, a_full_volume_makes_room_by_deleting);
 	tcase_add_test(tcase, a_volume_full_of_metadata_makes_room_by_deleting);
