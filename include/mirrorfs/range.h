@@ -18,7 +18,8 @@
  *
  * Costs, for n gaps (never more than taken ranges + 1), whatever the space looks like:
  *   range_alloc, range_free     O(log n); a search visits at most twice the tree's height in nodes (10 at n = 10^7), or
- *                               one if the next fit is near the cached position
+ *                               one if the next fit is near the cached position; a request with room or one that takes
+ *                               what it gets searches a few times
  *   a size that fits nowhere    O(1): the root knows. Only the first such request drains the magazines
  *   an alignment never asked    one pass over the tree, once
  *   from a magazine             neither the tree nor its lock

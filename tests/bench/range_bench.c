@@ -85,6 +85,14 @@ static uint64_t now_ns(void)
 	return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
 }
 
+static uint64_t cpu_ns(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now);
+	return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+}
+
 static void *must(void *memory)
 {
 	if (!memory)
@@ -149,7 +157,7 @@ static uint64_t choose_ranges(struct bench *bench, enum load load)
 	return position;
 }
 
-/* Returns the nanoseconds that taking them took. */
+/* Returns the nanoseconds of processor time that taking them took. */
 static uint64_t lay_out(struct bench *bench, enum load load)
 {
 	uint64_t length = choose_ranges(bench, load), start;
@@ -161,10 +169,10 @@ static uint64_t lay_out(struct bench *bench, enum load load)
 	} else {
 		bench->walk = iova_walk_create(length, bench->subject == WALK_CACHED);
 	}
-	start = now_ns();
+	start = cpu_ns();
 	for (uint64_t i = 0; i < bench->count; i++)
 		bench_reserve(bench, bench->live[i].start, bench->live[i].length);
-	return now_ns() - start;
+	return cpu_ns() - start;
 }
 
 static void bench_end(struct bench *bench)
@@ -268,14 +276,6 @@ struct runner {
 struct rate {
 	double cpu, wall; /* pairs a second */
 };
-
-static uint64_t cpu_ns(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now);
-	return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
-}
 
 static uint64_t churn_length(struct runner *runner)
 {
@@ -410,6 +410,33 @@ static bool print_load(uint64_t n)
 	return stats.memory_bytes < UINT64_C(1) << 30;
 }
 
+/* Ranges at random, as a checkpoint frees them. */
+static void print_deferred(uint64_t n)
+{
+	struct bench bench = { .subject = RANGE, .seed = 1, .count = n };
+	uint64_t start, deferred_ns;
+
+	bench.live = must(malloc(n * sizeof(*bench.live)));
+	lay_out(&bench, CHURN);
+	for (uint64_t i = 0; i < n; i++) {
+		uint64_t other = random_below(&bench.seed, n);
+		struct range_extent one = bench.live[i];
+
+		bench.live[i] = bench.live[other];
+		bench.live[other] = one;
+	}
+	start = cpu_ns();
+	for (uint64_t i = 0; i < n; i++)
+		if (range_defer(bench.range, bench.live[i].start, bench.live[i].length, 1))
+			abort();
+	deferred_ns = cpu_ns() - start;
+	start = cpu_ns();
+	range_release(bench.range, 1, NULL, NULL);
+	printf("flush queue, %" PRIu64 " ranges at random: %.1f ns to defer one, %.1f ns to release it\n", n,
+	       (double)deferred_ns / (double)n, (double)(cpu_ns() - start) / (double)n);
+	bench_end(&bench);
+}
+
 int main(int argc, char **argv)
 {
 	uint64_t largest = argc > 1 ? strtoull(argv[1], NULL, 0) : 10000000;
@@ -430,6 +457,7 @@ int main(int argc, char **argv)
 			}
 	if (!print_load(largest))
 		return EXIT_FAILURE;
+	print_deferred(1000000);
 	print_rates(1000000);
 	printf("\nfragmented: %.1f nodes at 1000, %.1f at %" PRIu64 "\n", first, last, largest);
 	return last > 4 * first ? EXIT_FAILURE : EXIT_SUCCESS;
