@@ -210,6 +210,20 @@ static unsigned int slots_differ(const struct fsck *fsck, const struct mirror_st
 	return differ;
 }
 
+/* What a newer mirrorfs has put there is not to be put right by one that does not know what it means. */
+static void heed_features(struct fsck *fsck, const struct mirror_status *status)
+{
+	uint64_t compat = status->compat | (fsck->newest ? fsck->newest->compat : 0);
+	uint64_t ro_compat = status->ro_compat | (fsck->newest ? fsck->newest->ro_compat : 0);
+
+	if (!compat && !ro_compat)
+		return;
+	tell(fsck, "The volume uses features that this fsck.mirrorfs does not know (compat 0x%llx, ro_compat 0x%llx)%s.",
+	     (unsigned long long)compat, (unsigned long long)ro_compat,
+	     writes(fsck) ? ": it is only looked at; a newer one may put it right" : "");
+	fsck->answer = ANSWER_NO;
+}
+
 /* True: nothing was done to it since it was unmounted in order, and both legs say so. */
 static bool look_at_legs(struct fsck *fsck)
 {
@@ -228,6 +242,7 @@ static bool look_at_legs(struct fsck *fsck)
 	}
 	for (int leg = 0; leg < status.identity.leg_count; leg++)
 		tell_leg(fsck, &status, leg);
+	heed_features(fsck, &status);
 	differ = slots_differ(fsck, &status);
 	if (!fsck->newest)
 		return false;

@@ -310,6 +310,7 @@ struct meta_slot {
 	bool valid; /* of this volume, whole, and fit to be mounted */
 	bool unmounted; /* written by an orderly unmount */
 	uint64_t generation, data_blocks;
+	uint64_t compat, ro_compat; /* feature bits: none is known */
 	uint32_t crc; /* tells two slots of one generation apart */
 };
 void meta_slots(struct mirror *mirror, int leg, struct meta_slot slots[META_SLOTS]);

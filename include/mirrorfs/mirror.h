@@ -209,6 +209,7 @@ struct mirror_status {
 	bool healthy; /* every leg of the volume in sync, not failed */
 	bool failed; /* I12 */
 	bool read_only;
+	uint64_t compat, ro_compat; /* feature bits of the labels: none is known */
 	uint64_t space_blocks;
 	struct {
 		enum mirror_leg_state state;

@@ -101,6 +101,8 @@ void meta_slots(struct mirror *mirror, int leg, struct meta_slot slots[META_SLOT
 			.unmounted = le32_get(found.flags) & SUPER_UNMOUNTED,
 			.generation = le64_get(found.generation),
 			.data_blocks = le64_get(found.data_blocks),
+			.compat = le64_get(found.compat),
+			.ro_compat = le64_get(found.ro_compat),
 			.crc = le32_get(found.crc),
 		};
 	}

@@ -474,6 +474,10 @@ void mirror_status(struct mirror *mirror, struct mirror_status *status)
 	for (int leg = 0; leg < MIRROR_LEGS; leg++) {
 		const struct mirror_leg *mine = &mirror->legs[leg];
 
+		if (mine->leg) {
+			status->compat |= le64_get(mine->label.compat);
+			status->ro_compat |= le64_get(mine->label.ro_compat);
+		}
 		status->leg[leg].state = mine->state;
 		memcpy(status->leg[leg].why, mine->why, sizeof(mine->why));
 		status->leg[leg].latency_ns = mine->latency_ns;
