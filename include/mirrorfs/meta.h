@@ -318,5 +318,7 @@ void meta_slots(struct mirror *mirror, int leg, struct meta_slot slots[META_SLOT
 /* True for a TYPE_EXTENT or TYPE_ALLOC item that may stand under this key: its length, and where its blocks lie. */
 bool meta_extent_valid(const struct meta *meta, const struct meta_key *key, const void *value, size_t length);
 bool meta_alloc_valid(const struct meta *meta, const struct meta_key *key, const void *value, size_t length);
+/* For a check: a node of the tree was on that block when the volume was opened. Only where file data may lie. */
+bool meta_is_tree(const struct meta *meta, uint64_t block);
 
 #endif

@@ -72,6 +72,20 @@ int meta_extents_add(struct meta_extents *list, uint64_t start, uint64_t length)
 	return 0;
 }
 
+/* Above the boundary everything is taken from the nodes' view, until a chunk is given to them. */
+static int node_reserve(struct meta *meta, uint64_t address)
+{
+	int error;
+
+	if (address < meta->boundary)
+		return range_reserve(meta->node_range, address, NODE_BLOCKS);
+	meta->chunk_blocks += NODE_BLOCKS;
+	if (!meta->options.checking)
+		return range_reserve(meta->data_range, address, NODE_BLOCKS);
+	error = meta_list_add(&meta->high_nodes, address);
+	return error ? error : alloc_reserve_tail(meta, address, NODE_BLOCKS);
+}
+
 static int reserve_nodes(struct meta *meta, unsigned int level)
 {
 	struct node_bounds bounds = { .endless = false };
@@ -85,13 +99,26 @@ static int reserve_nodes(struct meta *meta, unsigned int level)
 			return error;
 		if (address < meta->heap_start || address > meta->heap_end - NODE_BLOCKS || address % NODE_BLOCKS)
 			return -EIO;
-		/* Above the boundary everything is taken from the nodes' view, until a chunk is given to them. */
-		if (range_reserve(address < meta->boundary ? meta->node_range : meta->data_range, address, NODE_BLOCKS))
-			return -EIO;
-		if (address >= meta->boundary)
-			meta->chunk_blocks += NODE_BLOCKS;
+		error = node_reserve(meta, address);
+		if (error)
+			return error == -ENOMEM ? error : -EIO;
 	}
 	return 0;
+}
+
+bool meta_is_tree(const struct meta *meta, uint64_t block)
+{
+	size_t low = 0, high = meta->high_nodes.count;
+
+	while (low < high) {
+		size_t middle = low + (high - low) / 2;
+
+		if (meta->high_nodes.at[middle] + NODE_BLOCKS <= block)
+			low = middle + 1;
+		else
+			high = middle;
+	}
+	return low < meta->high_nodes.count && meta->high_nodes.at[low] <= block;
 }
 
 bool meta_alloc_valid(const struct meta *meta, const struct meta_key *key, const void *value, size_t length)
@@ -182,13 +209,14 @@ int alloc_open(struct meta *meta)
 	meta->data_range = range_create(&data);
 	if (!meta->node_range || !meta->data_range)
 		return -ENOMEM;
-	meta->chunk_blocks = meta->chunks.count = 0;
+	meta->chunk_blocks = meta->chunks.count = meta->high_nodes.count = 0;
 	if (meta->boundary < meta->heap_end)
 		error = range_reserve(meta->node_range, meta->boundary, meta->heap_end - meta->boundary);
 	if (!error)
 		error = load_all_data(meta);
 	for (unsigned int level = meta->root.level + 1; !error && level > 0; level--)
 		error = reserve_nodes(meta, level - 1);
+	meta_list_sort(&meta->high_nodes);
 	if (!error && meta->options.checking) {
 		error = tree_scan(meta, &files, &end, reserve_mapped);
 		if (error == -EIO) { /* all that is recorded is reserved */

@@ -135,6 +135,7 @@ struct meta {
 	struct range *node_range, *data_range;
 	struct meta_list chunks; /* of nodes, above the boundary */
 	uint64_t chunk_blocks; /* taken from data_range for nodes */
+	struct meta_list high_nodes; /* for a check: those that were above the boundary when it began, ascending */
 	uint64_t loaded; /* at mount: what lies below is in data_range */
 	uint64_t promised;
 	atomic_uint_fast64_t trimming; /* free, but taken while the legs are told so */
