@@ -141,6 +141,8 @@ void meta_skip_objects(struct meta *meta, uint64_t last); /* numbers up to `last
  * can be written. -ENOSPC; never waits for I/O but for a commit that frees space.
  */
 int meta_promise(struct meta *meta, uint64_t blocks);
+/* One block that takes the place of another, which becomes free: some are held back for these on a full volume. */
+int meta_promise_to_cut(struct meta *meta);
 void meta_unpromise(struct meta *meta, uint64_t blocks); /* never waits */
 
 /* Where blocks should lie, as struct range_request has it; what cannot be is done otherwise. */

@@ -405,13 +405,13 @@ void alloc_release_patiently(struct meta *meta)
 /* ---- promises ---- */
 
 /*
- * Blocks that file data may still take. To map it takes nodes: where there are none but those kept for what deletes,
- * and no chunk for more, there is no room for data either.
+ * Blocks that file data may still take, if so many are free. To map it takes nodes: where there are none but those kept
+ * for what deletes, and no chunk for more, there is no room for data either.
  */
-uint64_t alloc_available(struct meta *meta)
+uint64_t alloc_available(struct meta *meta, uint64_t free)
 {
-	uint64_t free = range_free_count(meta->data_range), nodes = range_free_count(meta->node_range);
-	uint64_t needed = meta->reserve * 3 / 4 + meta->promised / 16, held = meta->promised;
+	uint64_t nodes = range_free_count(meta->node_range);
+	uint64_t needed = meta->reserve * 3 / 4 + meta->promised / 16, held = meta->promised + CUT_BLOCKS;
 
 	if (nodes < meta->reserve * 3 / 4)
 		return 0;
@@ -427,14 +427,21 @@ uint64_t alloc_node_blocks(struct meta *meta)
 	return meta->boundary - meta->heap_start + meta->chunk_blocks - range_free_count(meta->node_range);
 }
 
-int meta_promise(struct meta *meta, uint64_t blocks)
+static bool has_room(struct meta *meta, uint64_t blocks, bool cuts)
+{
+	uint64_t free = range_free_count(meta->data_range);
+
+	return cuts ? free >= meta->promised + blocks : alloc_available(meta, free) >= blocks;
+}
+
+static int promise(struct meta *meta, uint64_t blocks, bool cuts)
 {
 	int error = meta_writable(meta);
 
 	/* What was freed lately comes back with a checkpoint. */
 	for (int try = 0; !error; try++) {
 		mutex_lock(&meta->alloc_lock);
-		if (alloc_available(meta) >= blocks) {
+		if (has_room(meta, blocks, cuts)) {
 			meta->promised += blocks;
 			mutex_unlock(&meta->alloc_lock);
 			return 0;
@@ -447,6 +454,16 @@ int meta_promise(struct meta *meta, uint64_t blocks)
 		}
 	}
 	return error;
+}
+
+int meta_promise(struct meta *meta, uint64_t blocks)
+{
+	return promise(meta, blocks, false);
+}
+
+int meta_promise_to_cut(struct meta *meta)
+{
+	return promise(meta, 1, true);
 }
 
 void meta_unpromise(struct meta *meta, uint64_t blocks)
@@ -579,6 +596,6 @@ void meta_statfs(struct meta *meta, struct meta_statfs *statfs)
 	statfs->blocks = meta->heap_end - meta->boundary;
 	waiting = stats.deferred + atomic_load(&meta->freed_blocks) + atomic_load(&meta->trimming);
 	statfs->free = stats.free + waiting;
-	statfs->available = alloc_available(meta) + waiting;
+	statfs->available = alloc_available(meta, statfs->free);
 	mutex_unlock(&meta->alloc_lock);
 }

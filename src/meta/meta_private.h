@@ -294,6 +294,7 @@ int checkpoint_of(struct meta *meta, uint64_t generation);
 void checkpoint_wait(struct meta *meta, uint64_t moves);
 
 /* alloc.c */
+#define CUT_BLOCKS 16u /* held back for the new last blocks of files that are cut, so many at a time */
 int alloc_open(struct meta *meta); /* ranges from the tree */
 int alloc_open_blind(struct meta *meta); /* of a tree that is damaged, to be read: everything counts as taken */
 void alloc_close(struct meta *meta);
@@ -313,7 +314,7 @@ int alloc_reserve_tail(struct meta *meta, uint64_t start, uint64_t length);
 void alloc_wait_writes(struct meta *meta, uint64_t up_to);
 uint64_t alloc_write_order(struct meta *meta);
 
-uint64_t alloc_available(struct meta *meta); /* to file data; alloc_lock held */
+uint64_t alloc_available(struct meta *meta, uint64_t free); /* to file data, of so many; alloc_lock held */
 
 /* trim.c */
 /* Waits for the legs. False: one has not answered, and may still do it. */
