@@ -268,17 +268,27 @@ struct meta_scrub {
 	uint64_t blocks; /* verified, each leg counted */
 	uint64_t repaired;
 	uint64_t unrecoverable;
-	bool (*progress)(struct meta_scrub *scrub, uint64_t done, uint64_t total); /* false: stop; may be NULL */
+	/*
+	 * False: stop; may be NULL. Nothing is under way while it runs, so it may take its time. `done` and `total` are
+	 * blocks of the space.
+	 */
+	bool (*progress)(struct meta_scrub *scrub, uint64_t done, uint64_t total);
 	void (*bad)(struct meta_scrub *scrub, const struct meta_live *live, int leg, bool healed); /* may be NULL */
 	bool lost; /* while `bad` runs: no leg has a good copy of it */
 	bool metadata_only; /* the caller's: leave out file data */
+	bool gently; /* the caller's, also from `progress`: little at a time */
+	/*
+	 * Where file data is looked at next, in blocks of the space; 0: at slots and nodes first. With what one that
+	 * was stopped has left here, in `done` and in the counts above, another goes on.
+	 */
+	uint64_t position, done;
 	void *context;
 };
 /*
  * Reads every referenced block on each in-sync leg, verifies it, and rewrites a bad copy from the good one: slots,
- * nodes, data; what the ring holds is first brought home by a checkpoint. On a read-only volume nothing is
- * rewritten. What lies below a lost node is passed over. Runs beside the foreground, on the caller's thread. 0, -EINTR
- * stopped, or what the checkpoint said.
+ * nodes, then file data in the order in which it lies there; what the ring holds is first brought home by a
+ * checkpoint. On a read-only volume nothing is rewritten. What lies below a lost node is passed over. Runs beside the
+ * foreground, on the caller's thread. 0, -EINTR stopped, -EIO the last flush failed, or what the checkpoint said.
  */
 int meta_scrub(struct meta *meta, struct meta_scrub *scrub);
 
@@ -305,6 +315,16 @@ struct meta_rebuild {
  * nodes, -ETIMEDOUT a leg does not answer, -ENOMEM.
  */
 int meta_rebuild(struct mirror *mirror, struct cache *cache, struct meta_rebuild *rebuild, struct error *error);
+
+/* The latest scrub, as the slots tell of it: kept with each checkpoint. */
+struct meta_scrub_state {
+	bool under_way; /* to be gone on with at the next mount; what a person has stopped is not */
+	uint64_t position, done, blocks, repaired, unrecoverable; /* as in meta_scrub */
+	uint64_t began, ended; /* seconds since 1970; 0: never, not yet */
+};
+void meta_scrub_state(struct meta *meta, struct meta_scrub_state *state);
+/* `durable`: with a checkpoint now. 0, -EROFS, -EIO. */
+int meta_scrub_remember(struct meta *meta, const struct meta_scrub_state *state, bool durable);
 
 /* What a leg has in the two superblock slots. */
 #define META_SLOTS 2

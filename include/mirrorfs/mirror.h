@@ -237,6 +237,8 @@ struct mirror_status {
 	uint64_t deadline_missed; /* requests answered because their time was up */
 };
 void mirror_status(struct mirror *mirror, struct mirror_status *status);
+/* Sets back what was counted of errors and repairs: a scrub has found every copy on every leg sound. */
+void mirror_counters_clear(struct mirror *mirror);
 /* A scrub, which reads and writes one leg alone, found so many bad blocks on it and rewrote so many: to be counted. */
 void mirror_scrubbed(struct mirror *mirror, int leg, uint64_t bad, uint64_t rewritten);
 

@@ -339,7 +339,7 @@ struct map_extent {
 	bool changed;
 	uint32_t crc[EXTENT_BLOCKS_MAX];
 };
-/* The first extent from (object, TYPE_EXTENT, offset) on, of any file; *object and extent->offset tell. Tree locked. */
-int map_next(struct meta *meta, uint64_t *object, uint64_t offset, struct map_extent *extent);
+/* The first extent that lies at *address on the legs or behind, and whose: *address becomes where. Tree locked. */
+int map_at(struct meta *meta, uint64_t *address, uint64_t *object, struct map_extent *extent);
 
 #endif

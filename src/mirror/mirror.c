@@ -449,6 +449,19 @@ bool mirror_discards(struct mirror *mirror)
 	return some;
 }
 
+void mirror_counters_clear(struct mirror *mirror)
+{
+	mutex_lock(&mirror->lock);
+	for (int leg = 0; leg < MIRROR_LEGS; leg++) {
+		struct mirror_leg *mine = &mirror->legs[leg];
+
+		mine->read_errors = mine->checksum_errors = mine->repaired = mine->charged = mine->timeouts = 0;
+		mine->hedged = mine->overtaken = 0;
+	}
+	mirror->unrecoverable = mirror->deadline_missed = mirror->request_errors = mirror->retries = 0;
+	mutex_unlock(&mirror->lock);
+}
+
 void mirror_scrubbed(struct mirror *mirror, int leg, uint64_t bad, uint64_t rewritten)
 {
 	mutex_lock(&mirror->lock);
