@@ -126,6 +126,7 @@ struct mirror_label_info {
 	bool lacks_other; /* the volume runs on without the other leg: it lacks what was born after lacks_after */
 	uint64_t lacks_after;
 	bool resyncing; /* this leg is not mountable alone */
+	bool superseded; /* nor is this one: the other leg was seen to be newer */
 };
 int mirror_label_read(struct leg *leg, struct mirror_label_info *info, struct error *error);
 
@@ -197,6 +198,11 @@ bool mirror_close(struct mirror *mirror);
  * everything born after generation G" for a leg that goes out later.
  */
 void mirror_generation_durable(struct mirror *mirror, uint64_t generation);
+/*
+ * At the mount, before the first checkpoint: this one was durable on every leg that was in sync when the legs were last
+ * in use. A leg that is missing unexpectedly lacks what was born after it.
+ */
+void mirror_generation_known(struct mirror *mirror, uint64_t generation);
 
 const struct mirror_identity *mirror_identity(const struct mirror *mirror);
 uint64_t mirror_blocks(const struct mirror *mirror); /* size of the mirrored space */
@@ -204,12 +210,67 @@ bool mirror_leg_insync(struct mirror *mirror, int leg);
 bool mirror_failed(struct mirror *mirror); /* read-only by error (I12) */
 bool mirror_discards(struct mirror *mirror); /* a leg that is written can be told what is free */
 
+/* ---- resync: a leg that lacks something is filled ---- */
+
+/* A piece of what lies in the mirrored space. */
+#define MIRROR_LIVE_OWN 1152
+struct mirror_live {
+	uint64_t block;
+	uint32_t count; /* blocks, a multiple of unit_blocks, <= MIRROR_IO_BLOCKS */
+	uint32_t unit_blocks; /* judged so many at a time */
+	struct mirror_pin *pin; /* under which it was looked up; whoever gets the piece puts it */
+	uint64_t position; /* whatever lies below this block has been told, this piece included; 0: not yet known */
+	/* As mirror_io.verify. */
+	bool (*right)(const struct mirror_live *live, uint32_t unit, const void *data);
+	_Alignas(8) unsigned char own[MIRROR_LIVE_OWN]; /* the source's */
+};
+
+/* What a leg has: all born up to `after`; and what was born up to `generation` and lies below `position`. */
+struct mirror_since {
+	uint64_t after, generation, position;
+};
+
+/*
+ * Who knows what there is to copy. Called by the resync's thread, without any lock; each may wait. Only `next` is
+ * called more than once for a resync.
+ */
+struct mirror_source {
+	void *context;
+	/* Up to which generation, at most `after`, this leg shows that it has all; 0: it does not. */
+	uint64_t (*proven)(void *context, int leg, uint64_t after);
+	/*
+	 * From now on new writes go to the leg as well. Returns when all that was written before can be found by next(),
+	 * with a checkpoint reported by mirror_generation_durable(). *total: how much there is to copy, blocks.
+	 */
+	int (*begin)(void *context, const struct mirror_since *since, uint64_t *total);
+	int (*next)(void *context, struct mirror_live *live); /* -ENOENT: that was all */
+	/* All is copied: what is rewritten in place is to be written anew, so that it is on the leg too. */
+	int (*end)(void *context);
+};
+
+/*
+ * With a source the mirror fills a leg that is stale, now and whenever mirror_resync_start() asks. NULL: what runs is
+ * stopped, and goes on from there at the next mount. 0 or -errno: no thread (then there is no source).
+ */
+int mirror_source_set(struct mirror *mirror, const struct mirror_source *source);
+int mirror_resync_start(struct mirror *mirror); /* 0: it runs or will; -ENOENT: no leg is stale; -EROFS */
+/* A resync leaves three quarters of the time to others while there are any. The limit holds besides; 0: none. */
+void mirror_resync_limit(struct mirror *mirror, uint64_t bytes_per_second);
+
+struct mirror_resync_status {
+	uint64_t ended; /* resyncs since the mount that have ended, well or not */
+	int leg; /* being filled; -1: none, and the rest is 0 */
+	uint64_t done, total; /* blocks that it lacks, of which so many were copied */
+	uint64_t lost; /* of these the survivor's copy was bad: they were not copied */
+	uint64_t limit; /* bytes a second; 0: none */
+	uint64_t elapsed_ns;
+};
+
 struct mirror_status {
 	struct mirror_identity identity;
 	bool healthy; /* every leg of the volume in sync, not failed */
 	bool failed; /* I12 */
 	bool read_only;
-	uint64_t compat, ro_compat; /* feature bits of the labels: none is known */
 	uint64_t space_blocks;
 	struct {
 		enum mirror_leg_state state;
@@ -235,10 +296,9 @@ struct mirror_status {
 	uint64_t retries;
 	uint64_t unrecoverable; /* blocks */
 	uint64_t deadline_missed; /* requests answered because their time was up */
+	struct mirror_resync_status resync;
 };
 void mirror_status(struct mirror *mirror, struct mirror_status *status);
-/* Sets back what was counted of errors and repairs: a scrub has found every copy on every leg sound. */
-void mirror_counters_clear(struct mirror *mirror);
 /* A scrub, which reads and writes one leg alone, found so many bad blocks on it and rewrote so many: to be counted. */
 void mirror_scrubbed(struct mirror *mirror, int leg, uint64_t bad, uint64_t rewritten);
 

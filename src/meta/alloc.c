@@ -72,20 +72,6 @@ int meta_extents_add(struct meta_extents *list, uint64_t start, uint64_t length)
 	return 0;
 }
 
-/* Above the boundary everything is taken from the nodes' view, until a chunk is given to them. */
-static int node_reserve(struct meta *meta, uint64_t address)
-{
-	int error;
-
-	if (address < meta->boundary)
-		return range_reserve(meta->node_range, address, NODE_BLOCKS);
-	meta->chunk_blocks += NODE_BLOCKS;
-	if (!meta->options.checking)
-		return range_reserve(meta->data_range, address, NODE_BLOCKS);
-	error = meta_list_add(&meta->high_nodes, address);
-	return error ? error : alloc_reserve_tail(meta, address, NODE_BLOCKS);
-}
-
 static int reserve_nodes(struct meta *meta, unsigned int level)
 {
 	struct node_bounds bounds = { .endless = false };
@@ -99,26 +85,13 @@ static int reserve_nodes(struct meta *meta, unsigned int level)
 			return error;
 		if (address < meta->heap_start || address > meta->heap_end - NODE_BLOCKS || address % NODE_BLOCKS)
 			return -EIO;
-		error = node_reserve(meta, address);
-		if (error)
-			return error == -ENOMEM ? error : -EIO;
+		/* Above the boundary everything is taken from the nodes' view, until a chunk is given to them. */
+		if (range_reserve(address < meta->boundary ? meta->node_range : meta->data_range, address, NODE_BLOCKS))
+			return -EIO;
+		if (address >= meta->boundary)
+			meta->chunk_blocks += NODE_BLOCKS;
 	}
 	return 0;
-}
-
-bool meta_is_tree(const struct meta *meta, uint64_t block)
-{
-	size_t low = 0, high = meta->high_nodes.count;
-
-	while (low < high) {
-		size_t middle = low + (high - low) / 2;
-
-		if (meta->high_nodes.at[middle] + NODE_BLOCKS <= block)
-			low = middle + 1;
-		else
-			high = middle;
-	}
-	return low < meta->high_nodes.count && meta->high_nodes.at[low] <= block;
 }
 
 bool meta_alloc_valid(const struct meta *meta, const struct meta_key *key, const void *value, size_t length)
@@ -209,14 +182,13 @@ int alloc_open(struct meta *meta)
 	meta->data_range = range_create(&data);
 	if (!meta->node_range || !meta->data_range)
 		return -ENOMEM;
-	meta->chunk_blocks = meta->chunks.count = meta->high_nodes.count = 0;
+	meta->chunk_blocks = meta->chunks.count = 0;
 	if (meta->boundary < meta->heap_end)
 		error = range_reserve(meta->node_range, meta->boundary, meta->heap_end - meta->boundary);
 	if (!error)
 		error = load_all_data(meta);
 	for (unsigned int level = meta->root.level + 1; !error && level > 0; level--)
 		error = reserve_nodes(meta, level - 1);
-	meta_list_sort(&meta->high_nodes);
 	if (!error && meta->options.checking) {
 		error = tree_scan(meta, &files, &end, reserve_mapped);
 		if (error == -EIO) { /* all that is recorded is reserved */
@@ -405,13 +377,13 @@ void alloc_release_patiently(struct meta *meta)
 /* ---- promises ---- */
 
 /*
- * Blocks that file data may still take, if so many are free. To map it takes nodes: where there are none but those kept
- * for what deletes, and no chunk for more, there is no room for data either.
+ * Blocks that file data may still take. To map it takes nodes: where there are none but those kept for what deletes,
+ * and no chunk for more, there is no room for data either.
  */
-uint64_t alloc_available(struct meta *meta, uint64_t free)
+uint64_t alloc_available(struct meta *meta)
 {
-	uint64_t nodes = range_free_count(meta->node_range);
-	uint64_t needed = meta->reserve * 3 / 4 + meta->promised / 16, held = meta->promised + CUT_BLOCKS;
+	uint64_t free = range_free_count(meta->data_range), nodes = range_free_count(meta->node_range);
+	uint64_t needed = meta->reserve * 3 / 4 + meta->promised / 16, held = meta->promised;
 
 	if (nodes < meta->reserve * 3 / 4)
 		return 0;
@@ -427,21 +399,14 @@ uint64_t alloc_node_blocks(struct meta *meta)
 	return meta->boundary - meta->heap_start + meta->chunk_blocks - range_free_count(meta->node_range);
 }
 
-static bool has_room(struct meta *meta, uint64_t blocks, bool cuts)
-{
-	uint64_t free = range_free_count(meta->data_range);
-
-	return cuts ? free >= meta->promised + blocks : alloc_available(meta, free) >= blocks;
-}
-
-static int promise(struct meta *meta, uint64_t blocks, bool cuts)
+int meta_promise(struct meta *meta, uint64_t blocks)
 {
 	int error = meta_writable(meta);
 
 	/* What was freed lately comes back with a checkpoint. */
 	for (int try = 0; !error; try++) {
 		mutex_lock(&meta->alloc_lock);
-		if (has_room(meta, blocks, cuts)) {
+		if (alloc_available(meta) >= blocks) {
 			meta->promised += blocks;
 			mutex_unlock(&meta->alloc_lock);
 			return 0;
@@ -454,16 +419,6 @@ static int promise(struct meta *meta, uint64_t blocks, bool cuts)
 		}
 	}
 	return error;
-}
-
-int meta_promise(struct meta *meta, uint64_t blocks)
-{
-	return promise(meta, blocks, false);
-}
-
-int meta_promise_to_cut(struct meta *meta)
-{
-	return promise(meta, 1, true);
 }
 
 void meta_unpromise(struct meta *meta, uint64_t blocks)
@@ -500,6 +455,10 @@ int meta_alloc(struct meta_txn *txn, const struct meta_aim *aim, uint32_t blocks
 	mutex_lock(&meta->alloc_lock);
 	assert(meta->promised >= got->length);
 	meta->promised -= got->length;
+	if (!txn->cohort) {
+		txn->cohort = meta->cohort;
+		meta->cohort_open[txn->cohort & 1]++;
+	}
 	mutex_unlock(&meta->alloc_lock);
 	error = meta_extents_add(&txn->taken, got->start, got->length);
 	if (error) {
@@ -509,6 +468,32 @@ int meta_alloc(struct meta_txn *txn, const struct meta_aim *aim, uint32_t blocks
 		mutex_unlock(&meta->alloc_lock);
 	}
 	return error;
+}
+
+/* ---- transactions that have taken blocks ---- */
+
+void alloc_leave_cohort(struct meta_txn *txn)
+{
+	struct meta *meta = txn->meta;
+
+	if (!txn->cohort)
+		return;
+	mutex_lock(&meta->alloc_lock);
+	meta->cohort_open[txn->cohort & 1]--;
+	cond_broadcast(&meta->cohort_moved);
+	mutex_unlock(&meta->alloc_lock);
+	txn->cohort = 0;
+}
+
+void alloc_wait_cohort(struct meta *meta)
+{
+	unsigned int before;
+
+	mutex_lock(&meta->alloc_lock);
+	before = meta->cohort++ & 1; /* the other parity's have ended: it was waited for the last time */
+	while (meta->cohort_open[before])
+		cond_wait(&meta->cohort_moved, &meta->alloc_lock);
+	mutex_unlock(&meta->alloc_lock);
 }
 
 /* ---- writes of file data in flight ---- */
@@ -596,6 +581,6 @@ void meta_statfs(struct meta *meta, struct meta_statfs *statfs)
 	statfs->blocks = meta->heap_end - meta->boundary;
 	waiting = stats.deferred + atomic_load(&meta->freed_blocks) + atomic_load(&meta->trimming);
 	statfs->free = stats.free + waiting;
-	statfs->available = alloc_available(meta, statfs->free);
+	statfs->available = alloc_available(meta) + waiting;
 	mutex_unlock(&meta->alloc_lock);
 }

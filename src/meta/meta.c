@@ -229,6 +229,8 @@ static void locks_init(struct meta *meta)
 	cond_init(&meta->journal_moved);
 	cond_init(&meta->progressed);
 	mutex_init(&meta->alloc_lock, RANK_META_ALLOC);
+	meta->cohort = 2; /* 0: a transaction is in none */
+	cond_init(&meta->cohort_moved);
 	cond_init(&meta->writes_moved);
 	mutex_init(&meta->keeper_lock, RANK_META_ALLOC);
 	cond_init(&meta->keeper_wake);
@@ -241,6 +243,7 @@ static void locks_fini(struct meta *meta)
 	cond_fini(&meta->keeper_wake);
 	mutex_fini(&meta->keeper_lock);
 	cond_fini(&meta->writes_moved);
+	cond_fini(&meta->cohort_moved);
 	mutex_fini(&meta->alloc_lock);
 	cond_fini(&meta->progressed);
 	cond_fini(&meta->journal_moved);
@@ -264,7 +267,6 @@ void meta_free(struct meta *meta)
 	free(meta->freed_nodes.at);
 	free(meta->freed_data.at);
 	free(meta->chunks.at);
-	free(meta->high_nodes.at);
 	free(meta->spare.at);
 	locks_fini(meta);
 	free(meta);
@@ -304,6 +306,24 @@ static bool repairs_ended(struct meta *meta)
 	return mirror_pins_passed(meta->mirror) >= stamp;
 }
 
+/*
+ * The newest slot may be on one leg alone, but not before the one before it was durable on every leg in sync. Only for
+ * a leg that went missing does that say something new, and the next checkpoint overwrites it.
+ */
+static void tell_known(struct meta *meta)
+{
+	uint64_t known = 0;
+
+	for (int leg = 0; leg < MIRROR_LEGS; leg++) {
+		uint64_t generation = mirror_leg_insync(meta->mirror, leg) ?
+					      super_generation(meta, leg, le64_get(meta->super.generation)) :
+					      0;
+
+		known = generation > known ? generation : known;
+	}
+	mirror_generation_known(meta->mirror, known);
+}
+
 static int open_tree(struct meta *meta, struct error *error)
 {
 	int result = alloc_open(meta);
@@ -316,6 +336,8 @@ static int open_tree(struct meta *meta, struct error *error)
 		return error_set(error, result, "the tree is damaged or cannot be read on any leg");
 	if (result)
 		return error_set(error, result, "cannot read the tree: %s", strerror(-result));
+	if (!meta->options.read_only)
+		tell_known(meta);
 	result = replay(meta, error);
 	if (!result && !meta->options.read_only)
 		result = epoch_begin(meta);
@@ -394,6 +416,8 @@ int meta_open(struct mirror *mirror, struct cache *cache, const struct meta_opti
 		meta_free(meta);
 		return error_set(error, result, "cannot start a thread");
 	}
+	if (!options->read_only && !options->checking)
+		resync_serve(meta);
 	*opened = meta;
 	return 0;
 }
@@ -402,6 +426,7 @@ int meta_close(struct meta *meta)
 {
 	int error;
 
+	resync_stop(meta);
 	keeper_stop(meta);
 	meta->closing = true;
 	error = atomic_load(&meta->failed);

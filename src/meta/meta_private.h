@@ -74,11 +74,24 @@ struct meta_txn {
 	size_t room; /* of chunk->updates */
 	struct meta_extents taken; /* allocated by meta_alloc */
 	struct meta_extents freed; /* unmapped: free with the checkpoint that has it */
+	unsigned int cohort; /* of transactions that took blocks, see alloc_wait_cohort() */
 	unsigned int cuts; /* old extents that it may unmap, or has unmapped */
 	struct meta_overlay *overlay; /* extents that it has changed (map.c) */
 	size_t overlay_count, overlay_room;
 	bool deletes;
 	int error;
+};
+
+/* The walk over what a leg lacks (resync.c). */
+struct meta_resync {
+	bool serving; /* the mirror knows us */
+	struct mirror_since since;
+	uint64_t upto; /* what is born later is written to both legs */
+	unsigned int levels; /* of nodes, still to be gone through; 0: it is at the data */
+	struct meta_key key; /* what comes next */
+	bool endless; /* nothing comes next on this level */
+	struct meta_key leaf_end; /* up to here a leaf is worth a look */
+	uint32_t found; /* blocks of the last piece */
 };
 
 struct meta {
@@ -135,13 +148,16 @@ struct meta {
 	struct range *node_range, *data_range;
 	struct meta_list chunks; /* of nodes, above the boundary */
 	uint64_t chunk_blocks; /* taken from data_range for nodes */
-	struct meta_list high_nodes; /* for a check: those that were above the boundary when it began, ascending */
 	uint64_t loaded; /* at mount: what lies below is in data_range */
 	uint64_t promised;
 	atomic_uint_fast64_t trimming; /* free, but taken while the legs are told so */
+	unsigned int cohort, cohort_open[2]; /* transactions that took blocks and have not ended, by parity */
+	struct cond cohort_moved;
 	struct cond writes_moved;
 	TAILQ_HEAD(meta_writes, meta_write) writes; /* in flight, oldest first */
 	uint64_t write_order;
+
+	struct meta_resync resync; /* the resync thread's */
 
 	/* Of a read-only mount: what replay would have brought home, ascending by address. */
 	struct meta_late *late;
@@ -179,6 +195,8 @@ int super_write(struct meta *meta, const struct meta_root *root, const struct me
 int super_read(struct mirror *mirror, struct format_super *super, struct error *error);
 int super_equalise(struct meta *meta);
 void super_scrub(struct meta *meta, struct meta_scrub *scrub);
+/* The newest generation in the slots of a leg, in sync or not, that is below `below`; 0: none. */
+uint64_t super_generation(struct meta *meta, int leg, uint64_t below);
 void super_adopt(struct meta *meta, const struct format_super *super);
 
 /* tree.c; the lock is the caller's, exclusive for the three that change */
@@ -280,6 +298,10 @@ uint32_t journal_record_blocks(const struct meta *meta, const void *record, uint
 bool journal_record_valid(const void *record, uint32_t blocks); /* all of it, by its checksum */
 uint64_t journal_next_position(const struct meta *meta, uint64_t position, uint64_t blocks);
 
+/* resync.c */
+void resync_serve(struct meta *meta);
+void resync_stop(struct meta *meta);
+
 /* replay.c */
 int replay(struct meta *meta, struct error *error);
 void replay_close(struct meta *meta);
@@ -294,7 +316,6 @@ int checkpoint_of(struct meta *meta, uint64_t generation);
 void checkpoint_wait(struct meta *meta, uint64_t moves);
 
 /* alloc.c */
-#define CUT_BLOCKS 16u /* held back for the new last blocks of files that are cut, so many at a time */
 int alloc_open(struct meta *meta); /* ranges from the tree */
 int alloc_open_blind(struct meta *meta); /* of a tree that is damaged, to be read: everything counts as taken */
 void alloc_close(struct meta *meta);
@@ -312,9 +333,12 @@ void alloc_release(struct meta *meta); /* frees what nothing can refer to any mo
 void alloc_release_patiently(struct meta *meta);
 int alloc_reserve_tail(struct meta *meta, uint64_t start, uint64_t length);
 void alloc_wait_writes(struct meta *meta, uint64_t up_to);
+/* Waits until every transaction that has taken blocks so far has ended. */
+void alloc_wait_cohort(struct meta *meta);
+void alloc_leave_cohort(struct meta_txn *txn);
 uint64_t alloc_write_order(struct meta *meta);
 
-uint64_t alloc_available(struct meta *meta, uint64_t free); /* to file data, of so many; alloc_lock held */
+uint64_t alloc_available(struct meta *meta); /* to file data; alloc_lock held */
 
 /* trim.c */
 /* Waits for the legs. False: one has not answered, and may still do it. */
@@ -339,7 +363,7 @@ struct map_extent {
 	bool changed;
 	uint32_t crc[EXTENT_BLOCKS_MAX];
 };
-/* The first extent that lies at *address on the legs or behind, and whose: *address becomes where. Tree locked. */
-int map_at(struct meta *meta, uint64_t *address, uint64_t *object, struct map_extent *extent);
+/* The first extent from (object, TYPE_EXTENT, offset) on, of any file; *object and extent->offset tell. Tree locked. */
+int map_next(struct meta *meta, uint64_t *object, uint64_t offset, struct map_extent *extent);
 
 #endif

@@ -34,6 +34,7 @@ struct meta_txn *meta_txn_begin(struct meta *meta)
 
 static void txn_free(struct meta_txn *txn)
 {
+	alloc_leave_cohort(txn);
 	if (txn->chunk)
 		journal_chunk_free(txn->chunk);
 	free(txn->taken.at);

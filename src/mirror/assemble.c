@@ -6,9 +6,11 @@
 #include "mirror_private.h"
 
 #include <errno.h>
+#include <inttypes.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
+#include <time.h>
 
 static int check_alone(const struct format_label *label, struct leg *leg, const struct mirror_options *options,
 		       struct error *error)
@@ -77,40 +79,72 @@ __attribute__((format(printf, 3, 4))) static void stale(struct assembly *assembl
 	assembly->state[leg] = MIRROR_STALE;
 }
 
+/* A leg that cannot be mounted alone has no history of its own: it is made equal to the other one. */
+static bool given_up(struct assembly *assembly, int leg)
+{
+	if (label_has(&assembly->label[leg], LABEL_RESYNCING))
+		stale(assembly, leg, "its resync has not ended");
+	else if (label_has(&assembly->label[leg], LABEL_SUPERSEDED))
+		stale(assembly, leg, "the other leg was newer");
+	return assembly->state[leg] == MIRROR_STALE;
+}
+
+/* When a leg was written alone, and how much: "2026-11-21 10:22 UTC, 12 KiB". */
+static const char *epoch_text(const struct format_label *label, char text[64])
+{
+	const struct format_epoch *epoch = &label->history[le32_get(label->history_count) - 1];
+	uint64_t blocks = le64_get(epoch->written);
+	time_t begun = (time_t)le64_get(epoch->begun_seconds);
+	struct tm tm = {.tm_year = 70};
+	size_t length;
+
+	gmtime_r(&begun, &tm);
+	length = strftime(text, 64, "%Y-%m-%d %H:%M UTC", &tm);
+	if (blocks)
+		snprintf(text + length, 64 - length, ", %" PRIu64 " KiB", blocks * (MIRROR_BLOCK / 1024));
+	return text;
+}
+
+static int split_brain(const struct assembly *assembly, struct error *error)
+{
+	char since[MIRROR_LEGS][64];
+
+	for (int leg = 0; leg < MIRROR_LEGS; leg++)
+		epoch_text(&assembly->label[leg], since[leg]);
+	return error_set(error, -ESTALE,
+			 "split brain: %.90s was written alone since %s, and %.90s since %s; keep one: mount it with "
+			 "mirrorfs -o degraded LEG MOUNTPOINT, then mirrorctl attach --force MOUNTPOINT OTHER gives up "
+			 "what the other has alone",
+			 leg_path(assembly->leg[0]), since[0], leg_path(assembly->leg[1]), since[1]);
+}
+
 static int compare(struct assembly *assembly, struct error *error)
 {
 	const struct format_label *a = &assembly->label[0], *b = &assembly->label[1];
-	const struct format_label *labels[MIRROR_LEGS] = {a, b};
 	bool a_knows_b = label_knows(a, b), b_knows_a = label_knows(b, a);
+	bool a_is_old, b_is_old;
 
 	assembly->state[0] = assembly->state[1] = MIRROR_INSYNC;
-	if (!a_knows_b && !b_knows_a)
-		return error_set(
-			error, -ESTALE,
-			"split brain: %s and %s were each written without the other; decide which one to keep and "
-			"name it alone: mirrorfs -o degraded LEG MOUNTPOINT",
-			leg_path(assembly->leg[0]), leg_path(assembly->leg[1]));
-	if (a_knows_b != b_knows_a) {
-		int old = a_knows_b ? 1 : 0;
-
-		stale(assembly, old, "the volume was written without it");
-	}
-	for (int leg = 0; leg < MIRROR_LEGS; leg++) {
-		bool claimed = label_has(labels[!leg], LABEL_LACKS_OTHER) && !label_has(labels[leg], LABEL_LACKS_OTHER);
-
-		if (assembly->state[leg] == MIRROR_STALE)
-			continue;
-		if (label_has(labels[leg], LABEL_RESYNCING))
-			stale(assembly, leg, "its resync has not ended");
-		else if (label_has(labels[leg], LABEL_SUPERSEDED))
-			stale(assembly, leg, "the other leg was newer");
-		else if (claimed && assembly->state[!leg] != MIRROR_STALE)
-			stale(assembly, leg, "the other leg's label says that it lacks what came after generation %llu",
-			      (unsigned long long)le64_get(labels[!leg]->lacks_after));
-	}
-	if (assembly->state[0] == MIRROR_STALE && assembly->state[1] == MIRROR_STALE)
+	a_is_old = given_up(assembly, 0);
+	b_is_old = given_up(assembly, 1);
+	if (a_is_old && b_is_old)
 		return error_set(error, -ESTALE, "neither leg is whole: %s (%s), %s (%s)", leg_path(assembly->leg[0]),
 				 assembly->why[0], leg_path(assembly->leg[1]), assembly->why[1]);
+	if (a_is_old || b_is_old)
+		return 0;
+	if (!a_knows_b && !b_knows_a)
+		return split_brain(assembly, error);
+	if (a_knows_b != b_knows_a) {
+		stale(assembly, a_knows_b, "the volume was written without it");
+		return 0;
+	}
+	for (int leg = 0; leg < MIRROR_LEGS; leg++) {
+		const struct format_label *other = &assembly->label[!leg];
+
+		if (label_has(other, LABEL_LACKS_OTHER) && !label_has(&assembly->label[leg], LABEL_LACKS_OTHER))
+			stale(assembly, leg, "the other leg's label says that it lacks what came after generation %llu",
+			      (unsigned long long)le64_get(other->lacks_after));
+	}
 	return 0;
 }
 

@@ -49,7 +49,7 @@ static void expire_locked(struct mirror *mirror, struct request_list *work)
 		TAILQ_FOREACH (try, &mirror->legs[leg].tries, entry) {
 			if (try->state != TRY_BEATEN && (try->state != TRY_FLYING || try->overdue))
 				continue;
-			if (leg_writable(mirror, leg) && mirror->running_ns < try->due_ns)
+			if (mirror->legs[leg].state != MIRROR_OFFLINE && mirror->running_ns < try->due_ns)
 				break;
 			if (try->state == TRY_BEATEN)
 				read_beaten_overdue_locked(try);

@@ -39,7 +39,7 @@ void label_set(struct format_label *label, uint32_t flag, bool on)
 	label->flags = le32_of(on ? flags | flag : flags & ~flag);
 }
 
-void label_begin_epoch(struct format_label *label, bool alone)
+void label_begin_epoch(struct format_label *label, bool alone, uint64_t generation)
 {
 	uint32_t count = le32_get(label->history_count);
 	struct format_epoch *epoch;
@@ -51,21 +51,64 @@ void label_begin_epoch(struct format_label *label, bool alone)
 		memmove(&label->history[0], &label->history[1], --count * sizeof(label->history[0]));
 	epoch = &label->history[count];
 	clock_wall(&seconds, &nanoseconds);
-	*epoch = (struct format_epoch){ .begun_seconds = le64_of((uint64_t)seconds) };
+	*epoch = (struct format_epoch){.begun_seconds = le64_of((uint64_t)seconds), .generation = le64_of(generation)};
 	memcpy(epoch->uuid, uuid.bytes, sizeof(epoch->uuid));
 	label->history_count = le32_of(count + 1);
 	label_set(label, LABEL_EPOCH_ALONE, alone);
 }
 
+const uint8_t *label_newest(const struct format_label *label)
+{
+	return label->history[le32_get(label->history_count) - 1].uuid;
+}
+
+void label_count_written(struct format_label *label, uint64_t blocks)
+{
+	struct format_epoch *epoch = &label->history[le32_get(label->history_count) - 1];
+
+	epoch->written = le64_of(le64_get(epoch->written) + blocks);
+}
+
 bool label_knows(const struct format_label *label, const struct format_label *of)
 {
-	const struct format_epoch *newest = &of->history[le32_get(of->history_count) - 1];
-
 	for (uint32_t i = 0; i < le32_get(label->history_count); i++) {
-		if (!memcmp(label->history[i].uuid, newest->uuid, sizeof(newest->uuid)))
+		if (!memcmp(label->history[i].uuid, label_newest(of), sizeof(label->history[i].uuid)))
 			return true;
 	}
 	return false;
+}
+
+/*
+ * That generation is told of a leg as it was in the epoch before the one that was begun without it. A leg that knows
+ * the newest one was whole later still. Any other is a copy from an earlier time, or was given up.
+ */
+uint64_t label_lacks_after(const struct format_label *whole, const struct format_label *stale)
+{
+	uint32_t count = le32_get(whole->history_count);
+	const uint8_t *newest = label_newest(stale);
+
+	if (!label_has(whole, LABEL_LACKS_OTHER))
+		return 0;
+	if (!memcmp(label_newest(whole), newest, 16))
+		return le64_get(whole->lacks_after);
+	if (!label_has(whole, LABEL_EPOCH_ALONE) || count < 2 || memcmp(whole->history[count - 2].uuid, newest, 16))
+		return 0;
+	return le64_get(whole->lacks_after);
+}
+
+void label_adopt(struct format_label *label, const struct format_label *from)
+{
+	memcpy(label->leg, from->leg, sizeof(label->leg));
+	memcpy(label->path, from->path, sizeof(label->path));
+	memcpy(label->name, from->name, sizeof(label->name));
+	memcpy(label->history, from->history, sizeof(label->history));
+	label->history_count = from->history_count;
+	label->leg_count = from->leg_count;
+	label->space_blocks = from->space_blocks;
+	label->lacks_after = le64_of(0);
+	memset(&label->resync, 0, offsetof(struct format_resync, reserved));
+	label_set(label, LABEL_LACKS_OTHER | LABEL_RESYNCING | LABEL_SUPERSEDED | LABEL_EPOCH_ALONE, false);
+	label_set(label, LABEL_DEGRADED_AUTO, label_has(from, LABEL_DEGRADED_AUTO));
 }
 
 /* One slot. 0, -ENODATA: nothing of ours or damaged, -EPROTONOSUPPORT: ours, but from another time. */
@@ -179,6 +222,7 @@ int mirror_label_read(struct leg *leg, struct mirror_label_info *info, struct er
 	info->lacks_other = label_has(&label, LABEL_LACKS_OTHER);
 	info->lacks_after = le64_get(label.lacks_after);
 	info->resyncing = label_has(&label, LABEL_RESYNCING);
+	info->superseded = label_has(&label, LABEL_SUPERSEDED);
 	return 0;
 }
 
@@ -219,7 +263,7 @@ int mirror_format(struct leg *legs[MIRROR_LEGS], const char *name, struct mirror
 			strcpy((char *)label.path[i], leg_path(legs[i]));
 	}
 	label.space_blocks = le64_of(*space_blocks);
-	label_begin_epoch(&label, false);
+	label_begin_epoch(&label, false, 0);
 	/* Both slots, so that no older label of another volume stays behind. */
 	for (int i = 0; i < identity->leg_count; i++) {
 		label.index = le32_of((uint32_t)i);

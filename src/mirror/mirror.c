@@ -62,6 +62,7 @@ static int write_labels(struct mirror *mirror, struct error *error)
 		} else if (!label_has(&mine->label, LABEL_LACKS_OTHER)) {
 			label_set(&mine->label, LABEL_LACKS_OTHER, true);
 			mine->label.lacks_after = le64_of(0);
+			mirror->unexpected = other->state == MIRROR_ABSENT;
 		}
 		result = label_write_wait(mine->leg, &mine->label);
 		if (result && !leg_out_locked(mirror, leg, "its label cannot be written: %s", strerror(-result)))
@@ -142,6 +143,7 @@ static void destroy(struct mirror *mirror)
 		free(event);
 	}
 	pins_fini(mirror);
+	cond_fini(&mirror->resync.wake);
 	cond_fini(&mirror->idle);
 	cond_fini(&mirror->kick);
 	mutex_fini(&mirror->lock);
@@ -160,6 +162,8 @@ static struct mirror *create(const struct mirror_options *options)
 	mutex_init(&mirror->lock, RANK_MIRROR);
 	cond_init(&mirror->kick);
 	cond_init(&mirror->idle);
+	cond_init(&mirror->resync.wake);
+	mirror->resync.leg = -1;
 	pins_init(mirror);
 	TAILQ_INIT(&mirror->requests);
 	TAILQ_INIT(&mirror->held);
@@ -244,7 +248,12 @@ bool mirror_close(struct mirror *mirror)
 	bool quiet;
 
 	mutex_lock(&mirror->lock);
-	assert(TAILQ_EMPTY(&mirror->requests));
+	assert(TAILQ_EMPTY(&mirror->requests) && mirror->resync.leg < 0);
+	/* How much was written without the other leg is for people to choose by, should there be two histories. */
+	for (int leg = 0; leg < MIRROR_LEGS && mirror->alone; leg++) {
+		if (mirror->legs[leg].state == MIRROR_INSYNC && label_has(&mirror->legs[leg].label, LABEL_EPOCH_ALONE))
+			relabel_want_locked(mirror, leg);
+	}
 	for (int leg = 0; leg < MIRROR_LEGS; leg++) {
 		if (mirror->legs[leg].timeout_ns > patience_ns)
 			patience_ns = mirror->legs[leg].timeout_ns;
@@ -338,6 +347,8 @@ int mirror_submit(struct mirror *mirror, struct mirror_io *io)
 	mirror->working++;
 	request->deadline_ns = mirror->running_ns + mirror->deadline_ns + TICK_NS;
 	TAILQ_INSERT_TAIL(&mirror->requests, request, entry);
+	if (mirror->resync.leg >= 0 && request->only < 0 && !mirror->resync.looking)
+		mirror->resync.foreground_ns = clock_now_ns();
 	if (pinned_full_locked(mirror))
 		error = -EIO;
 	else if (io->op == MIRROR_READ)
@@ -405,6 +416,23 @@ void mirror_generation_durable(struct mirror *mirror, uint64_t generation)
 	/* What a leg that is out has flushed is no longer ours to say. */
 	if (survivor_locked(mirror) < 0)
 		mirror->generation = generation;
+	mirror->checkpoint = generation;
+	mutex_unlock(&mirror->lock);
+}
+
+void mirror_generation_known(struct mirror *mirror, uint64_t generation)
+{
+	int survivor;
+
+	mutex_lock(&mirror->lock);
+	survivor = survivor_locked(mirror);
+	if (survivor < 0 && !mirror->generation) {
+		mirror->generation = generation;
+	} else if (survivor >= 0 && mirror->unexpected && generation) {
+		mirror->unexpected = false;
+		mirror->legs[survivor].label.lacks_after = le64_of(generation);
+		relabel_want_locked(mirror, survivor);
+	}
 	mutex_unlock(&mirror->lock);
 }
 
@@ -449,19 +477,6 @@ bool mirror_discards(struct mirror *mirror)
 	return some;
 }
 
-void mirror_counters_clear(struct mirror *mirror)
-{
-	mutex_lock(&mirror->lock);
-	for (int leg = 0; leg < MIRROR_LEGS; leg++) {
-		struct mirror_leg *mine = &mirror->legs[leg];
-
-		mine->read_errors = mine->checksum_errors = mine->repaired = mine->charged = mine->timeouts = 0;
-		mine->hedged = mine->overtaken = 0;
-	}
-	mirror->unrecoverable = mirror->deadline_missed = mirror->request_errors = mirror->retries = 0;
-	mutex_unlock(&mirror->lock);
-}
-
 void mirror_scrubbed(struct mirror *mirror, int leg, uint64_t bad, uint64_t rewritten)
 {
 	mutex_lock(&mirror->lock);
@@ -484,13 +499,10 @@ void mirror_status(struct mirror *mirror, struct mirror_status *status)
 	status->retries = mirror->retries;
 	status->unrecoverable = mirror->unrecoverable;
 	status->deadline_missed = mirror->deadline_missed;
+	status->resync = resync_status_locked(mirror);
 	for (int leg = 0; leg < MIRROR_LEGS; leg++) {
 		const struct mirror_leg *mine = &mirror->legs[leg];
 
-		if (mine->leg) {
-			status->compat |= le64_get(mine->label.compat);
-			status->ro_compat |= le64_get(mine->label.ro_compat);
-		}
 		status->leg[leg].state = mine->state;
 		memcpy(status->leg[leg].why, mine->why, sizeof(mine->why));
 		status->leg[leg].latency_ns = mine->latency_ns;

@@ -165,6 +165,21 @@ struct mirror_leg {
 	uint64_t read_errors, checksum_errors, repaired, timeouts, abandoned, charged, hedged, overtaken;
 };
 
+struct resync {
+	struct mirror_source source;
+	struct thread thread;
+	struct cond wake;
+	bool wanted, cancelled;
+	bool stopping; /* there is no source any more */
+	bool looking;  /* what is read now is read to find what to copy */
+	int leg;       /* being filled; -1: none */
+	unsigned int flying;
+	uint64_t done, total, lost; /* blocks */
+	uint64_t ended;
+	uint64_t started_ns, piece_ns, foreground_ns;
+	uint64_t limit, due_ns; /* bytes a second, 0: none; when the next piece may begin */
+};
+
 struct event {
 	struct mirror_event event;
 	enum log_level level;
@@ -210,6 +225,10 @@ struct mirror {
 	struct mirror_leg legs[MIRROR_LEGS];
 	bool failed;	     /* I12 */
 	uint64_t generation; /* durable on every leg while all are in sync */
+	uint64_t checkpoint; /* durable on those that were in sync or being filled */
+	bool unexpected;     /* a leg was missing at the mount, and nobody knows yet what it lacks */
+	uint64_t alone;	     /* blocks written without a leg, which no label counts yet */
+	struct resync resync;
 	unsigned int turn; /* round robin */
 	struct stream streams[STREAMS];
 	unsigned int stream_turn; /* the next to be forgotten */
@@ -237,9 +256,15 @@ void label_seal(struct format_label *label);
 int label_read(struct leg *leg, struct format_label *label, struct error *error);
 /* Writes the next sequence, durably. 0 or -errno. May wait. */
 int label_write_wait(struct leg *leg, struct format_label *label);
-void label_begin_epoch(struct format_label *label, bool alone);
+void label_begin_epoch(struct format_label *label, bool alone, uint64_t generation);
+void label_count_written(struct format_label *label, uint64_t blocks); /* in its newest epoch */
 /* True if `label` knows the newest epoch of `of`. */
 bool label_knows(const struct format_label *label, const struct format_label *of);
+const uint8_t *label_newest(const struct format_label *label); /* UUID of its newest epoch */
+/* The stale leg has all that was born up to this generation, as the other one's label says; 0: nobody knows. */
+uint64_t label_lacks_after(const struct format_label *whole, const struct format_label *stale);
+/* The leg has become equal to that of `from`. */
+void label_adopt(struct format_label *label, const struct format_label *from);
 bool label_has(const struct format_label *label, uint32_t flag);
 void label_set(struct format_label *label, uint32_t flag, bool on);
 
@@ -248,7 +273,7 @@ void label_set(struct format_label *label, uint32_t flag, bool on);
 /* The label in memory was changed: the keeper writes it. Returns the version that then must become durable. */
 uint64_t relabel_want_locked(struct mirror *mirror, int leg);
 bool relabel_durable_locked(const struct mirror *mirror, int leg, uint64_t version);
-/* Waits until it is durable: 0. -EIO: the leg is out, or the volume has failed. Not for the keeper. */
+/* Waits until it is durable: 0. -EIO: the leg is out, or the volume has failed. -EINTR: it ends. Not for the keeper. */
 int relabel_wait_locked(struct mirror *mirror, int leg, uint64_t version);
 bool relabel_flying_locked(const struct mirror *mirror);
 /* The keeper's own. */
@@ -333,6 +358,11 @@ void discard_step(struct request *request);
 bool repair_prepare(struct request *request);
 void repair_start(struct request *request);
 void repair_step(struct request *request);
+
+/* ---- resync.c ---- */
+
+void resync_cancel_locked(struct mirror *mirror); /* waits until none runs */
+struct mirror_resync_status resync_status_locked(const struct mirror *mirror);
 
 /* ---- keeper.c, pin.c ---- */
 

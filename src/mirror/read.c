@@ -57,7 +57,7 @@ int read_first_locked(struct request *request, unsigned int *mask)
 
 	if (leg < 0)
 		leg = pick_leg_locked(mirror, request->block);
-	else if (!leg_writable(mirror, leg))
+	else if (!leg_writable(mirror, leg) && mirror->legs[leg].state != MIRROR_STALE)
 		return -EIO;
 	request->tries[leg].count = 1;
 	pick_note_locked(mirror, leg, request->block, request->count);

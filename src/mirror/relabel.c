@@ -40,6 +40,8 @@ int relabel_wait_locked(struct mirror *mirror, int leg, uint64_t version)
 	while (!relabel_durable_locked(mirror, leg, version)) {
 		if (mirror->failed || !labelled(mirror, leg))
 			return -EIO;
+		if (mirror->resync.stopping)
+			return -EINTR;
 		cond_wait(&mirror->idle, &mirror->lock);
 	}
 	return 0;
@@ -135,6 +137,10 @@ static bool leg_work(struct mirror *mirror, int leg)
 		return false;
 	relabel->writing = relabel->wanted;
 	relabel->tries = 0;
+	if (label_has(&mine->label, LABEL_EPOCH_ALONE)) {
+		label_count_written(&mine->label, mirror->alone);
+		mirror->alone = 0;
+	}
 	mine->label.sequence = le64_of(le64_get(mine->label.sequence) + 1);
 	label_seal(&mine->label);
 	memcpy(relabel->image, &mine->label, sizeof(mine->label));

@@ -76,7 +76,9 @@ static void state_change_locked(struct mirror *mirror, int leg, enum mirror_leg_
 		abort();
 	}
 	mine->state = state;
-	snprintf(mine->why, sizeof(mine->why), "%s", why);
+	snprintf(mine->why, sizeof(mine->why), "%s", state == MIRROR_INSYNC ? "" : why);
+	cond_broadcast(&mirror->idle);
+	cond_broadcast(&mirror->resync.wake);
 	event_post_locked(mirror, MIRROR_EVENT_LEG_STATE, state == MIRROR_INSYNC ? LOG_LEVEL_INFO : LOG_LEVEL_WARN, leg,
 			  0, 0, "leg %d is %s: leg=%d path=%s from=%s reason=\"%s\"", leg, mirror_leg_state_name(state),
 			  leg, mine->leg ? leg_path(mine->leg) : "-", mirror_leg_state_name(from), why);

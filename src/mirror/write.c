@@ -171,9 +171,10 @@ static bool hold_locked(struct request *request)
 
 	if (survivor < 0 || request->only >= 0)
 		return false;
+	mirror->alone += request->op == MIRROR_WRITE ? request->count : 0;
 	label = &mirror->legs[survivor].label;
 	if (!label_has(label, LABEL_EPOCH_ALONE)) {
-		label_begin_epoch(label, true);
+		label_begin_epoch(label, true, mirror->generation);
 		relabel_want_locked(mirror, survivor);
 	}
 	if (relabel_durable_locked(mirror, survivor, mirror->legs[survivor].relabel.wanted))

@@ -313,6 +313,9 @@ static void remember_states(struct machine *machine)
 		if (!machine->stale[i] && !mirror_leg_insync(machine->mirror, i)) {
 			note("leg %d is out of sync from here on", i);
 			machine->stale[i] = true;
+		} else if (machine->stale[i] && mirror_leg_insync(machine->mirror, i)) {
+			note("leg %d was filled and is in sync again", i);
+			machine->stale[i] = false;
 		}
 	}
 	if (machine->stale[0] && machine->stale[1])

@@ -39,9 +39,23 @@
 struct format_epoch { /* 40 bytes */
 	uint8_t uuid[16]; /* 0-15 */
 	le64 begun_seconds; /* 16-23: since 1970 */
-	uint8_t reserved[16]; /* 24-39: for the generation it began at and for what was written in it */
+	le64 generation; /* 24-31: the last checkpoint before it that was durable; 0: not known */
+	le64 written; /* 32-39: blocks written in it without the other leg, as of this label; 0: not known */
 };
 static_assert(sizeof(struct format_epoch) == 40, "disk format");
+
+/*
+ * How far this leg has been filled, while LABEL_RESYNCING. It has what was born up to `generation` and lies below
+ * `position`; what was born later may be missing anywhere. A hint: with `generation` 0 all is copied again.
+ */
+struct format_resync { /* 56 bytes */
+	le64 after; /* 0-7: it had what was born up to this generation when it began; 0: nothing is known */
+	le64 generation; /* 8-15 */
+	le64 position; /* 16-23: block of the mirrored space */
+	uint8_t epoch[16]; /* 24-39: the newest of the leg that it is filled from */
+	uint8_t reserved[16]; /* 40-55 */
+};
+static_assert(sizeof(struct format_resync) == 56, "disk format");
 
 struct format_label { /* 4096 bytes */
 	le32 magic; /* 0-3 */
@@ -61,7 +75,7 @@ struct format_label { /* 4096 bytes */
 	le64 lacks_after; /* 120-127: the other leg lacks what was born after this generation */
 	le64 written_seconds; /* 128-135: when this label was written */
 	uint8_t name[64]; /* 136-199: the volume's label for people, NUL-terminated */
-	uint8_t resync[56]; /* 200-255: reserved for the position of a resync of this leg, and its policy */
+	struct format_resync resync; /* 200-255: of this leg */
 	uint8_t path[LABEL_LEGS][LABEL_PATH_SIZE]; /* 256-2303: addresses of the legs, NUL-terminated; "" not known */
 	le32 history_count; /* 2304-2307: 1 .. LABEL_HISTORY */
 	le32 reserved0; /* 2308-2311 */

@@ -19,6 +19,7 @@ extern struct mirror *mirror;
 extern struct disk *disks[MIRROR_LEGS];
 extern size_t cache_bytes; /* of the next mount; 64 MiB */
 extern bool discard; /* likewise */
+extern unsigned int legs_there; /* likewise: a mask; 3 */
 
 /* ---- a volume's life; each expects success unless it returns an error ---- */
 
@@ -107,7 +108,7 @@ uint64_t put_commit(struct put *put); /* put_map() and the commit: its sequence 
 uint64_t put_file(uint64_t object, uint64_t offset, uint32_t blocks, unsigned int seed, bool in_record, uint64_t goal,
 		  struct range_extent *where);
 void punch(uint64_t object, uint64_t from, uint64_t to);
-/* Mapped, with the right checksums, and the right content on both disks, or in the ring. */
+/* Mapped, with the right checksums, and the right content on every disk that is there, or in the ring. */
 void expect_file(uint64_t object, uint64_t offset, uint32_t blocks, unsigned int seed);
 void expect_hole(uint64_t object, uint64_t offset, uint32_t blocks);
 void fill_block(unsigned char *block, uint64_t offset, unsigned int seed);
@@ -135,5 +136,6 @@ Suite *scrub_suite(void);
 Suite *failure_suite(void);
 Suite *rebuild_suite(void);
 Suite *trim_suite(void);
+Suite *resync_suite(void);
 
 #endif

@@ -119,8 +119,7 @@ END_TEST
 static void of_a_later_time(struct format_label *label)
 {
 	label->compat = le64_of(0x10);
-	memset(label->resync, 1, sizeof(label->resync));
-	memset(label->history[0].reserved, 1, sizeof(label->history[0].reserved));
+	memset(label->resync.reserved, 1, sizeof(label->resync.reserved));
 	memset(label->claim, 1, sizeof(label->claim));
 	memset(label->growth, 1, sizeof(label->growth));
 	memset(label->reserved, 1, sizeof(label->reserved));
@@ -136,8 +135,7 @@ START_TEST(what_a_later_mirrorfs_wrote_is_kept)
 	label = label_of(disks[0]);
 	ck_assert(label_has(&label, LABEL_LACKS_OTHER)); /* so it was written */
 	ck_assert_uint_eq(le64_get(label.compat), 0x10);
-	ck_assert_uint_eq(label.resync[0] + label.resync[sizeof(label.resync) - 1], 2);
-	ck_assert_uint_eq(label.history[0].reserved[0], 1);
+	ck_assert_uint_eq(label.resync.reserved[0] + label.resync.reserved[sizeof(label.resync.reserved) - 1], 2);
 	ck_assert_uint_eq(label.claim[0] + label.claim[sizeof(label.claim) - 1], 2);
 	ck_assert_uint_eq(label.growth[0] + label.growth[sizeof(label.growth) - 1], 2);
 	ck_assert_uint_eq(label.reserved[0] + label.reserved[sizeof(label.reserved) - 1], 2);
@@ -348,11 +346,11 @@ START_TEST(a_long_history_keeps_its_newest_epochs)
 	struct format_label label = label_of(disks[0]), older = label;
 
 	for (int i = 0; i < LABEL_HISTORY + 5; i++)
-		label_begin_epoch(&label, true);
+		label_begin_epoch(&label, true, 0);
 	ck_assert_uint_eq(le32_get(label.history_count), LABEL_HISTORY);
 	ck_assert(!label_knows(&label, &older));
 	older = label;
-	label_begin_epoch(&label, true);
+	label_begin_epoch(&label, true, 0);
 	ck_assert(label_knows(&label, &older));
 	ck_assert(!label_knows(&older, &label));
 }
