@@ -33,7 +33,7 @@ static uint64_t room_for(uint64_t blocks)
 
 static bool new_and_small(const struct placement_step *step)
 {
-	return step->directory && !step->block && !step->had && step->blocks <= SMALL_BLOCKS;
+	return !step->block && !step->had && step->blocks <= SMALL_BLOCKS;
 }
 
 static struct placement_directory *slot_of(struct placement *placement, uint64_t directory)
@@ -46,7 +46,7 @@ static void aim_at_directory(struct placement *placement, const struct placement
 	struct placement_directory *slot = slot_of(placement, step->directory);
 
 	mutex_lock(&placement->lock);
-	if (slot->number == step->directory) {
+	if (step->directory && slot->number == step->directory) {
 		aim->goal = slot->goal;
 		aim->room = room_for(slot->blocks);
 	}
@@ -72,7 +72,7 @@ void placement_done(struct placement *placement, const struct placement_step *st
 {
 	struct placement_directory *slot = slot_of(placement, step->directory);
 
-	if (!new_and_small(step))
+	if (!step->directory || !new_and_small(step))
 		return;
 	mutex_lock(&placement->lock);
 	if (slot->number != step->directory)

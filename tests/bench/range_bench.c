@@ -263,7 +263,8 @@ static double run_load(enum subject subject, enum load load, uint64_t n)
 
 /*
  * Throughput, without a clock between the calls; by one or more threads on one range. Times are those of the processor
- * that a thread had, so that others who use the machine do not count, and of the wall, where waiting does.
+ * that a thread had, so that others who use the machine do not count, and of the wall, where waiting does. Two threads
+ * may be more than twice one: each has half of the live ranges, and a processor's cache for them.
  */
 struct runner {
 	struct thread thread;

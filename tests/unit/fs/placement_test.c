@@ -87,6 +87,28 @@ START_TEST(small_files_of_a_directory_lie_together)
 }
 END_TEST
 
+START_TEST(small_files_that_are_written_anew_lie_side_by_side)
+{
+	uint64_t files[20];
+
+	for (unsigned int i = 0; i < 20; i++) {
+		char name[8];
+
+		snprintf(name, sizeof(name), "%u", i);
+		files[i] = make_file(ROOT, name);
+		put_pattern(files[i], 0, FS_BLOCK, i);
+	}
+	volume_remount(); /* nobody knows any more in which directory they are */
+	for (unsigned int i = 0; i < 20; i++) {
+		set_size(files[i], 0);
+		put_pattern(files[i], 0, 2 * FS_BLOCK, i);
+		sync_file(files[i]);
+		if (i)
+			ck_assert_uint_eq(address_of(files[i]), address_of(files[i - 1]) + 2);
+	}
+}
+END_TEST
+
 /* ---- a volume grown old, with no disk ---- */
 
 /*
@@ -347,6 +369,7 @@ Suite *placement_suite(void)
 	tcase_add_test(tests, files_written_in_turns_do_not_lie_in_turns);
 	tcase_add_test(tests, a_file_that_is_replaced_in_order_lies_in_order);
 	tcase_add_test(tests, small_files_of_a_directory_lie_together);
+	tcase_add_test(tests, small_files_that_are_written_anew_lie_side_by_side);
 	suite_add_tcase(suite, tests);
 	tcase_set_timeout(old, 120);
 	tcase_add_loop_test(old, an_old_volume_takes_a_big_file_in_hardly_more_pieces_than_it_must, 0, 3);
