@@ -56,6 +56,7 @@ struct fsck {
 	uint64_t cured; /* by transactions */
 	uint64_t healed; /* copies, in blocks */
 	uint64_t left; /* wrong, and not put right */
+	uint64_t lost_data; /* pieces of file data that no leg has: the volume is sound without them */
 	uint64_t bad[MIRROR_LEGS]; /* blocks of a leg that only the other one has right */
 	struct meta_live lost; /* the last piece told of that no leg has */
 	struct meta_loss *losses; /* what the tree lacks that was made anew */
@@ -210,6 +211,21 @@ static unsigned int slots_differ(const struct fsck *fsck, const struct mirror_st
 	return differ;
 }
 
+/* What a newer mirrorfs has put there is not to be put right by one that does not know what it means. */
+static void heed_features(struct fsck *fsck, const struct mirror_status *status)
+{
+	uint64_t compat = status->compat | (fsck->newest ? fsck->newest->compat : 0);
+	uint64_t ro_compat = status->ro_compat | (fsck->newest ? fsck->newest->ro_compat : 0);
+
+	if (!compat && !ro_compat)
+		return;
+	tell(fsck,
+	     "The volume uses features that this fsck.mirrorfs does not know (compat 0x%llx, ro_compat 0x%llx)%s.",
+	     (unsigned long long)compat, (unsigned long long)ro_compat,
+	     writes(fsck) ? ": it is only looked at; a newer one may put it right" : "");
+	fsck->answer = ANSWER_NO;
+}
+
 /* True: nothing was done to it since it was unmounted in order, and both legs say so. */
 static bool look_at_legs(struct fsck *fsck)
 {
@@ -228,6 +244,7 @@ static bool look_at_legs(struct fsck *fsck)
 	}
 	for (int leg = 0; leg < status.identity.leg_count; leg++)
 		tell_leg(fsck, &status, leg);
+	heed_features(fsck, &status);
 	differ = slots_differ(fsck, &status);
 	if (!fsck->newest)
 		return false;
@@ -261,7 +278,7 @@ static void tell_lost(struct fsck *fsck, const struct meta_live *live)
 	if (live->address == fsck->lost.address && live->kind == fsck->lost.kind)
 		return; /* the other leg's copy of the same */
 	fsck->lost = *live;
-	fsck->left++;
+	*(live->kind == META_LIVE_NODE ? &fsck->left : &fsck->lost_data) += 1;
 	if (live->kind == META_LIVE_NODE) {
 		tell(fsck, "A node of the tree, at block %llu, can be read on no leg.",
 		     (unsigned long long)live->address);
@@ -560,11 +577,16 @@ static int tell_result(struct fsck *fsck)
 		tell(fsck, "%llu blocks were healed from the other leg.", (unsigned long long)fsck->healed);
 	if (fsck->cured)
 		tell(fsck, "%llu problems were put right.", (unsigned long long)fsck->cured);
+	if (fsck->lost_data)
+		tell(fsck, "%llu pieces of file data are lost: what reads them gets an error.",
+		     (unsigned long long)fsck->lost_data);
 	if (fsck->left) {
 		tell(fsck, "%s: %llu problems are left%s.", fsck->progress.device, (unsigned long long)fsck->left,
 		     fsck->answer == ANSWER_SAFE ? "; run fsck.mirrorfs without -p" : "");
 		return EXIT_LEFT;
 	}
+	if (fsck->lost_data)
+		return EXIT_LEFT;
 	tell(fsck, "%s: clean", fsck->progress.device);
 	return fsck->healed || fsck->cured ? EXIT_CORRECTED : EXIT_CLEAN;
 }

@@ -193,7 +193,7 @@ static int search_devices(const struct wanted *wanted, struct found *found, stru
 static bool is_served(const struct ctl_mount *mount)
 {
 	json_t *answer;
-	int code = ctl_request(mount, json_pack("{s:s}", "command", "status"), NULL, NULL, &answer, NULL);
+	int code = ctl_request(mount, json_pack("{s:s}", "command", "status"), &answer, NULL);
 
 	json_decref(answer);
 	return code != -ECONNREFUSED && code != -ENOENT;

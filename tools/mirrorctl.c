@@ -1,5 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* mirrorctl: asks the daemon of a mount, and shows what it answers. */
+#include "options.h"
+
+#include "mirrorfs/base/clock.h"
+#include "mirrorfs/base/sync.h"
 #include "mirrorfs/ctl.h"
 
 #include <errno.h>
@@ -10,11 +14,13 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 enum { EXIT_HEALTHY = 0, EXIT_FAILED = 1, EXIT_USAGE = 2, EXIT_DEGRADED = 3, EXIT_BROKEN = 4, EXIT_NO_DAEMON = 5 };
 
 #define MOUNTS_MAX 64
+#define POLL_MSEC 200 /* how often a scrub is asked about */
 
 static bool as_json;
 
@@ -66,13 +72,12 @@ static void print_json(const json_t *json)
 	fflush(stdout);
 }
 
-/* Sends the command. 0 and the result in *result (to be put), or an exit status, told. */
-static int ask(const struct ctl_mount *mount, const char *command, void (*answer)(void *context, const json_t *line),
-	       void *context, json_t **result)
+/* Sends the request, which is stolen. 0 and the result in *result (to be put), or an exit status, told. */
+static int ask(const struct ctl_mount *mount, json_t *request, json_t **result)
 {
 	struct error error = { "" };
-	json_t *last;
-	int code = ctl_request(mount, json_pack("{s:s}", "command", command), answer, context, &last, &error);
+	json_t *answer;
+	int code = ctl_request(mount, request, &answer, &error);
 
 	*result = NULL;
 	if (code) {
@@ -80,14 +85,14 @@ static int ask(const struct ctl_mount *mount, const char *command, void (*answer
 		return code == -EACCES || code == -EPERM ? EXIT_FAILED : EXIT_NO_DAEMON;
 	}
 	if (as_json)
-		print_json(last);
-	if (json_object_get(last, "error")) {
-		say("%s: %s", mount->mountpoint, text_of(json_object_get(last, "error"), "text"));
-		json_decref(last);
+		print_json(answer);
+	if (json_object_get(answer, "error")) {
+		say("%s: %s", mount->mountpoint, text_of(json_object_get(answer, "error"), "text"));
+		json_decref(answer);
 		return EXIT_FAILED;
 	}
-	*result = json_incref(json_object_get(last, "result"));
-	json_decref(last);
+	*result = json_incref(json_object_get(answer, "result"));
+	json_decref(answer);
 	return 0;
 }
 
@@ -156,6 +161,40 @@ static void print_free_extents(const json_t *space)
 	printf(" and more; the largest is %s\n", size_text(number_of(space, "largest_free_bytes"), text));
 }
 
+static double percent_of(const json_t *scrub)
+{
+	unsigned long long total = number_of(scrub, "total");
+
+	return total ? 100.0 * (double)number_of(scrub, "done") / (double)total : 0;
+}
+
+/* Where a scrub stands, without a newline. */
+static void print_progress(FILE *out, const json_t *scrub)
+{
+	unsigned long long left = number_of(scrub, "seconds_left");
+
+	fprintf(out, "%.1f %%, healed %llu, unrecoverable %llu", percent_of(scrub), number_of(scrub, "repaired"),
+		number_of(scrub, "unrecoverable"));
+	if (left)
+		fprintf(out, ", about %llu:%02llu:%02llu left", left / 3600, left / 60 % 60, left % 60);
+}
+
+static void print_scrub(const json_t *scrub)
+{
+	time_t began = (time_t)number_of(scrub, "began"), ended = (time_t)number_of(scrub, "ended");
+	bool running = json_is_true(json_object_get(scrub, "running"));
+	char when[64] = "";
+
+	if (!began) {
+		puts("  scrub    never");
+		return;
+	}
+	strftime(when, sizeof(when), "%F %R", localtime(ended ? &ended : &began));
+	printf("  scrub    %s %s: ", running ? "under way since" : ended ? "ended" : "stopped, began", when);
+	print_progress(stdout, scrub);
+	putchar('\n');
+}
+
 static void print_status(const json_t *status)
 {
 	const json_t *volume = json_object_get(status, "volume"), *space = json_object_get(status, "space"),
@@ -181,6 +220,7 @@ static void print_status(const json_t *status)
 	       size_text(number_of(space, "size_bytes"), size));
 	print_free_extents(space);
 	print_cache(json_object_get(status, "cache"));
+	print_scrub(json_object_get(status, "scrub"));
 	printf("  journal  %llu commits in %llu records, %llu checkpoints, %llu records replayed at mount\n",
 	       number_of(meta, "commits"), number_of(meta, "records"), number_of(meta, "checkpoints"),
 	       number_of(meta, "replayed"));
@@ -188,11 +228,11 @@ static void print_status(const json_t *status)
 	       number_of(transport, "in_flight"), text_of(transport, "transport"), number_of(transport, "threads"));
 }
 
-static int status(const struct ctl_mount *mount)
+static int status(const struct ctl_mount *mount, char **words)
 {
 	const char *health;
 	json_t *result;
-	int code = ask(mount, "status", NULL, NULL, &result);
+	int code = *words ? EXIT_USAGE : ask(mount, json_pack("{s:s}", "command", "status"), &result);
 
 	if (code)
 		return code;
@@ -209,61 +249,110 @@ static int status(const struct ctl_mount *mount)
 
 /* ---- scrub ---- */
 
-static void print_bad(const json_t *bad)
+static json_t *scrub_request(const char *what, uint64_t limit)
 {
-	const char *what = json_is_true(json_object_get(bad, "healed")) ? "healed" : "UNRECOVERABLE";
+	return json_pack("{s:s, s:s, s:I}", "command", "scrub", "do", what, "limit", (json_int_t)limit);
+}
 
-	if (!strcmp(text_of(bad, "kind"), "data"))
-		printf("leg %llu: %llu blocks at %llu of inode %llu: %s\n", number_of(bad, "leg"),
-		       number_of(bad, "count"), number_of(bad, "file_block"), number_of(bad, "inode"), what);
+static void print_finding(const json_t *finding)
+{
+	if (json_object_get(finding, "file"))
+		printf("leg %llu: %s: bytes %llu to %llu of %s\n", number_of(finding, "leg"), text_of(finding, "fate"),
+		       number_of(finding, "from"), number_of(finding, "to"), text_of(finding, "file"));
 	else
-		printf("leg %llu: metadata at block %llu: %s\n", number_of(bad, "leg"), number_of(bad, "block"), what);
+		printf("leg %llu: %s: metadata at block %llu\n", number_of(finding, "leg"), text_of(finding, "fate"),
+		       number_of(finding, "block"));
 }
 
-static void scrub_answer(void *context, const json_t *line)
+static int scrub_print(const struct ctl_mount *mount, const json_t *result)
 {
-	const json_t *bad = json_object_get(line, "bad"), *progress = json_object_get(line, "progress");
-	bool terminal = isatty(STDERR_FILENO);
-	unsigned long long total = number_of(progress, "total");
+	unsigned long long unrecoverable = number_of(result, "unrecoverable");
+	const json_t *finding;
+	size_t i;
 
-	if (as_json) {
-		print_json(line);
-	} else if (bad) {
-		if (terminal)
-			fputs("\r\033[K", stderr);
-		print_bad(bad);
-		fflush(stdout);
-	} else if (progress && terminal && total) {
-		fprintf(stderr, "\rscrub: %5.1f %%, %llu repaired, %llu unrecoverable ",
-			100.0 * (double)number_of(progress, "done") / (double)total, number_of(progress, "repaired"),
-			number_of(progress, "unrecoverable"));
-	}
-}
-
-static int scrub(const struct ctl_mount *mount)
-{
-	unsigned long long unrecoverable;
-	json_t *result;
-	int code = ask(mount, "scrub", scrub_answer, NULL, &result);
-
-	if (!as_json && isatty(STDERR_FILENO))
-		fputs("\r\033[K", stderr);
-	if (code)
-		return code;
-	unrecoverable = number_of(result, "unrecoverable");
-	if (!as_json)
+	if (!as_json) {
+		json_array_foreach(json_object_get(result, "findings"), i, finding)
+			print_finding(finding);
 		printf("%s: scrub verified %llu blocks, healed %llu, unrecoverable %llu\n", mount->mountpoint,
 		       number_of(result, "blocks"), number_of(result, "repaired"), unrecoverable);
+		if (text_of(result, "error")[0])
+			printf("%s: and was ended by an error: %s\n", mount->mountpoint, text_of(result, "error"));
+		else if (json_is_true(json_object_get(result, "stopped")))
+			printf("%s: and was stopped at %.1f %%\n", mount->mountpoint, percent_of(result));
+	}
+	return unrecoverable || text_of(result, "error")[0] || json_is_true(json_object_get(result, "stopped")) ?
+		       EXIT_FAILED :
+		       EXIT_HEALTHY;
+}
+
+static void pause_msec(unsigned int msec)
+{
+	uint64_t until = clock_now_ns() + msec * NSEC_PER_MSEC;
+	struct mutex lock;
+	struct cond never;
+
+	mutex_init(&lock, RANK_LEAF);
+	cond_init(&never);
+	mutex_lock(&lock);
+	while (cond_wait_until(&never, &lock, until))
+		;
+	mutex_unlock(&lock);
+	cond_fini(&never);
+	mutex_fini(&lock);
+}
+
+/* Asks until it has ended. */
+static int scrub_watch(const struct ctl_mount *mount, json_t *result)
+{
+	bool terminal = !as_json && isatty(STDERR_FILENO);
+	int code = 0;
+
+	while (!code && json_is_true(json_object_get(result, "running"))) {
+		if (terminal) {
+			fputs("\r\033[Kscrub: ", stderr);
+			print_progress(stderr, result);
+		}
+		pause_msec(POLL_MSEC);
+		json_decref(result);
+		code = ask(mount, scrub_request("show", 0), &result);
+	}
+	if (terminal)
+		fputs("\r\033[K", stderr);
+	if (!code)
+		code = scrub_print(mount, result);
 	json_decref(result);
-	return unrecoverable ? EXIT_FAILED : EXIT_HEALTHY;
+	return code;
+}
+
+static int scrub(const struct ctl_mount *mount, char **words)
+{
+	const char *what = "watch";
+	uint64_t limit = 0;
+	json_t *result;
+	int code;
+
+	for (; *words; words++) {
+		if (!strncmp(*words, "limit=", 6) && options_size(*words + 6, &limit) && limit <= INT64_MAX)
+			continue;
+		if (strcmp(*words, "start") != 0 && strcmp(*words, "stop") != 0)
+			return EXIT_USAGE;
+		what = *words;
+	}
+	code = ask(mount, scrub_request(!strcmp(what, "stop") ? what : "start", limit), &result);
+	if (code)
+		return code;
+	if (!strcmp(what, "watch"))
+		return scrub_watch(mount, result);
+	json_decref(result);
+	return EXIT_HEALTHY;
 }
 
 /* ---- the command line ---- */
 
 static const struct verb {
 	const char *name;
-	int (*run)(const struct ctl_mount *mount);
-	bool all; /* without MNT: every mount */
+	int (*run)(const struct ctl_mount *mount, char **words); /* EXIT_USAGE: the words behind MNT make no sense */
+	bool all; /* without MNT: every mount, and no words */
 } verbs[] = {
 	{ "status", status, true },
 	{ "scrub", scrub, false },
@@ -271,17 +360,19 @@ static const struct verb {
 
 static void usage(FILE *out)
 {
-	fputs("usage: mirrorctl [--json] VERB [MNT]\n"
+	fputs("usage: mirrorctl [--json] VERB [MNT [WORD...]]\n"
 	      "Asks the daemon of the mirrorfs mounted at MNT.\n\n"
 	      "  status [MNT]     health, legs, counters (all mounts if MNT is left out)\n"
-	      "  scrub MNT        verify every copy, rewrite bad ones, wait for the end\n\n"
+	      "  scrub MNT [limit=SIZE]   verify every copy, rewrite bad ones, wait for the end\n"
+	      "  scrub MNT start [limit=SIZE]   the same, and do not wait\n"
+	      "  scrub MNT stop   for now: it goes on where it was when it is started again\n\n"
 	      "  -j, --json       answers as they come, a JSON object a line\n"
 	      "  -h, --help       this text\n"
 	      "  -V, --version    the version\n",
 	      out);
 }
 
-static int run(const struct verb *verb, const char *mountpoint)
+static int run(const struct verb *verb, const char *mountpoint, char **words)
 {
 	struct ctl_mount *mounts = calloc(MOUNTS_MAX, sizeof(*mounts));
 	struct error error = { "" };
@@ -303,7 +394,7 @@ static int run(const struct verb *verb, const char *mountpoint)
 			say("%s belongs to user %u: only that user and root may ask", mountpoint, mounts[i].owner);
 		if (foreign && !mountpoint)
 			continue;
-		code = foreign ? EXIT_FAILED : verb->run(&mounts[i]);
+		code = foreign ? EXIT_FAILED : verb->run(&mounts[i], words);
 		asked++;
 		worst = code > worst ? code : worst;
 	}
@@ -341,8 +432,14 @@ int main(int argc, char **argv)
 	}
 	words = argc - optind;
 	for (size_t i = 0; words >= 1 && i < sizeof(verbs) / sizeof(verbs[0]); i++)
-		if (!strcmp(argv[optind], verbs[i].name) && (words == 2 || (words == 1 && verbs[i].all)))
-			return run(&verbs[i], words == 2 ? argv[optind + 1] : NULL);
+		if (!strcmp(argv[optind], verbs[i].name) && (words >= 2 || verbs[i].all)) {
+			char **more = argv + optind + (words >= 2 ? 2 : 1);
+			int code = run(&verbs[i], words >= 2 ? argv[optind + 1] : NULL, more);
+
+			if (code == EXIT_USAGE)
+				usage(stderr);
+			return code;
+		}
 	usage(stderr);
 	return EXIT_USAGE;
 }

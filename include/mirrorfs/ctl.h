@@ -2,9 +2,10 @@
 /*
  * ctl: the control socket of a running mount, and the client's side of it. The only door to JSON.
  *
- * One request and one or more answers a connection, each a JSON object on a line. Requests: {"command": "status"},
- * {"command": "scrub"}. Answers carry "version": 1; long work sends {"progress": …} and {"bad": …} lines before the
- * last one, which carries "result" or "error". Only uid 0 and the daemon's own uid are heard (SO_PEERCRED).
+ * One request and one answer a connection, each a JSON object on a line. Requests: {"command": "status"}, {"command":
+ * "scrub", "do": "show"}, "start" (with "limit": bytes a second, 0 for none) or "stop". An answer carries "version": 1
+ * and "result" or "error". What takes long is started so, goes on by itself, and is asked about. Only uid 0 and the
+ * daemon's own uid are heard (SO_PEERCRED).
  */
 #ifndef MIRRORFS_CTL_H
 #define MIRRORFS_CTL_H
@@ -57,11 +58,9 @@ struct ctl_mount {
 int ctl_mounts(const char *mountpoint, struct ctl_mount *mounts, int max, struct error *error);
 
 /*
- * Sends `request` (stolen) and calls `answer` for each answer line until the last; `answer` borrows it. 0,
- * -ECONNREFUSED or -ENOENT: no daemon; -ETIMEDOUT: it does not answer. The last answer, owned by the caller, is
- * *last.
+ * Sends `request` (stolen). 0 and the answer in *result, the caller's; -ECONNREFUSED or -ENOENT: no daemon; -ETIMEDOUT:
+ * it does not answer.
  */
-int ctl_request(const struct ctl_mount *mount, json_t *request, void (*answer)(void *context, const json_t *line),
-		void *context, json_t **last, struct error *error);
+int ctl_request(const struct ctl_mount *mount, json_t *request, json_t **result, struct error *error);
 
 #endif

@@ -141,6 +141,8 @@ void meta_skip_objects(struct meta *meta, uint64_t last); /* numbers up to `last
  * can be written. -ENOSPC; never waits for I/O but for a commit that frees space.
  */
 int meta_promise(struct meta *meta, uint64_t blocks);
+/* One block that takes the place of another, which becomes free: some are held back for these on a full volume. */
+int meta_promise_to_cut(struct meta *meta);
 void meta_unpromise(struct meta *meta, uint64_t blocks); /* never waits */
 
 /* Where blocks should lie, as struct range_request has it; what cannot be is done otherwise. */
@@ -266,17 +268,27 @@ struct meta_scrub {
 	uint64_t blocks; /* verified, each leg counted */
 	uint64_t repaired;
 	uint64_t unrecoverable;
-	bool (*progress)(struct meta_scrub *scrub, uint64_t done, uint64_t total); /* false: stop; may be NULL */
+	/*
+	 * False: stop; may be NULL. Nothing is under way while it runs, so it may take its time. `done` and `total` are
+	 * blocks of the space.
+	 */
+	bool (*progress)(struct meta_scrub *scrub, uint64_t done, uint64_t total);
 	void (*bad)(struct meta_scrub *scrub, const struct meta_live *live, int leg, bool healed); /* may be NULL */
 	bool lost; /* while `bad` runs: no leg has a good copy of it */
 	bool metadata_only; /* the caller's: leave out file data */
+	bool gently; /* the caller's, also from `progress`: little at a time */
+	/*
+	 * Where file data is looked at next, in blocks of the space; 0: at slots and nodes first. With what one that
+	 * was stopped has left here, in `done` and in the counts above, another goes on.
+	 */
+	uint64_t position, done;
 	void *context;
 };
 /*
  * Reads every referenced block on each in-sync leg, verifies it, and rewrites a bad copy from the good one: slots,
- * nodes, data; what the ring holds is first brought home by a checkpoint. On a read-only volume nothing is
- * rewritten. What lies below a lost node is passed over. Runs beside the foreground, on the caller's thread. 0, -EINTR
- * stopped, or what the checkpoint said.
+ * nodes, then file data in the order in which it lies there; what the ring holds is first brought home by a
+ * checkpoint. On a read-only volume nothing is rewritten. What lies below a lost node is passed over. Runs beside the
+ * foreground, on the caller's thread. 0, -EINTR stopped, -EIO the last flush failed, or what the checkpoint said.
  */
 int meta_scrub(struct meta *meta, struct meta_scrub *scrub);
 
@@ -304,12 +316,23 @@ struct meta_rebuild {
  */
 int meta_rebuild(struct mirror *mirror, struct cache *cache, struct meta_rebuild *rebuild, struct error *error);
 
+/* The latest scrub, as the slots tell of it: kept with each checkpoint. */
+struct meta_scrub_state {
+	bool under_way; /* to be gone on with at the next mount; what a person has stopped is not */
+	uint64_t position, done, blocks, repaired, unrecoverable; /* as in meta_scrub */
+	uint64_t began, ended; /* seconds since 1970; 0: never, not yet */
+};
+void meta_scrub_state(struct meta *meta, struct meta_scrub_state *state);
+/* `durable`: with a checkpoint now. 0, -EROFS, -EIO. */
+int meta_scrub_remember(struct meta *meta, const struct meta_scrub_state *state, bool durable);
+
 /* What a leg has in the two superblock slots. */
 #define META_SLOTS 2
 struct meta_slot {
 	bool valid; /* of this volume, whole, and fit to be mounted */
 	bool unmounted; /* written by an orderly unmount */
 	uint64_t generation, data_blocks;
+	uint64_t compat, ro_compat; /* feature bits: none is known */
 	uint32_t crc; /* tells two slots of one generation apart */
 };
 void meta_slots(struct mirror *mirror, int leg, struct meta_slot slots[META_SLOTS]);
@@ -317,5 +340,7 @@ void meta_slots(struct mirror *mirror, int leg, struct meta_slot slots[META_SLOT
 /* True for a TYPE_EXTENT or TYPE_ALLOC item that may stand under this key: its length, and where its blocks lie. */
 bool meta_extent_valid(const struct meta *meta, const struct meta_key *key, const void *value, size_t length);
 bool meta_alloc_valid(const struct meta *meta, const struct meta_key *key, const void *value, size_t length);
+/* For a check: a node of the tree was on that block when the volume was opened. Only where file data may lie. */
+bool meta_is_tree(const struct meta *meta, uint64_t block);
 
 #endif

@@ -271,6 +271,7 @@ struct mirror_status {
 	bool healthy; /* every leg of the volume in sync, not failed */
 	bool failed; /* I12 */
 	bool read_only;
+	uint64_t compat, ro_compat; /* feature bits of the labels: none is known */
 	uint64_t space_blocks;
 	struct {
 		enum mirror_leg_state state;
@@ -299,6 +300,8 @@ struct mirror_status {
 	struct mirror_resync_status resync;
 };
 void mirror_status(struct mirror *mirror, struct mirror_status *status);
+/* Sets back what was counted of errors and repairs: a scrub has found every copy on every leg sound. */
+void mirror_counters_clear(struct mirror *mirror);
 /* A scrub, which reads and writes one leg alone, found so many bad blocks on it and rewrote so many: to be counted. */
 void mirror_scrubbed(struct mirror *mirror, int leg, uint64_t bad, uint64_t rewritten);
 

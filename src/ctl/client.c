@@ -175,47 +175,36 @@ static int request_send(int fd, json_t *request)
 	return sent == length ? 0 : -errno;
 }
 
-/* Reads answers until the one that carries "result" or "error". */
-static int answers_read(FILE *stream, void (*answer)(void *context, const json_t *line), void *context, json_t **last,
-			struct error *error)
+static int answer_read(FILE *stream, json_t **result, struct error *error)
 {
 	char *line = NULL;
 	size_t size = 0;
+	json_t *json = NULL;
 	int code = 0;
 
-	while (!*last && !code) {
-		json_t *json;
-
-		errno = 0;
-		if (getline(&line, &size, stream) < 0) {
-			code = errno == EAGAIN ? error_set(error, -ETIMEDOUT, "the daemon does not answer") :
-						 error_set(error, -ECONNREFUSED, "the daemon has gone");
-			break;
-		}
+	errno = 0;
+	if (getline(&line, &size, stream) < 0)
+		code = errno == EAGAIN ? error_set(error, -ETIMEDOUT, "the daemon does not answer") :
+					 error_set(error, -ECONNREFUSED, "the daemon has gone");
+	else
 		json = json_loads(line, 0, NULL);
-		if (json_integer_value(json_object_get(json, "version")) != CTL_VERSION) {
-			code = error_set(error, -EPROTO, "the daemon speaks another version of the control protocol");
-			json_decref(json);
-		} else if (json_object_get(json, "result") || json_object_get(json, "error")) {
-			*last = json;
-		} else {
-			if (answer)
-				answer(context, json);
-			json_decref(json);
-		}
-	}
+	if (!code && json_integer_value(json_object_get(json, "version")) != CTL_VERSION)
+		code = error_set(error, -EPROTO, "the daemon speaks another version of the control protocol");
+	if (code)
+		json_decref(json);
+	else
+		*result = json;
 	free(line);
 	return code;
 }
 
-int ctl_request(const struct ctl_mount *mount, json_t *request, void (*answer)(void *context, const json_t *line),
-		void *context, json_t **last, struct error *error)
+int ctl_request(const struct ctl_mount *mount, json_t *request, json_t **result, struct error *error)
 {
 	int fd = mount->socket[0] ? path_connect(mount->socket) : -ENOENT;
 	FILE *stream;
 	int code;
 
-	*last = NULL;
+	*result = NULL;
 	if (fd < 0) {
 		json_decref(request);
 		return error_set(error, fd, "no daemon answers for this mount: %s", strerror(-fd));
@@ -228,7 +217,7 @@ int ctl_request(const struct ctl_mount *mount, json_t *request, void (*answer)(v
 		code = code ? code : -ENOMEM;
 		return error_set(error, code, "cannot send: %s", strerror(-code));
 	}
-	code = answers_read(stream, answer, context, last, error);
+	code = answer_read(stream, result, error);
 	fclose(stream);
 	return code;
 }

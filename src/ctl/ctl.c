@@ -167,11 +167,9 @@ static void connection_read(struct ctl *ctl, struct ctl_connection *connection)
 	end = memchr(connection->line, '\n', connection->length);
 	if (!end && connection->length < sizeof(connection->line))
 		return;
-	if (command_run(ctl, connection->fd, connection->line,
-			end ? (size_t)(end - connection->line) : connection->length))
-		connection->fd = -1;
-	else
-		connection_close(connection);
+	command_run(ctl, connection->fd, connection->line,
+		    end ? (size_t)(end - connection->line) : connection->length);
+	connection_close(connection);
 }
 
 static void serve(void *arg)
@@ -200,6 +198,7 @@ static void serve(void *arg)
 
 static void destroy(struct ctl *ctl)
 {
+	scrub_end(ctl);
 	for (int i = 0; i < CTL_CONNECTIONS; i++)
 		if (ctl->connections[i].fd >= 0)
 			close(ctl->connections[i].fd);
@@ -231,6 +230,7 @@ int ctl_serve(const struct ctl_subjects *subjects, struct ctl **result, struct e
 			       path_make(ctl, error);
 	if (!code)
 		code = listen_at(ctl, error);
+	scrub_begin(ctl);
 	if (!code) {
 		code = thread_start(&ctl->thread, "ctl", serve, ctl);
 		if (code)
@@ -251,6 +251,5 @@ void ctl_stop(struct ctl *ctl)
 	if (eventfd_write(ctl->wake, 1))
 		log_error("cannot end the control socket: %s", strerror(errno));
 	thread_join(&ctl->thread);
-	command_stop(ctl);
 	destroy(ctl);
 }

@@ -12,6 +12,9 @@
 #define CTL_PATH_SIZE sizeof(((struct sockaddr_un *)0)->sun_path)
 #define CTL_REQUEST_MAX 4096u /* bytes of a request line */
 #define CTL_CONNECTIONS 16
+#define CTL_FINDINGS 256u
+#define CTL_FINDINGS_HEALED 128u /* of these: what is lost must be known, what was healed is counted as well */
+#define CTL_FINDING_PATH 512
 
 /* A client that has not sent its whole line yet. */
 struct ctl_connection {
@@ -20,15 +23,29 @@ struct ctl_connection {
 	char line[CTL_REQUEST_MAX];
 };
 
-/* The one long command. It has a thread and the client's connection to itself. */
+/* A place at which a scrub has found something. */
+struct ctl_finding {
+	struct meta_live live;
+	int leg;
+	bool healed, lost;
+	char path[CTL_FINDING_PATH]; /* of the file; "" not looked for yet */
+};
+
 struct ctl_scrub {
 	struct thread thread;
 	bool started; /* to be joined; the serving thread's own */
-	_Atomic bool running;
-	_Atomic bool stop;
-	int fd;
-	uint64_t told_ns; /* when the last progress was sent */
-	unsigned int healed_told, lost_told; /* places named to whoever asked */
+	uint64_t requests, worked_ns, kept_ns; /* the scrub's own thread's: when it last rested, and was kept */
+	unsigned int told; /* findings */
+	_Atomic uint64_t limit; /* bytes of the space in a second; 0: none */
+
+	struct mutex lock; /* RANK_CTL */
+	struct cond moved;
+	bool running, stop, halted; /* halted: by a person */
+	int error; /* that ended it */
+	struct meta_scrub_state state;
+	uint64_t total, begun_ns, begun_done;
+	unsigned int finding_count;
+	struct ctl_finding findings[CTL_FINDINGS];
 };
 
 struct ctl {
@@ -55,8 +72,13 @@ int path_connect(const char *path); /* a connected socket or -errno */
 json_t *status_make(const struct ctl_subjects *subjects); /* NULL: no memory */
 
 /* command.c */
-/* Carries out one request line. True: the connection was handed on and is not the caller's any more. */
-bool command_run(struct ctl *ctl, int fd, const char *line, size_t length);
-void command_stop(struct ctl *ctl); /* ends a scrub and waits for it */
+void command_run(struct ctl *ctl, int fd, const char *line, size_t length); /* carries out one request line */
+
+/* scrub.c */
+void scrub_begin(struct ctl *ctl); /* goes on with what the last mount left */
+void scrub_end(struct ctl *ctl);
+int scrub_start(struct ctl *ctl, uint64_t limit); /* 0 also if it runs; -EBUSY: it is being stopped */
+void scrub_stop(struct ctl *ctl); /* a person's wish; does not wait for it */
+json_t *scrub_json(struct ctl *ctl, bool findings);
 
 #endif

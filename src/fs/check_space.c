@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * Extents and the records of what is taken: each extent has exactly one record at its address, each record its
- * extent, and no two lie on one block. Where they do, the one that comes first stays and the other is cut.
+ * extent, and no two lie on one block. Where they do, the one that comes first stays and the other is cut; where one
+ * lies on a node of the tree, the node stays.
  */
 #include "check_private.h"
 
@@ -158,9 +159,11 @@ static int record_check(struct check *check, const struct meta_key *key, size_t 
 		return 0;
 	if (error == -ENOENT)
 		return check_problem(check, FS_PROBLEM_ALLOCATION, FS_REMEDY_SAFE, "they are free",
-				     "%u blocks from %llu on are recorded as taken by inode %llu, which has them not",
+				     "%u blocks from %llu on are recorded as taken by inode %llu, from its byte %llu "
+				     "on, which has them not",
 				     le32_get(record.length), (unsigned long long)key->offset,
-				     (unsigned long long)le64_get(record.owner))
+				     (unsigned long long)le64_get(record.owner),
+				     (unsigned long long)le64_get(record.owner_offset) * FS_BLOCK)
 			       ? check_delete(check, key)
 			       : 0;
 	if (error)
@@ -279,6 +282,10 @@ int check_space_extent(struct check *check, const struct meta_key *key, const un
 		lost[i] = key->offset + i < file_end;
 	if (lost[0])
 		return overlap(check, key, extent, lost, "are there twice");
+	for (uint32_t i = 0; i < length; i++)
+		lost[i] = meta_is_tree(check->meta, le64_get(extent->head.address) + i);
+	if (memchr(lost, true, length))
+		return overlap(check, key, extent, lost, "lie where a node of the tree is");
 	size = meta_get(check->meta, &own, &record, sizeof(record));
 	if (size < 0 && size != -ENOENT)
 		return (int)size;

@@ -121,7 +121,7 @@ void dir_put(struct meta_txn *txn, const struct meta_key *key, const char *name,
 	meta_txn_put(txn, key, &value, sizeof(value.head) + length);
 }
 
-static uint64_t dir_parent(struct inode *dir)
+uint64_t dir_parent(struct inode *dir)
 {
 	uint64_t parent;
 

@@ -234,6 +234,7 @@ int dir_find_in(struct meta *meta, uint64_t dir, uint64_t bucket, const char *na
 uint64_t dir_bucket(uint64_t hash); /* the lowest offset of entries whose name has this hash */
 bool dir_in_bucket(const struct meta_key *key, uint64_t bucket);
 bool dir_value_valid(const union dirent_value *value, size_t length); /* its length is what it says */
+uint64_t dir_parent(struct inode *dir); /* as its item says */
 /* dir_find() and the inode that the entry names. */
 int dir_get(struct inode *dir, const char *name, struct dir_entry *entry, struct inode **inode);
 void dir_put(struct meta_txn *txn, const struct meta_key *key, const char *name, uint64_t object, uint8_t type);

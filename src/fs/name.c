@@ -267,6 +267,9 @@ static int name_remove_locked(struct inode *dir, const char *name, bool director
 		return -EIO;
 	if (!directory)
 		return name_commit_removal(dir, &entry, *inode);
+	/* Damage, too: of two directories that contain each other either might be locked first. */
+	if (dir_parent(*inode) != dir->number || dir_parent(dir) == (*inode)->number)
+		return -EIO;
 	rwlock_write_second(&(*inode)->content);
 	error = name_commit_removal(dir, &entry, *inode);
 	rwlock_unlock(&(*inode)->content);

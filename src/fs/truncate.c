@@ -171,7 +171,7 @@ static int truncate_cut(struct inode *inode, uint64_t size)
 
 	if (size % FS_BLOCK) {
 		error = filepage_get(inode, size / FS_BLOCK, &tail);
-		if (!error && !meta_promise(meta, 1))
+		if (!error && !meta_promise_to_cut(meta))
 			promises = 1;
 	}
 	if (!error) {
@@ -350,7 +350,7 @@ static int fallocate_zero_part(struct inode *inode, uint64_t from, uint64_t to)
 	error = meta_map(inode->fs->meta, inode->number, block, 1, &mapping);
 	if (error || (!mapping.address && !cache_range_dirty(&inode->space, block, block)))
 		return error;
-	error = meta_promise(inode->fs->meta, promises);
+	error = meta_promise_to_cut(inode->fs->meta);
 	if (error)
 		return error;
 	error = filepage_get(inode, block, &page);

@@ -72,6 +72,20 @@ int meta_extents_add(struct meta_extents *list, uint64_t start, uint64_t length)
 	return 0;
 }
 
+/* Above the boundary everything is taken from the nodes' view, until a chunk is given to them. */
+static int node_reserve(struct meta *meta, uint64_t address)
+{
+	int error;
+
+	if (address < meta->boundary)
+		return range_reserve(meta->node_range, address, NODE_BLOCKS);
+	meta->chunk_blocks += NODE_BLOCKS;
+	if (!meta->options.checking)
+		return range_reserve(meta->data_range, address, NODE_BLOCKS);
+	error = meta_list_add(&meta->high_nodes, address);
+	return error ? error : alloc_reserve_tail(meta, address, NODE_BLOCKS);
+}
+
 static int reserve_nodes(struct meta *meta, unsigned int level)
 {
 	struct node_bounds bounds = { .endless = false };
@@ -85,13 +99,26 @@ static int reserve_nodes(struct meta *meta, unsigned int level)
 			return error;
 		if (address < meta->heap_start || address > meta->heap_end - NODE_BLOCKS || address % NODE_BLOCKS)
 			return -EIO;
-		/* Above the boundary everything is taken from the nodes' view, until a chunk is given to them. */
-		if (range_reserve(address < meta->boundary ? meta->node_range : meta->data_range, address, NODE_BLOCKS))
-			return -EIO;
-		if (address >= meta->boundary)
-			meta->chunk_blocks += NODE_BLOCKS;
+		error = node_reserve(meta, address);
+		if (error)
+			return error == -ENOMEM ? error : -EIO;
 	}
 	return 0;
+}
+
+bool meta_is_tree(const struct meta *meta, uint64_t block)
+{
+	size_t low = 0, high = meta->high_nodes.count;
+
+	while (low < high) {
+		size_t middle = low + (high - low) / 2;
+
+		if (meta->high_nodes.at[middle] + NODE_BLOCKS <= block)
+			low = middle + 1;
+		else
+			high = middle;
+	}
+	return low < meta->high_nodes.count && meta->high_nodes.at[low] <= block;
 }
 
 bool meta_alloc_valid(const struct meta *meta, const struct meta_key *key, const void *value, size_t length)
@@ -182,13 +209,14 @@ int alloc_open(struct meta *meta)
 	meta->data_range = range_create(&data);
 	if (!meta->node_range || !meta->data_range)
 		return -ENOMEM;
-	meta->chunk_blocks = meta->chunks.count = 0;
+	meta->chunk_blocks = meta->chunks.count = meta->high_nodes.count = 0;
 	if (meta->boundary < meta->heap_end)
 		error = range_reserve(meta->node_range, meta->boundary, meta->heap_end - meta->boundary);
 	if (!error)
 		error = load_all_data(meta);
 	for (unsigned int level = meta->root.level + 1; !error && level > 0; level--)
 		error = reserve_nodes(meta, level - 1);
+	meta_list_sort(&meta->high_nodes);
 	if (!error && meta->options.checking) {
 		error = tree_scan(meta, &files, &end, reserve_mapped);
 		if (error == -EIO) { /* all that is recorded is reserved */
@@ -377,13 +405,13 @@ void alloc_release_patiently(struct meta *meta)
 /* ---- promises ---- */
 
 /*
- * Blocks that file data may still take. To map it takes nodes: where there are none but those kept for what deletes,
- * and no chunk for more, there is no room for data either.
+ * Blocks that file data may still take, if so many are free. To map it takes nodes: where there are none but those kept
+ * for what deletes, and no chunk for more, there is no room for data either.
  */
-uint64_t alloc_available(struct meta *meta)
+uint64_t alloc_available(struct meta *meta, uint64_t free)
 {
-	uint64_t free = range_free_count(meta->data_range), nodes = range_free_count(meta->node_range);
-	uint64_t needed = meta->reserve * 3 / 4 + meta->promised / 16, held = meta->promised;
+	uint64_t nodes = range_free_count(meta->node_range);
+	uint64_t needed = meta->reserve * 3 / 4 + meta->promised / 16, held = meta->promised + CUT_BLOCKS;
 
 	if (nodes < meta->reserve * 3 / 4)
 		return 0;
@@ -399,14 +427,21 @@ uint64_t alloc_node_blocks(struct meta *meta)
 	return meta->boundary - meta->heap_start + meta->chunk_blocks - range_free_count(meta->node_range);
 }
 
-int meta_promise(struct meta *meta, uint64_t blocks)
+static bool has_room(struct meta *meta, uint64_t blocks, bool cuts)
+{
+	uint64_t free = range_free_count(meta->data_range);
+
+	return cuts ? free >= meta->promised + blocks : alloc_available(meta, free) >= blocks;
+}
+
+static int promise(struct meta *meta, uint64_t blocks, bool cuts)
 {
 	int error = meta_writable(meta);
 
 	/* What was freed lately comes back with a checkpoint. */
 	for (int try = 0; !error; try++) {
 		mutex_lock(&meta->alloc_lock);
-		if (alloc_available(meta) >= blocks) {
+		if (has_room(meta, blocks, cuts)) {
 			meta->promised += blocks;
 			mutex_unlock(&meta->alloc_lock);
 			return 0;
@@ -419,6 +454,16 @@ int meta_promise(struct meta *meta, uint64_t blocks)
 		}
 	}
 	return error;
+}
+
+int meta_promise(struct meta *meta, uint64_t blocks)
+{
+	return promise(meta, blocks, false);
+}
+
+int meta_promise_to_cut(struct meta *meta)
+{
+	return promise(meta, 1, true);
 }
 
 void meta_unpromise(struct meta *meta, uint64_t blocks)
@@ -581,6 +626,6 @@ void meta_statfs(struct meta *meta, struct meta_statfs *statfs)
 	statfs->blocks = meta->heap_end - meta->boundary;
 	waiting = stats.deferred + atomic_load(&meta->freed_blocks) + atomic_load(&meta->trimming);
 	statfs->free = stats.free + waiting;
-	statfs->available = alloc_available(meta) + waiting;
+	statfs->available = alloc_available(meta, statfs->free);
 	mutex_unlock(&meta->alloc_lock);
 }

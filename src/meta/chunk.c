@@ -29,7 +29,7 @@ bool chunk_take(struct meta *meta)
 	bool taken = false;
 
 	mutex_lock(&meta->alloc_lock);
-	/* What is promised is not to be had. Smaller ones when there is no other way. */
+	/* What is promised or held back is not to be had. Smaller ones when there is no other way. */
 	for (uint64_t size = CHUNK_BLOCKS; size >= NODE_BLOCKS && !taken; size /= 4) {
 		const struct range_request request = {
 			.at_least = size,
@@ -39,7 +39,7 @@ bool chunk_take(struct meta *meta)
 		};
 		struct range_extent got;
 
-		if (range_free_count(meta->data_range) < meta->promised + size ||
+		if (range_free_count(meta->data_range) < meta->promised + CUT_BLOCKS + size ||
 		    range_alloc(meta->data_range, &request, &got))
 			continue;
 		taken = give(meta, got.start, size);

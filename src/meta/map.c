@@ -81,25 +81,27 @@ static int extent_find(struct meta *meta, uint64_t object, uint64_t offset, stru
 	return size < 0 ? (int)size : extent_parse(meta, &key, &value, size, extent);
 }
 
-int map_next(struct meta *meta, uint64_t *object, uint64_t offset, struct map_extent *extent)
+int map_at(struct meta *meta, uint64_t *address, uint64_t *object, struct map_extent *extent)
 {
-	for (;;) {
-		struct meta_key key = { *object, TYPE_EXTENT, offset };
-		struct meta_key last = { UINT64_MAX, UINT8_MAX, UINT64_MAX };
-		union extent_value value;
-		ssize_t size = tree_next(meta, &key, &last, &value, sizeof(value));
+	struct meta_key key = { OBJECT_VOLUME, TYPE_ALLOC, *address }, last = { OBJECT_VOLUME, TYPE_ALLOC, UINT64_MAX };
+
+	for (;; key.offset++) {
+		struct format_alloc alloc;
+		ssize_t size = tree_next(meta, &key, &last, &alloc, sizeof(alloc));
+		uint64_t offset;
+		int error;
 
 		if (size < 0)
 			return (int)size;
-		*object = key.object;
-		if (key.type == TYPE_EXTENT && !extent_parse(meta, &key, &value, size, extent))
+		*address = key.offset;
+		if (size != sizeof(alloc) || key.offset == UINT64_MAX)
+			continue;
+		*object = le64_get(alloc.owner);
+		offset = le64_get(alloc.owner_offset);
+		error = offset > FILE_BLOCKS_MAX ? -EIO : extent_find(meta, *object, offset, extent);
+		/* What it names may be lost with its leaf, or the two disagree, which is for a check to tell. */
+		if (!error && extent->offset == offset && extent->address == key.offset)
 			return 0;
-		if (key.object == UINT64_MAX)
-			return -ENOENT;
-		/* Past what is no extent, or none that makes sense: this inode's, or those behind the last one's. */
-		offset = key.type == TYPE_EXTENT ? key.offset + 1 : 0;
-		if (key.type > TYPE_EXTENT || (key.type == TYPE_EXTENT && !offset))
-			++*object;
 	}
 }
 

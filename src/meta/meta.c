@@ -267,6 +267,7 @@ void meta_free(struct meta *meta)
 	free(meta->freed_nodes.at);
 	free(meta->freed_data.at);
 	free(meta->chunks.at);
+	free(meta->high_nodes.at);
 	free(meta->spare.at);
 	locks_fini(meta);
 	free(meta);

@@ -148,6 +148,7 @@ struct meta {
 	struct range *node_range, *data_range;
 	struct meta_list chunks; /* of nodes, above the boundary */
 	uint64_t chunk_blocks; /* taken from data_range for nodes */
+	struct meta_list high_nodes; /* for a check: those that were above the boundary when it began, ascending */
 	uint64_t loaded; /* at mount: what lies below is in data_range */
 	uint64_t promised;
 	atomic_uint_fast64_t trimming; /* free, but taken while the legs are told so */
@@ -316,6 +317,7 @@ int checkpoint_of(struct meta *meta, uint64_t generation);
 void checkpoint_wait(struct meta *meta, uint64_t moves);
 
 /* alloc.c */
+#define CUT_BLOCKS 16u /* held back for the new last blocks of files that are cut, so many at a time */
 int alloc_open(struct meta *meta); /* ranges from the tree */
 int alloc_open_blind(struct meta *meta); /* of a tree that is damaged, to be read: everything counts as taken */
 void alloc_close(struct meta *meta);
@@ -338,7 +340,7 @@ void alloc_wait_cohort(struct meta *meta);
 void alloc_leave_cohort(struct meta_txn *txn);
 uint64_t alloc_write_order(struct meta *meta);
 
-uint64_t alloc_available(struct meta *meta); /* to file data; alloc_lock held */
+uint64_t alloc_available(struct meta *meta, uint64_t free); /* to file data, of so many; alloc_lock held */
 
 /* trim.c */
 /* Waits for the legs. False: one has not answered, and may still do it. */
@@ -363,7 +365,7 @@ struct map_extent {
 	bool changed;
 	uint32_t crc[EXTENT_BLOCKS_MAX];
 };
-/* The first extent from (object, TYPE_EXTENT, offset) on, of any file; *object and extent->offset tell. Tree locked. */
-int map_next(struct meta *meta, uint64_t *object, uint64_t offset, struct map_extent *extent);
+/* The first extent that lies at *address on the legs or behind, and whose: *address becomes where. Tree locked. */
+int map_at(struct meta *meta, uint64_t *address, uint64_t *object, struct map_extent *extent);
 
 #endif

@@ -181,14 +181,14 @@ static int next_alloc(struct meta *meta, struct format_alloc *alloc)
 /* What the file that has it says of its content. Tree locked. */
 static int extent_crc(struct meta *meta, uint64_t address, const struct format_alloc *alloc, uint32_t *crc)
 {
-	uint64_t object = le64_get(alloc->owner);
 	struct map_extent extent;
-	int error = map_next(meta, &object, le64_get(alloc->owner_offset), &extent);
+	uint64_t at = address, object;
+	int error = map_at(meta, &at, &object, &extent);
 
 	if (error)
 		return error == -ENOENT ? -EIO : error;
-	if (object != le64_get(alloc->owner) || extent.offset != le64_get(alloc->owner_offset) ||
-	    extent.address != address || extent.length != le32_get(alloc->length))
+	if (at != address || object != le64_get(alloc->owner) || extent.offset != le64_get(alloc->owner_offset) ||
+	    extent.length != le32_get(alloc->length))
 		return -EIO;
 	memcpy(crc, extent.crc, extent.length * sizeof(*crc));
 	return 0;

@@ -2,9 +2,14 @@
 /*
  * Scrub: every referenced block is read on each in-sync leg and verified, and a bad copy is rewritten from a good one.
  *
- * The walk goes by key and looks each address up anew, under a pin, while the volume is in use: what is pinned is
- * not reused, so a copy that is rewritten is the one that was verified (I9), even if nobody refers to it any more.
- * Nodes that the legs do not have yet are the next checkpoint's business.
+ * First slots and nodes, by key, from the root down, since a node can only be looked up through those above it. Then
+ * file data in the order in which it lies on the legs, window by window: what an allocation record names is looked up
+ * and read from both legs at once. Whatever is not found sound so is looked at again, extent by extent, to be healed.
+ *
+ * All of that beside the foreground. Each address is looked up anew under a pin: what is pinned is not reused, so a
+ * copy that is rewritten is the one that was verified (I9), even if nobody refers to it any more. Nodes that the legs
+ * do not have yet are the next checkpoint's business. Between two windows nothing is pinned or under way, so that the
+ * caller may let others go first, or stop, to go on there another day.
  */
 #include "meta_private.h"
 #include "mirrorfs/base/crc32c.h"
@@ -12,6 +17,10 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+
+#define WINDOW_SPANS 256u
+#define WINDOW_BLOCKS 4096u /* 16 MiB */
+#define GENTLE_BLOCKS 256u  /* while others are at work */
 
 /* Copies of one piece of the space, judged a unit at a time. */
 struct copies {
@@ -64,7 +73,6 @@ static void copy_judge(struct copies *copies, int leg, uint32_t units, unsigned 
 			copies->have[unit] = true;
 		}
 	}
-	copies->scrub->blocks += (uint64_t)units * copies->unit_blocks;
 }
 
 /* Neighbours that are bad alike are healed, and told of, together. */
@@ -105,8 +113,8 @@ static void copy_heal(struct copies *copies, int leg, uint32_t units)
 	}
 }
 
-/* All copies of copies->live. False: the caller wants no more. */
-static bool copies_check(struct copies *copies, unsigned char *scratch)
+/* All copies of copies->live. */
+static void copies_check(struct copies *copies, unsigned char *scratch)
 {
 	struct meta_scrub *scrub = copies->scrub;
 	uint32_t units = copies->live.count / copies->unit_blocks;
@@ -115,8 +123,10 @@ static bool copies_check(struct copies *copies, unsigned char *scratch)
 	memset(copies->have, 0, sizeof(copies->have));
 	for (int leg = 0; leg < MIRROR_LEGS; leg++) {
 		read[leg] = mirror_leg_insync(copies->meta->mirror, leg);
-		if (read[leg])
-			copy_judge(copies, leg, units, scratch);
+		if (!read[leg])
+			continue;
+		copy_judge(copies, leg, units, scratch);
+		scrub->blocks += copies->live.kind == META_LIVE_NODE ? NODE_BLOCKS : 0;
 	}
 	for (int leg = 0; leg < MIRROR_LEGS; leg++) {
 		if (read[leg])
@@ -124,7 +134,13 @@ static bool copies_check(struct copies *copies, unsigned char *scratch)
 	}
 	for (uint32_t unit = 0; unit < units; unit++)
 		scrub->unrecoverable += copies->have[unit] ? 0 : copies->unit_blocks;
-	copies->done += copies->live.count;
+}
+
+/* Nothing is pinned, and nothing under way. False: the caller wants no more. */
+static bool go_on(struct copies *copies)
+{
+	struct meta_scrub *scrub = copies->scrub;
+
 	if (copies->done > copies->total)
 		copies->total = copies->done;
 	return !scrub->progress || scrub->progress(scrub, copies->done, copies->total);
@@ -176,9 +192,11 @@ static int scrub_level(struct copies *copies, unsigned int level, unsigned char 
 			copies->node.crc = le32_get(pointer.crc);
 			copies->node.level = (int)level;
 			copies->node.bounds = bounds;
-			on = copies_check(copies, scratch);
+			copies_check(copies, scratch);
+			copies->done += NODE_BLOCKS;
 		}
 		mirror_pin_put(pin);
+		on = go_on(copies);
 		if (error == -ENOENT) /* the tree has shrunk */
 			return 0;
 		if (error && error != -EIO) /* what is above it is lost, and was told */
@@ -195,12 +213,12 @@ static bool data_right(const struct copies *copies, uint32_t unit, const void *d
 }
 
 /* An extent, less what a read-only mount has in memory alone. */
-static bool scrub_extent(struct copies *copies, uint64_t object, const struct map_extent *extent,
+static void extent_check(struct copies *copies, uint64_t object, const struct map_extent *extent,
 			 unsigned char *scratch)
 {
-	bool on = true;
-
-	for (uint32_t at = 0, count; at < extent->length && on; at += count) {
+	copies->unit_blocks = 1;
+	copies->right = data_right;
+	for (uint32_t at = 0, count; at < extent->length; at += count) {
 		const void *late;
 
 		count = replay_late(copies->meta, extent->address + at, extent->length - at, &late);
@@ -214,59 +232,183 @@ static bool scrub_extent(struct copies *copies, uint64_t object, const struct ma
 			.offset = extent->offset + at,
 		};
 		copies->crc = extent->crc + at;
-		on = copies_check(copies, scratch);
+		copies_check(copies, scratch);
 	}
-	return on;
 }
 
 /* On behind a leaf that is lost, which was told. False: nothing lies behind it. */
-static bool skip_lost(struct meta *meta, uint64_t *object, uint64_t *offset)
+static bool skip_lost(struct meta *meta, uint64_t *address)
 {
-	struct meta_key key = { *object, TYPE_EXTENT, *offset };
+	struct meta_key key = { OBJECT_VOLUME, TYPE_ALLOC, *address };
 	bool more;
 
 	rwlock_read(&meta->tree_lock);
 	more = tree_skip(meta, &key);
 	rwlock_unlock(&meta->tree_lock);
-	*object = key.type > TYPE_EXTENT ? key.object + 1 : key.object;
-	*offset = key.type == TYPE_EXTENT ? key.offset : 0;
-	return more && *object;
+	*address = key.offset;
+	return more && key.object == OBJECT_VOLUME && key.type == TYPE_ALLOC;
+}
+
+/* The next extent on the legs. -ENOENT: none. */
+static int extent_next(struct meta *meta, uint64_t *address, uint64_t *object, struct map_extent *extent)
+{
+	int error;
+
+	do {
+		rwlock_read(&meta->tree_lock);
+		error = map_at(meta, address, object, extent);
+		rwlock_unlock(&meta->tree_lock);
+	} while (error == -EIO && skip_lost(meta, address));
+	return error == -EIO ? -ENOENT : error;
+}
+
+/* What lies from one address up to another, an extent after the other: healed, counted and told. */
+static void extents_check(struct copies *copies, uint64_t from, uint64_t to, unsigned char *scratch)
+{
+	struct meta *meta = copies->meta;
+	struct map_extent extent;
+	uint64_t object;
+
+	while (from < to) {
+		struct mirror_pin *pin = mirror_pin(meta->mirror);
+		int error = extent_next(meta, &from, &object, &extent);
+
+		if (!error && from < to) {
+			alloc_wait_writes(meta, alloc_write_order(meta));
+			extent_check(copies, object, &extent, scratch);
+		}
+		mirror_pin_put(pin);
+		if (error)
+			return;
+		from++;
+	}
+}
+
+/* Neighbouring extents, read from both legs at once. */
+struct span {
+	uint64_t address;
+	uint32_t count;
+	bool doubtful; /* something is wrong with a copy, or it is not all on the legs */
+	uint32_t crc[EXTENT_BLOCKS_MAX];
+};
+
+struct window {
+	struct copies *copies;
+	struct batch batch;
+	uint32_t count;
+	struct span spans[WINDOW_SPANS];
+};
+
+static void span_read(struct batch_io *io)
+{
+	struct span *span = io->context;
+	struct window *window = (struct window *)((char *)io->batch - offsetof(struct window, batch));
+
+	window->copies->scrub->blocks += span->count;
+	span->doubtful |= io->io.error != 0;
+	for (uint32_t i = 0; i < span->count && !span->doubtful; i++)
+		span->doubtful = crc32c(io->io.buf->data + io->io.buf_offset + (size_t)i * FORMAT_BLOCK,
+					FORMAT_BLOCK) != span->crc[i];
+}
+
+static bool span_add(struct window *window, const struct map_extent *extent)
+{
+	struct span *span = window->count ? &window->spans[window->count - 1] : NULL;
+	const void *late;
+
+	if (!span || span->address + span->count != extent->address ||
+	    span->count + extent->length > EXTENT_BLOCKS_MAX) {
+		if (window->count == WINDOW_SPANS)
+			return false;
+		span = &window->spans[window->count++];
+		*span = (struct span){ .address = extent->address };
+	}
+	memcpy(span->crc + span->count, extent->crc, extent->length * sizeof(extent->crc[0]));
+	span->count += extent->length;
+	span->doubtful |= replay_late(window->copies->meta, extent->address, extent->length, &late) < extent->length ||
+			  late;
+	return true;
+}
+
+static void spans_read(struct window *window)
+{
+	struct mirror *mirror = window->copies->meta->mirror;
+
+	batch_begin(&window->batch, mirror, span_read);
+	for (uint32_t i = 0; i < window->count; i++) {
+		for (int leg = 0; leg < MIRROR_LEGS && !window->spans[i].doubtful; leg++) {
+			struct batch_io *io;
+
+			if (!mirror_leg_insync(mirror, leg))
+				continue;
+			io = batch_next(&window->batch, (size_t)window->spans[i].count * FORMAT_BLOCK, true);
+			io->context = &window->spans[i];
+			io->io.op = MIRROR_READ;
+			io->io.flags = io_only(leg);
+			io->io.block = window->spans[i].address;
+			io->io.count = window->spans[i].count;
+			batch_submit(&window->batch, io);
+		}
+	}
+	batch_end(&window->batch);
+}
+
+/*
+ * File data from *address on, as much as is looked at in one go: then *address is behind it. Sound copies, as nearly
+ * all are, are told by reading alone. -ENOENT: that was the last.
+ */
+static int window_check(struct window *window, uint64_t *address, uint64_t blocks, unsigned char *scratch)
+{
+	struct meta *meta = window->copies->meta;
+	struct mirror_pin *pin = mirror_pin(meta->mirror);
+	struct map_extent extent;
+	uint64_t object, done = 0;
+	int error = 0;
+
+	window->count = 0;
+	while (done < blocks && !error) {
+		error = extent_next(meta, address, &object, &extent);
+		if (error || !span_add(window, &extent))
+			break;
+		done += extent.length;
+		*address += extent.length;
+	}
+	/* What was committed with its content in the ring may still be on its way there. */
+	alloc_wait_writes(meta, alloc_write_order(meta));
+	spans_read(window);
+	mirror_pin_put(pin);
+	for (uint32_t i = 0; i < window->count; i++) {
+		const struct span *span = &window->spans[i];
+
+		if (span->doubtful)
+			extents_check(window->copies, span->address, span->address + span->count, scratch);
+	}
+	window->copies->done += done;
+	return error;
 }
 
 static int scrub_data(struct copies *copies, unsigned char *scratch)
 {
-	struct meta *meta = copies->meta;
-	struct map_extent extent;
-	uint64_t object = 0, offset = 0;
-	bool on = true;
+	struct meta_scrub *scrub = copies->scrub;
+	struct window *window = malloc(sizeof(*window));
+	int error = window ? 0 : -ENOMEM;
 
-	copies->unit_blocks = 1;
-	copies->right = data_right;
-	while (on) {
-		struct mirror_pin *pin = mirror_pin(meta->mirror);
-		int error;
-
-		rwlock_read(&meta->tree_lock);
-		error = map_next(meta, &object, offset, &extent);
-		rwlock_unlock(&meta->tree_lock);
-		if (!error) {
-			/* What was committed with its content in the ring may still be on its way there. */
-			alloc_wait_writes(meta, alloc_write_order(meta));
-			on = scrub_extent(copies, object, &extent, scratch);
-			offset = extent.offset + 1;
-		} else if (error == -EIO && skip_lost(meta, &object, &offset)) {
-			error = 0;
-		}
-		mirror_pin_put(pin);
-		if (error)
-			return error == -ENOENT || error == -EIO ? 0 : error;
+	if (window)
+		window->copies = copies;
+	if (scrub->position < copies->meta->boundary)
+		scrub->position = copies->meta->boundary;
+	while (!error) {
+		error = window_check(window, &scrub->position, scrub->gently ? GENTLE_BLOCKS : WINDOW_BLOCKS, scratch);
+		if (!error && !go_on(copies))
+			error = -EINTR;
 	}
-	return -EINTR;
+	free(window);
+	return error == -ENOENT ? 0 : error;
 }
 
 /* ---- all of it ---- */
 
-static int scrub_run(struct copies *copies, unsigned char *scratch)
+static int scrub_nodes(struct copies *copies, unsigned char *scratch)
 {
 	struct meta *meta = copies->meta;
 	unsigned int height;
@@ -275,16 +417,32 @@ static int scrub_run(struct copies *copies, unsigned char *scratch)
 	super_scrub(meta, copies->scrub);
 	rwlock_read(&meta->tree_lock);
 	height = meta->root.level + 1;
-	copies->total = copies->scrub->metadata_only ? 0 : (uint64_t)meta->data_blocks;
 	rwlock_unlock(&meta->tree_lock);
-	copies->total += alloc_node_blocks(meta);
-	/* A node can only be looked up through those above it. */
 	for (unsigned int level = height; level > 0 && !error; level--)
 		error = scrub_level(copies, level - 1, scratch);
-	if (!error && !copies->scrub->metadata_only)
+	return error;
+}
+
+static int scrub_run(struct copies *copies, unsigned char *scratch)
+{
+	struct meta *meta = copies->meta;
+	struct meta_scrub *scrub = copies->scrub;
+	uint64_t nodes = alloc_node_blocks(meta);
+	int error = 0;
+
+	rwlock_read(&meta->tree_lock);
+	copies->total = nodes + (scrub->metadata_only ? 0 : (uint64_t)meta->data_blocks);
+	rwlock_unlock(&meta->tree_lock);
+	copies->done = scrub->position ? scrub->done : 0;
+	if (!scrub->position)
+		error = scrub_nodes(copies, scratch);
+	if (!error && !scrub->metadata_only)
 		error = scrub_data(copies, scratch);
-	if (copies->repaired && !error)
-		error = io_flush(meta->mirror);
+	scrub->done = copies->done;
+	if (copies->repaired && (!error || error == -EINTR) && io_flush(meta->mirror))
+		error = -EIO;
+	if (!error)
+		scrub->position = 0;
 	return error;
 }
 
@@ -296,7 +454,8 @@ int meta_scrub(struct meta *meta, struct meta_scrub *scrub)
 
 	if (error)
 		return error;
-	scrub->blocks = scrub->repaired = scrub->unrecoverable = 0;
+	if (!scrub->position)
+		scrub->blocks = scrub->repaired = scrub->unrecoverable = scrub->done = 0;
 	copies = calloc(1, sizeof(*copies));
 	scratch = malloc(IOBUF_MAX);
 	if (copies)

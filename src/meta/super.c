@@ -117,6 +117,8 @@ void meta_slots(struct mirror *mirror, int leg, struct meta_slot slots[META_SLOT
 			.unmounted = le32_get(found.flags) & SUPER_UNMOUNTED,
 			.generation = le64_get(found.generation),
 			.data_blocks = le64_get(found.data_blocks),
+			.compat = le64_get(found.compat),
+			.ro_compat = le64_get(found.ro_compat),
 			.crc = le32_get(found.crc),
 		};
 	}
@@ -205,4 +207,39 @@ void super_scrub(struct meta *meta, struct meta_scrub *scrub)
 	slot_scrub(meta, scrub, SUPER_SLOT0);
 	slot_scrub(meta, scrub, SUPER_SLOT1);
 	mutex_unlock(&meta->checkpoint_lock);
+}
+
+void meta_scrub_state(struct meta *meta, struct meta_scrub_state *state)
+{
+	const struct format_super *super = &meta->super;
+
+	mutex_lock(&meta->checkpoint_lock);
+	*state = (struct meta_scrub_state){
+		.under_way = le32_get(super->scrub_flags) & SUPER_SCRUB_UNDER_WAY,
+		.position = le64_get(super->scrub_position),
+		.done = le64_get(super->scrub_done),
+		.blocks = le64_get(super->scrub_blocks),
+		.repaired = le64_get(super->scrub_repaired),
+		.unrecoverable = le64_get(super->scrub_unrecoverable),
+		.began = le64_get(super->scrub_began),
+		.ended = le64_get(super->scrub_ended),
+	};
+	mutex_unlock(&meta->checkpoint_lock);
+}
+
+int meta_scrub_remember(struct meta *meta, const struct meta_scrub_state *state, bool durable)
+{
+	struct format_super *super = &meta->super;
+
+	mutex_lock(&meta->checkpoint_lock);
+	super->scrub_flags = le32_of(state->under_way ? SUPER_SCRUB_UNDER_WAY : 0);
+	super->scrub_position = le64_of(state->position);
+	super->scrub_done = le64_of(state->done);
+	super->scrub_blocks = le64_of(state->blocks);
+	super->scrub_repaired = le64_of(state->repaired);
+	super->scrub_unrecoverable = le64_of(state->unrecoverable);
+	super->scrub_began = le64_of(state->began);
+	super->scrub_ended = le64_of(state->ended);
+	mutex_unlock(&meta->checkpoint_lock);
+	return durable ? checkpoint_run(meta) : 0;
 }

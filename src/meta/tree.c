@@ -541,9 +541,25 @@ static int node_split(struct meta *meta, struct cache_page *parent, unsigned int
 	return 0;
 }
 
-static bool has_room(const struct cache_page *page, size_t leaf_bytes)
+/*
+ * Room for one more child, or for the item. A value that replaces one as long needs none: what deletes changes items in
+ * full leaves, too, and must not make the tree of a full volume grow.
+ */
+static bool has_room(const struct cache_page *page, const struct meta_key *key, size_t length)
 {
-	return node_room(page->data) >= (node_level(page->data) ? CHILD_BYTES : leaf_bytes);
+	unsigned int slot;
+	size_t old;
+	bool exact;
+
+	if (node_level(page->data))
+		return node_room(page->data) >= CHILD_BYTES;
+	if (node_room(page->data) >= NODE_ITEM_BYTES + length)
+		return true;
+	slot = node_search(page->data, key, &exact);
+	if (!exact)
+		return false;
+	node_value(page->data, slot, &old);
+	return old == length;
 }
 
 int tree_put(struct meta *meta, const struct meta_key *key, const void *value, size_t length)
@@ -560,7 +576,7 @@ int tree_put(struct meta *meta, const struct meta_key *key, const void *value, s
 	if (error)
 		return error;
 	error = node_own(meta, NULL, 0, &page);
-	if (!error && !has_room(page, need))
+	if (!error && !has_room(page, key, length))
 		error = root_grow(meta, &page);
 	while (!error && node_level(page->data)) {
 		slot = node_child_slot(page->data, key);
@@ -574,7 +590,7 @@ int tree_put(struct meta *meta, const struct meta_key *key, const void *value, s
 			break;
 		error = node_own(meta, page, slot, &child);
 		/* Uneven values may leave the half too full as well: then it is split again. */
-		while (!error && !has_room(child, need) && node_room(page->data) >= CHILD_BYTES) {
+		while (!error && !has_room(child, key, length) && node_room(page->data) >= CHILD_BYTES) {
 			error = node_split(meta, page, slot, &child, key);
 			slot = node_child_slot(page->data, key);
 		}

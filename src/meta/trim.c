@@ -48,7 +48,7 @@ static uint64_t spare(struct meta *meta, struct range *range)
 	uint64_t free;
 
 	if (range == meta->data_range)
-		return alloc_available(meta) / 2;
+		return alloc_available(meta, range_free_count(meta->data_range)) / 2;
 	free = range_free_count(meta->node_range);
 	return free > meta->reserve ? (free - meta->reserve) / 2 : 0;
 }

@@ -477,6 +477,19 @@ bool mirror_discards(struct mirror *mirror)
 	return some;
 }
 
+void mirror_counters_clear(struct mirror *mirror)
+{
+	mutex_lock(&mirror->lock);
+	for (int leg = 0; leg < MIRROR_LEGS; leg++) {
+		struct mirror_leg *mine = &mirror->legs[leg];
+
+		mine->read_errors = mine->checksum_errors = mine->repaired = mine->charged = mine->timeouts = 0;
+		mine->hedged = mine->overtaken = 0;
+	}
+	mirror->unrecoverable = mirror->deadline_missed = mirror->request_errors = mirror->retries = 0;
+	mutex_unlock(&mirror->lock);
+}
+
 void mirror_scrubbed(struct mirror *mirror, int leg, uint64_t bad, uint64_t rewritten)
 {
 	mutex_lock(&mirror->lock);
@@ -503,6 +516,10 @@ void mirror_status(struct mirror *mirror, struct mirror_status *status)
 	for (int leg = 0; leg < MIRROR_LEGS; leg++) {
 		const struct mirror_leg *mine = &mirror->legs[leg];
 
+		if (mine->leg) {
+			status->compat |= le64_get(mine->label.compat);
+			status->ro_compat |= le64_get(mine->label.ro_compat);
+		}
 		status->leg[leg].state = mine->state;
 		memcpy(status->leg[leg].why, mine->why, sizeof(mine->why));
 		status->leg[leg].latency_ns = mine->latency_ns;

@@ -8,6 +8,7 @@
 
 #include "mirrorfs/fs.h"
 
+#include <errno.h>
 #include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -219,6 +220,30 @@ static bool answer(struct fs_check *check, const struct fs_problem *problem)
 	       !(checking->odds && sim_random_chance(checking->use->random, checking->odds));
 }
 
+static void note_loss(struct meta_rebuild *rebuild, const struct meta_loss *loss)
+{
+	(void)rebuild;
+	fuzz_expect(loss->endless || meta_key_compare(&loss->first, &loss->end) < 0);
+	fuzz_expect(!loss->leaf || !loss->leaves);
+}
+
+/* Opens it to be checked; if its tree is damaged it is made anew, now and then. */
+static bool open_to_check(struct use *use, const struct meta_options *options)
+{
+	struct meta_rebuild rebuild = { .lost = note_loss };
+	struct error error;
+	int code = meta_open(use->mirror, use->cache, options, &use->meta, &error);
+
+	if (use->read_only || sim_random_chance(use->random, 4) ||
+	    !(code == -EIO || (!code && meta_damage(use->meta))))
+		return !code;
+	if (!code)
+		meta_close(use->meta);
+	if (meta_rebuild(use->mirror, use->cache, &rebuild, &error))
+		return false;
+	return !meta_open(use->mirror, use->cache, options, &use->meta, &error);
+}
+
 /* One check of everything. True: it has cured something. */
 static bool check_once(struct use *use, unsigned int odds)
 {
@@ -226,11 +251,10 @@ static bool check_once(struct use *use, unsigned int odds)
 	struct checking checking = { .use = use, .odds = odds };
 	struct fs_check check = { .problem = answer, .context = &checking };
 	struct meta_scrub scrub = { .blocks = 0 };
-	struct error error;
 	char path[PATH_MAX];
 	bool again;
 
-	if (meta_open(use->mirror, use->cache, &options, &use->meta, &error))
+	if (!open_to_check(use, &options))
 		return false;
 	if (sim_random_chance(use->random, 4))
 		meta_scrub(use->meta, &scrub);

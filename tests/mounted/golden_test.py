@@ -102,6 +102,18 @@ def an_unknown_ro_compat_bit_of_version_1_is_only_read(ws):
 
 
 @case(QUICK)
+def unknown_features_are_looked_at_by_a_check_and_not_touched(ws):
+    for name, bits in (("compat", "compat 0x4000000000000000"), ("ro-compat", "ro_compat 0x4000000000000000")):
+        volume = unpack(ws, name)
+        before = [digest(leg) for leg in volume.legs]
+        for options in (["-f", "-p"], ["-f", "-y", "--data"]):
+            done = ws.run("fsck.mirrorfs", *options, *volume.legs)
+            assert bits in done.stdout and "only looked at" in done.stdout, done.stdout
+            assert "directories" in done.stdout
+        assert [digest(leg) for leg in volume.legs] == before, f"{name}: it was written to"
+
+
+@case(QUICK)
 def an_unknown_incompat_bit_of_version_1_is_refused(ws):
     volume = unpack(ws, "incompat")
     says = ["incompat 0x4000000000000000"]

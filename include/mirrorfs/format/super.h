@@ -38,6 +38,9 @@ struct format_pointer { /* 24 bytes */
 };
 static_assert(sizeof(struct format_pointer) == 24, "disk format");
 
+/* format_super.scrub_flags */
+#define SUPER_SCRUB_UNDER_WAY 1u /* nobody has stopped it: the next mount goes on */
+
 /* format_super.flags */
 #define SUPER_UNMOUNTED 1u /* written by an orderly unmount: nothing was done since */
 
@@ -70,7 +73,15 @@ struct format_super { /* 4096 bytes */
 	le64 data_blocks; /* 192-199: blocks of file data, allocated */
 	le64 made_seconds; /* 200-207: when mkfs ran */
 	uint8_t hash_key[16]; /* 208-223: SipHash key of directory entry names */
-	uint8_t scrub[64]; /* 224-287: reserved for the position and the findings of a scrub */
+	le64 scrub_position; /* 224-231: file data below was looked at by the latest scrub; 0: all or none */
+	le64 scrub_done; /* 232-239: blocks of the space that it has looked at */
+	le64 scrub_blocks; /* 240-247: copies that it has verified */
+	le64 scrub_repaired; /* 248-255: and rewritten */
+	le64 scrub_unrecoverable; /* 256-263: blocks without a good copy */
+	le64 scrub_began; /* 264-271: seconds since 1970; 0: there was none */
+	le64 scrub_ended; /* 272-279: when the latest one was through; 0: not yet */
+	le32 scrub_flags; /* 280-283 */
+	le32 reserved3; /* 284-287 */
 	uint8_t growth[32]; /* 288-319: reserved for a change of heap_blocks under way */
 	uint8_t reserved[3776]; /* 320-4095 */
 };

@@ -81,7 +81,7 @@ static json_t *ask(const char *command)
 {
 	struct error error = { "" };
 	json_t *last;
-	int code = ctl_request(&mount, json_pack("{s:s}", "command", command), NULL, NULL, &last, &error);
+	int code = ctl_request(&mount, json_pack("{s:s}", "command", command), &last, &error);
 
 	ck_assert_msg(code == 0, "%s", error.text);
 	return last;
@@ -270,10 +270,10 @@ START_TEST(a_daemon_that_is_gone_is_told_apart)
 	struct error error = { "" };
 	json_t *last;
 
-	ck_assert_int_eq(ctl_request(&nowhere, json_object(), NULL, NULL, &last, &error), -ENOENT);
+	ck_assert_int_eq(ctl_request(&nowhere, json_object(), &last, &error), -ENOENT);
 	ck_assert_ptr_null(last);
 	strcpy(strrchr(dead.socket, '/'), "/none.sock");
-	ck_assert_int_eq(ctl_request(&dead, json_object(), NULL, NULL, &last, NULL), -ENOENT);
+	ck_assert_int_eq(ctl_request(&dead, json_object(), &last, NULL), -ENOENT);
 }
 END_TEST
 

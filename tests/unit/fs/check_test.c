@@ -11,6 +11,7 @@
 
 #define BLOCKS 70u
 #define BYTES (BLOCKS * FS_BLOCK)
+#define DISK_BLOCKS 16384u
 
 static uint64_t dir, sub, file, other, linked;
 
@@ -533,6 +534,38 @@ START_TEST(of_two_files_on_one_block_the_later_is_cut)
 }
 END_TEST
 
+/* So many long links that the nodes do not find room below what is for file data. */
+static uint64_t make_high_node(void)
+{
+	static char target[4001];
+	struct fs_attr attr;
+	char name[16];
+	uint64_t block;
+
+	memset(target, 'x', sizeof(target) - 1);
+	for (int i = 0; i < 1900; i++) {
+		snprintf(name, sizeof(name), "l%d", i);
+		ck_assert_int_eq(fs_symlink(fs, &caller, dir, name, target, &attr), 0);
+	}
+	volume_unmount();
+	volume_mount_to_check();
+	for (block = 0; block < DISK_BLOCKS && !meta_is_tree(meta, block); block++)
+		;
+	ck_assert_uint_lt(block, DISK_BLOCKS);
+	return block;
+}
+
+START_TEST(a_file_that_claims_a_node_of_the_tree_is_cut)
+{
+	uint64_t node = make_high_node();
+
+	put_overlap(node + 1, 2, 1000, _i);
+	EXPECT_CURED(FS_PROBLEM_OVERLAP);
+	ck_assert_uint_eq(find(dir, "l500") != 0, 1);
+	expect_pattern(other, 0, BYTES, 2);
+}
+END_TEST
+
 START_TEST(a_block_that_a_file_has_twice_is_cut)
 {
 	uint64_t offset;
@@ -695,6 +728,7 @@ Suite *check_suite(void)
 	tcase_add_test(tests, space_that_is_not_recorded_is_recorded);
 	tcase_add_test(tests, a_record_that_contradicts_its_extent_is_written_anew);
 	tcase_add_loop_test(tests, of_two_files_on_one_block_the_later_is_cut, 0, 2);
+	tcase_add_loop_test(tests, a_file_that_claims_a_node_of_the_tree_is_cut, 0, 2);
 	tcase_add_test(tests, a_block_that_a_file_has_twice_is_cut);
 	tcase_add_test(tests, content_without_an_inode_is_found);
 	tcase_add_test(tests, a_lost_root_is_made_again);

@@ -113,6 +113,29 @@ START_TEST(directories_in_a_circle_hang_no_rename)
 }
 END_TEST
 
+/* Two threads would lock them in two orders. */
+START_TEST(directories_that_contain_each_other_are_not_removed)
+{
+	uint64_t a = make_dir(ROOT, "a"), b = make_dir(a, "b");
+	struct format_inode item;
+
+	ck_assert_int_eq(fs_sync(fs), 0);
+	fs_forget(fs, a, 1);
+	fs_forget(fs, b, 1);
+	put_entry(b, "a", 1, a);
+	if (_i)
+		put_parent(a, b);
+	for (int i = 0; i < 2; i++) { /* as if each were empty */
+		item = item_of(i ? b : a);
+		item.size = le64_of(0);
+		put_item(i ? b : a, TYPE_INODE, 0, &item, sizeof(item));
+	}
+	ck_assert_int_eq(fs_rmdir(fs, b, "a"), -EIO);
+	if (_i)
+		ck_assert_int_eq(fs_rmdir(fs, a, "b"), -EIO);
+}
+END_TEST
+
 START_TEST(a_number_that_is_in_use_is_not_given_again)
 {
 	uint64_t ahead = make_file(ROOT, "file") + 1;
@@ -140,6 +163,7 @@ Suite *damage_suite(void)
 	tcase_add_loop_test(tests, an_inode_of_no_type_or_of_an_impossible_size_is_refused, 0, 5);
 	tcase_add_test(tests, a_directory_that_contains_itself_is_neither_removed_nor_renamed);
 	tcase_add_loop_test(tests, directories_in_a_circle_hang_no_rename, 0, 3);
+	tcase_add_loop_test(tests, directories_that_contain_each_other_are_not_removed, 0, 2);
 	tcase_add_test(tests, a_number_that_is_in_use_is_not_given_again);
 	suite_add_tcase(suite, tests);
 	return suite;

@@ -55,6 +55,68 @@ START_TEST(a_sound_volume_is_read_whole_on_each_leg)
 }
 END_TEST
 
+/* Stops after each window. */
+static bool one_window(struct meta_scrub *scrub, uint64_t done, uint64_t total)
+{
+	ck_assert_uint_le(done, total);
+	return scrub->position == 0;
+}
+
+START_TEST(a_scrub_is_remembered_across_mounts)
+{
+	struct meta_scrub_state state = { .position = 123456, .done = 7, .blocks = 8, .repaired = 9,
+					  .unrecoverable = 10, .began = 11, .ended = 12, .under_way = true };
+	struct meta_scrub_state kept;
+
+	meta_scrub_state(meta, &kept);
+	ck_assert(!kept.under_way && !kept.began && !kept.ended && !kept.position);
+	ck_assert_int_eq(meta_scrub_remember(meta, &state, true), 0);
+	volume_crash();
+	meta_scrub_state(meta, &kept);
+	ck_assert_uint_eq(kept.position, 123456);
+	ck_assert_uint_eq(kept.done, 7);
+	ck_assert_uint_eq(kept.blocks, 8);
+	ck_assert_uint_eq(kept.repaired, 9);
+	ck_assert_uint_eq(kept.unrecoverable, 10);
+	ck_assert_uint_eq(kept.began, 11);
+	ck_assert_uint_eq(kept.ended, 12);
+	ck_assert(kept.under_way);
+	state.under_way = false;
+	ck_assert_int_eq(meta_scrub_remember(meta, &state, false), 0);
+	volume_unmount();
+	volume_mount(false);
+	meta_scrub_state(meta, &kept);
+	ck_assert(!kept.under_way && kept.position == 123456);
+}
+END_TEST
+
+START_TEST(a_scrub_that_is_stopped_goes_on_where_it_was)
+{
+	struct meta_scrub scrub = { .bad = note, .progress = one_window, .gently = true };
+	struct range_extent extents[8];
+	unsigned int runs = 1;
+
+	for (int i = 0; i < 8; i++)
+		put_file(FILE2 + 1 + (uint64_t)i, 0, 100, 3, false, 0, &extents[i]);
+	ck_assert_int_eq(meta_checkpoint(meta), 0);
+	found_count = 0;
+	disk_rot(0, extents[0].start + 5, 1);
+	disk_rot(1, extents[7].start + 5, 1);
+	while (meta_scrub(meta, &scrub) == -EINTR) {
+		/* It is not looked for again where it was looked for. */
+		disk_rot(0, data.start + 1, 1);
+		runs++;
+	}
+	ck_assert_uint_ge(runs, 3);
+	ck_assert_uint_eq(scrub.repaired, 2);
+	ck_assert_uint_eq(found_count, 2);
+	ck_assert_uint_eq(scrub.position, 0);
+	nodes_live = disk_nodes(disk_super(0, true), nodes, NODES);
+	ck_assert_uint_ge(scrub.done, nodes_live * NODE_BLOCKS + 43 + 800);
+	ck_assert_uint_eq(scrub.blocks, MIRROR_LEGS * (2 + nodes_live * NODE_BLOCKS + 43 + 800));
+}
+END_TEST
+
 START_TEST(rotted_data_is_healed_from_the_other_leg)
 {
 	struct meta_scrub done;
@@ -283,6 +345,8 @@ Suite *scrub_suite(void)
 	tcase_add_checked_fixture(tcase, setup, volume_teardown);
 	tcase_set_timeout(tcase, 60);
 	tcase_add_test(tcase, a_sound_volume_is_read_whole_on_each_leg);
+	tcase_add_test(tcase, a_scrub_that_is_stopped_goes_on_where_it_was);
+	tcase_add_test(tcase, a_scrub_is_remembered_across_mounts);
 	tcase_add_loop_test(tcase, rotted_data_is_healed_from_the_other_leg, 0, 2);
 	tcase_add_test(tcase, legs_that_are_bad_in_different_blocks_heal_each_other);
 	tcase_add_loop_test(tcase, a_rotted_node_is_healed, 0, 6);

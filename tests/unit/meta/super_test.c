@@ -139,7 +139,7 @@ START_TEST(unknown_compat_bits_and_reserved_fields_are_kept)
 		struct format_super *super = slot(leg, true);
 
 		super->compat = le64_of(0x40);
-		memset(super->scrub, 1, sizeof(super->scrub));
+		super->reserved3 = le32_of(1);
 		memset(super->growth, 2, sizeof(super->growth));
 		memset(super->reserved, 3, sizeof(super->reserved));
 		super_reseal(super);
@@ -154,7 +154,7 @@ START_TEST(unknown_compat_bits_and_reserved_fields_are_kept)
 		const struct format_super *super = slot(i / 2, i % 2);
 
 		ck_assert_uint_eq(le64_get(super->compat), 0x40);
-		ck_assert_uint_eq(super->scrub[0] + super->scrub[sizeof(super->scrub) - 1], 2);
+		ck_assert_uint_eq(le32_get(super->reserved3), 1);
 		ck_assert_uint_eq(super->growth[0] + super->growth[sizeof(super->growth) - 1], 4);
 		ck_assert_uint_eq(super->reserved[0] + super->reserved[sizeof(super->reserved) - 1], 6);
 	}

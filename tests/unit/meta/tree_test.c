@@ -270,6 +270,25 @@ static unsigned int children_of_root(void)
 	return count;
 }
 
+START_TEST(a_value_replaced_by_one_as_long_splits_no_full_leaf)
+{
+	unsigned int children;
+
+	for (uint64_t i = 0; i < 600; i++)
+		put_item(FILE1, i, 1, 1000);
+	children = children_of_root();
+	ck_assert_uint_gt(children, 0);
+	for (uint64_t i = 0; i < 600; i++)
+		put_item(FILE1, i, 2, 1000);
+	ck_assert_uint_eq(children_of_root(), children);
+	for (uint64_t i = 0; i < 600; i++)
+		expect_item(FILE1, i, 2, 1000);
+	put_item(FILE1, 300, 3, 1001);
+	ck_assert_uint_eq(children_of_root(), children + 1);
+	expect_item(FILE1, 300, 3, 1001);
+}
+END_TEST
+
 /*
  * The root has room for one more child, and a leaf holds a small, a large and a small half: wherever it is split, the
  * longest value must fit the half where it belongs.
@@ -413,6 +432,7 @@ Suite *tree_suite(void)
 	tcase_add_test(tcase, keys_are_ordered_by_object_then_type_then_offset);
 	tcase_add_test(tcase, an_emptied_tree_is_a_leaf_again);
 	tcase_add_test(tcase, what_is_appended_fills_its_nodes);
+	tcase_add_test(tcase, a_value_replaced_by_one_as_long_splits_no_full_leaf);
 	tcase_add_test(tcase, one_split_makes_room_for_the_longest_value);
 	tcase_add_loop_test(tcase, a_node_with_a_key_of_its_neighbours_refuses_the_volume, 0, 2);
 	tcase_add_test(tcase, a_leaf_with_a_key_of_its_neighbours_is_unreadable);
