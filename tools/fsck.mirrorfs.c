@@ -56,7 +56,7 @@ struct fsck {
 	uint64_t cured; /* by transactions */
 	uint64_t healed; /* copies, in blocks */
 	uint64_t left; /* wrong, and not put right */
-	uint64_t lost_data; /* pieces of file data that no leg has: the volume is sound without them */
+	uint64_t lost_data; /* pieces of file data, or the journal's end: the volume is sound without them */
 	uint64_t bad[MIRROR_LEGS]; /* blocks of a leg that only the other one has right */
 	struct meta_live lost; /* the last piece told of that no leg has */
 	struct meta_loss *losses; /* what the tree lacks that was made anew */
@@ -482,6 +482,19 @@ static void check_count(struct fsck *fsck, uint64_t blocks)
 	*(writes(fsck) ? &fsck->cured : &fsck->left) += 1;
 }
 
+/* What was committed last, and cannot be replayed: it is told once, as the next mount begins the journal anew. */
+static void check_journal(struct fsck *fsck)
+{
+	struct meta_stats stats;
+
+	meta_stats(fsck->meta, &stats);
+	if (!stats.cut_off)
+		return;
+	tell(fsck, "A record of the journal is bad on every leg: what was done last, %llu records of it, is lost.",
+	     (unsigned long long)stats.cut_off);
+	fsck->lost_data++;
+}
+
 /* One look at everything. *again: cures may have uncovered more. 0 or -errno: it could not be done. */
 static int look(struct fsck *fsck, bool first, bool *again, struct error *error)
 {
@@ -505,6 +518,7 @@ static int look(struct fsck *fsck, bool first, bool *again, struct error *error)
 	}
 	if (first) {
 		meta_super_info(fsck->meta, &info);
+		check_journal(fsck);
 		code = check_copies(fsck);
 		check_count(fsck, info.data_blocks);
 	}
@@ -578,7 +592,7 @@ static int tell_result(struct fsck *fsck)
 	if (fsck->cured)
 		tell(fsck, "%llu problems were put right.", (unsigned long long)fsck->cured);
 	if (fsck->lost_data)
-		tell(fsck, "%llu pieces of file data are lost: what reads them gets an error.",
+		tell(fsck, "%llu losses that nothing can put right were told; the volume is sound without them.",
 		     (unsigned long long)fsck->lost_data);
 	if (fsck->left) {
 		tell(fsck, "%s: %llu problems are left%s.", fsck->progress.device, (unsigned long long)fsck->left,

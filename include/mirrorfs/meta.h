@@ -247,6 +247,7 @@ void meta_super_info(struct meta *meta, struct meta_super_info *info);
 
 struct meta_stats {
 	uint64_t commits, records, checkpoints, replayed; /* transactions, ring records, checkpoints, those at mount */
+	uint64_t cut_off; /* for a check: ring records that are lost, as no leg has one that others came behind */
 	uint64_t waited; /* transactions that had to wait for a checkpoint */
 	uint64_t ring_used_blocks, ring_blocks;
 	uint64_t dirty_nodes, tree_height;

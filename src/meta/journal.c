@@ -68,6 +68,58 @@ bool journal_record_valid(const void *record, uint32_t blocks)
 		       le32_get(head->crc);
 }
 
+/* A record of this epoch behind the one that must come next: that one was on the legs when this was written. */
+static bool is_beyond(const struct meta *meta, const struct format_record *head, uint64_t position)
+{
+	uint64_t sequence = le64_get(head->sequence);
+	uint32_t blocks = le32_get(head->blocks);
+
+	return le32_get(head->magic) == JOURNAL_MAGIC && !memcmp(head->volume, meta->volume, sizeof(head->volume)) &&
+	       le64_get(head->position) == position && le64_get(head->epoch) == meta->epoch &&
+	       sequence > meta->record + 1 && sequence < FORMAT_NUMBER_END && blocks &&
+	       blocks <= JOURNAL_RECORD_BLOCKS && blocks <= meta->ring_blocks - position;
+}
+
+static uint64_t beyond_on(struct meta *meta, int leg, unsigned char *window, unsigned char *record)
+{
+	uint64_t last = meta->record;
+
+	for (uint64_t at = 0, count; at < meta->ring_blocks; at += count) {
+		count = IOBUF_MAX / FORMAT_BLOCK;
+		if (count > meta->ring_blocks - at)
+			count = meta->ring_blocks - at;
+		if (io_read(meta->mirror, io_only(leg), meta->ring_start + at, window, count * FORMAT_BLOCK))
+			continue;
+		for (uint64_t i = 0; i < count; i++) {
+			const struct format_record *head = (const void *)(window + i * FORMAT_BLOCK);
+			uint32_t blocks = le32_get(head->blocks);
+
+			if (is_beyond(meta, head, at + i) && le64_get(head->sequence) > last &&
+			    !io_read(meta->mirror, io_only(leg), meta->ring_start + at + i, record,
+				     blocks * (size_t)FORMAT_BLOCK) &&
+			    journal_record_valid(record, blocks))
+				last = le64_get(head->sequence);
+		}
+	}
+	return last;
+}
+
+uint64_t journal_cut_off(struct meta *meta)
+{
+	unsigned char *window = malloc(IOBUF_MAX), *record = malloc(RECORD_BYTES);
+	uint64_t last = meta->record;
+
+	for (int leg = 0; leg < MIRROR_LEGS && window && record; leg++) {
+		uint64_t found = mirror_leg_insync(meta->mirror, leg) ? beyond_on(meta, leg, window, record) : 0;
+
+		if (found > last)
+			last = found;
+	}
+	free(window);
+	free(record);
+	return last - meta->record;
+}
+
 void journal_add(struct meta *meta, struct meta_chunk *chunk)
 {
 	chunk->sequence = ++meta->committed;

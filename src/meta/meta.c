@@ -517,6 +517,7 @@ void meta_stats(struct meta *meta, struct meta_stats *stats)
 		.checkpoints = atomic_load(&meta->checkpoints),
 		.replayed = atomic_load(&meta->replayed),
 		.ring_blocks = meta->ring_blocks,
+		.cut_off = meta->cut_off,
 	};
 	rwlock_read(&meta->tree_lock);
 	stats->dirty_nodes = meta->dirty.count;

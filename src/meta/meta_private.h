@@ -104,6 +104,7 @@ struct meta {
 	bool unmounted; /* in order, the last time */
 	bool closing;
 	atomic_int failed; /* 0, or the error that stopped writing (I12) */
+	uint64_t cut_off; /* records of the ring, see journal_cut_off(): for a check */
 	const char *damage; /* of the tree, which is then only read; NULL: none */
 	bool blind; /* who has what cannot be told: nodes that replay changes in memory lie beyond the heap */
 
@@ -296,6 +297,8 @@ void journal_chunk_free(struct meta_chunk *chunk);
 /* How long the record is whose first block is given, if it is the one that must stand there; else 0. */
 uint32_t journal_record_blocks(const struct meta *meta, const void *record, uint64_t position, uint64_t sequence,
 			       uint32_t previous_crc);
+/* How many records the ring has lost behind the last one that was read: of a later one some leg has the whole. */
+uint64_t journal_cut_off(struct meta *meta);
 bool journal_record_valid(const void *record, uint32_t blocks); /* all of it, by its checksum */
 uint64_t journal_next_position(const struct meta *meta, uint64_t position, uint64_t blocks);
 

@@ -260,6 +260,8 @@ static int tail_read(struct meta *meta, struct tail *tail)
 			meta->generation = le64_get(head->generation);
 		atomic_fetch_add(&meta->replayed, 1);
 	}
+	if (!error && meta->options.checking)
+		meta->cut_off = journal_cut_off(meta);
 	free(windows[0].bytes);
 	free(windows[1].bytes);
 	return error;

@@ -20,7 +20,7 @@ struct meta *meta;
 struct mirror *mirror;
 struct disk *disks[MIRROR_LEGS];
 size_t cache_bytes = 64u << 20;
-bool discard;
+bool discard, checking;
 unsigned int legs_there = 3;
 
 static struct cache *cache;
@@ -324,7 +324,8 @@ static void close_below(void)
 
 int volume_try_mount(bool read_only, struct error *why)
 {
-	const struct meta_options options = { .read_only = read_only, .commit_ns = HOUR, .discard = discard };
+	const struct meta_options options = { .read_only = read_only, .commit_ns = HOUR, .discard = discard,
+					     .checking = checking };
 	int error;
 
 	open_below(read_only);

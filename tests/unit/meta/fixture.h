@@ -18,7 +18,7 @@ extern struct meta *meta;
 extern struct mirror *mirror;
 extern struct disk *disks[MIRROR_LEGS];
 extern size_t cache_bytes; /* of the next mount; 64 MiB */
-extern bool discard; /* likewise */
+extern bool discard, checking; /* likewise */
 extern unsigned int legs_there; /* likewise: a mask; 3 */
 
 /* ---- a volume's life; each expects success unless it returns an error ---- */

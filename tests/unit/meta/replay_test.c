@@ -90,6 +90,26 @@ START_TEST(a_torn_record_ends_the_tail)
 }
 END_TEST
 
+/* The one after it was written when it was on the legs. */
+START_TEST(a_check_sees_that_records_are_lost)
+{
+	uint64_t block = three_records();
+	struct meta_stats stats;
+
+	for (int leg = 0; leg < MIRROR_LEGS; leg++)
+		disk_block(leg, block + (_i ? 1 : 2))[4000] ^= 1;
+	checking = true;
+	volume_mount(false);
+	expect_items(_i ? 1 : 2);
+	meta_stats(meta, &stats);
+	ck_assert_uint_eq(stats.cut_off, _i ? 2 : 0); /* what was written last may be torn */
+	volume_remount();
+	meta_stats(meta, &stats);
+	ck_assert_uint_eq(stats.cut_off, 0);
+	checking = false;
+}
+END_TEST
+
 START_TEST(a_record_on_one_leg_counts_and_is_copied_to_the_other)
 {
 	uint64_t block = three_records();
@@ -435,6 +455,7 @@ Suite *replay_suite(void)
 	tcase_set_timeout(tcase, 60);
 	tcase_add_test(tcase, a_crash_leaves_a_prefix_with_all_that_was_synced);
 	tcase_add_test(tcase, a_torn_record_ends_the_tail);
+	tcase_add_loop_test(tcase, a_check_sees_that_records_are_lost, 0, 2);
 	tcase_add_loop_test(tcase, a_record_on_one_leg_counts_and_is_copied_to_the_other, 0, 2);
 	tcase_add_loop_test(tcase, a_record_that_does_not_belong_there_is_not_taken, 0, FORGERIES);
 	tcase_add_loop_test(tcase, a_valid_record_without_sense_refuses_the_volume, 0, SENSELESS);
