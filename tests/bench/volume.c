@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -89,7 +90,7 @@ static void close_mirror(void)
 
 static void format(void *context)
 {
-	const struct format_inode root = { .nlink = le32_of(2) };
+	const struct format_inode root = { .mode = le32_of(S_IFDIR | 0755), .nlink = le32_of(2) };
 	struct mirror_identity identity;
 	struct leg *legs[MIRROR_LEGS];
 	struct error why = { "" };
