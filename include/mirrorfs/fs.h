@@ -36,8 +36,8 @@ struct fs_options {
 void fs_format_root(struct format_inode *root, uid_t uid, gid_t gid);
 
 /*
- * Opens the filesystem in `meta`, deletes what a crash left without a name (unless read-only). meta and cache stay the
- * caller's and must outlive it.
+ * Opens the filesystem in `meta`, deletes what a crash left without a name (unless read-only; what takes long is
+ * deleted later). meta and cache stay the caller's and must outlive it.
  */
 int fs_open(struct meta *meta, struct cache *cache, const struct fs_options *options, struct fs **fs,
 	    struct error *error);
@@ -61,7 +61,8 @@ struct fs_attr {
 /* ---- names; those that give an attr count as one lookup, to be forgotten ---- */
 
 int fs_lookup(struct fs *fs, uint64_t dir, const char *name, struct fs_attr *attr); /* "." and ".." too */
-int fs_forget(struct fs *fs, uint64_t inode, uint64_t lookups); /* always 0; may delete a nameless inode */
+/* Always 0. A nameless inode is deleted, at once or, where that takes long, by a thread that goes on with it. */
+int fs_forget(struct fs *fs, uint64_t inode, uint64_t lookups);
 /* `type_and_mode` as mknod(2): any file type but a directory or symlink; `rdev` for devices. */
 int fs_mknod(struct fs *fs, const struct fs_caller *caller, uint64_t dir, const char *name, mode_t type_and_mode,
 	     dev_t rdev, struct fs_attr *attr);
@@ -138,7 +139,7 @@ int fs_error_mark(struct fs *fs, uint64_t inode, uint64_t *seen);
 void fs_error_told(struct fs *fs, uint64_t inode, uint64_t *seen);
 int fs_sync(struct fs *fs); /* everything */
 
-int fs_statfs(struct fs *fs, struct statvfs *st);
+int fs_statfs(struct fs *fs, struct statvfs *st); /* what is being deleted counts as free */
 /* Tells the legs what is free, in bytes of the volume's space; see meta_trim(). *trimmed: so much of it. */
 int fs_trim(struct fs *fs, uint64_t start, uint64_t length, uint64_t at_least, uint64_t *trimmed);
 

@@ -131,7 +131,7 @@ static int file_write_locked(struct inode *inode, const void *data, size_t lengt
 	int error = truncate_finish(inode);
 
 	if (!error)
-		error = meta_promise(meta, promises);
+		error = fs_promise(inode->fs, promises);
 	if (error)
 		return error;
 	error = file_write_pages(inode, data, length, offset, &promises);

@@ -59,7 +59,11 @@ int fs_open(struct meta *meta, struct cache *cache, const struct fs_options *opt
 	placement_init(&fs->placement);
 	cond_init(&fs->loaded);
 	RB_INIT(&fs->table);
+	cond_init(&fs->reaper.moved);
+	TAILQ_INIT(&fs->reaper.queue);
 	failed = fs_check_root(fs, error);
+	if (!failed && !fs->read_only)
+		failed = orphan_reaper_start(fs);
 	if (failed) {
 		fs_close(fs);
 		return failed;
@@ -73,6 +77,18 @@ int fs_open(struct meta *meta, struct cache *cache, const struct fs_options *opt
 bool fs_takes_writes(const struct fs *fs)
 {
 	return !fs->read_only && !mirror_failed(fs->mirror);
+}
+
+int fs_promise(struct fs *fs, uint64_t blocks)
+{
+	uint64_t steps;
+	int error;
+
+	do {
+		steps = orphan_steps(fs);
+		error = meta_promise(fs->meta, blocks);
+	} while (error == -ENOSPC && orphan_wait(fs, steps));
+	return error;
 }
 
 int fs_sync(struct fs *fs)
@@ -99,7 +115,9 @@ int fs_close(struct fs *fs)
 	int error = fs_sync(fs);
 
 	inode_forget_all(fs);
+	orphan_reaper_stop(fs);
 	inode_table_fini(fs);
+	cond_fini(&fs->reaper.moved);
 	cond_fini(&fs->loaded);
 	mutex_fini(&fs->table_lock);
 	placement_fini(&fs->placement);
@@ -121,14 +139,18 @@ int fs_trim(struct fs *fs, uint64_t start, uint64_t length, uint64_t at_least, u
 int fs_statfs(struct fs *fs, struct statvfs *st)
 {
 	struct meta_statfs space;
+	uint64_t dying;
 
 	meta_statfs(fs->meta, &space);
+	mutex_lock(&fs->table_lock);
+	dying = fs->reaper.blocks;
+	mutex_unlock(&fs->table_lock);
 	*st = (struct statvfs){
 		.f_bsize = FS_BLOCK,
 		.f_frsize = FS_BLOCK,
 		.f_blocks = space.blocks,
-		.f_bfree = space.free,
-		.f_bavail = space.available,
+		.f_bfree = space.free + dying,
+		.f_bavail = space.available + dying,
 		.f_namemax = INODE_NAME_MAX,
 	};
 	return 0;

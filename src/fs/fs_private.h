@@ -13,7 +13,7 @@
  *   file.c       read, write
  *   truncate.c   sizes, fallocate, lseek
  *   writeout.c  dirty pages to the legs; fsync
- *   orphan.c     what has no name: deleted when nobody knows it, or by the next mount
+ *   orphan.c     what has no name: deleted when nobody knows it, or by the next mount; the reaper
  *   check*.c     does all of it hold together? What fsck asks and puts right; see check_private.h
  *
  * Locks, outer first (the ranks of sync.h):
@@ -31,6 +31,7 @@
 #include "mirrorfs/base/sync.h"
 #include "mirrorfs/fs.h"
 
+#include <bsd/sys/queue.h>
 #include <bsd/sys/tree.h>
 
 #define FS_BLOCK FORMAT_BLOCK
@@ -90,6 +91,9 @@ struct inode {
 	uint64_t goal_block, goal_address; /* where the block after the latest write-out should go */
 	uint64_t goal_run; /* how many blocks before that were written in order */
 
+	/* in the reaper's queue; under fs->table_lock */
+	TAILQ_ENTRY(inode) dying;
+
 	/* a regular file's pages; see filepage.c */
 	struct cache_space space;
 	uint64_t evicted_promises; /* of dropped pages, to be given back by the dropper */
@@ -126,12 +130,24 @@ struct fs {
 	struct cond loaded;
 	struct inode_table table;
 	uint64_t inodes;
+
+	/* Deletes what takes long; see orphan.c. Under table_lock. */
+	struct {
+		struct thread thread;
+		bool runs, stop;
+		struct cond moved;
+		TAILQ_HEAD(inode_queue, inode) queue; /* the first one is being deleted */
+		uint64_t steps; /* counts what it has done */
+		uint64_t blocks; /* that those in the queue still have */
+	} reaper;
 };
 
 /* ---- fs.c ---- */
 
 /* False once no leg takes writes any more (I12), too: pages made dirty would fill the cache for good. */
 bool fs_takes_writes(const struct fs *fs);
+/* meta_promise(), which waits for what is being deleted before it says that there is no room. */
+int fs_promise(struct fs *fs, uint64_t blocks);
 
 /* ---- inode.c ---- */
 
@@ -152,6 +168,8 @@ int inode_get_file(struct fs *fs, uint64_t number, struct inode **inode);
  * content or log lock may be held; NULL is allowed. May wait for I/O.
  */
 void inode_put(struct inode *inode);
+/* The only reference to a dead inode, whose struct goes. */
+void inode_bury(struct inode *inode);
 /* A reference becomes one lookup of the caller's. Never waits. */
 void inode_put_looked_up(struct inode *inode);
 /* A new inode with `attr`; nobody finds it before inode_publish(). -ENOMEM. */
@@ -371,8 +389,14 @@ int writeout_durable(struct inode *inode, uint64_t first, uint64_t last, bool at
  */
 void orphan_put(struct meta_txn *txn, uint64_t number);
 void orphan_remove(struct meta_txn *txn, uint64_t number);
-/* Deletes an inode that nobody can reach any more. */
-int orphan_delete(struct inode *inode);
+/* Deletes an inode that nobody can reach any more. False: that takes long, and is to be handed over. */
+bool orphan_delete(struct inode *inode);
+void orphan_hand_over(struct inode *inode); /* to the reaper, with the reference. Table lock held */
+int orphan_reaper_start(struct fs *fs);
+void orphan_reaper_stop(struct fs *fs); /* what it has not deleted by then, the next mount does */
+/* How much the reaper has done; waits until it is more than that. False: it has nothing to do. */
+uint64_t orphan_steps(struct fs *fs);
+bool orphan_wait(struct fs *fs, uint64_t steps);
 /* What a crash left: finishes deletions and truncations. */
 void orphan_recover(struct fs *fs);
 

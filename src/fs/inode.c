@@ -330,27 +330,33 @@ static bool inode_nameless(struct inode *inode)
 	return nameless;
 }
 
-/* What has to be done before the inode may leave. Table lock held, released meanwhile. */
-static void inode_settle(struct inode *inode)
+/*
+ * What has to be done before the inode may leave. Table lock held, released meanwhile. True: the reaper does the rest
+ * and has the caller's reference.
+ */
+static bool inode_settle(struct inode *inode)
 {
 	struct fs *fs = inode->fs;
-	bool tried = false;
+	bool tried = false, deleted;
 
 	while (inode->references == 1 && !inode->lookups && !fs->read_only) {
 		if (inode_nameless(inode)) {
 			inode->phase = INODE_DEAD;
 			mutex_unlock(&fs->table_lock);
-			orphan_delete(inode);
+			deleted = orphan_delete(inode);
 			mutex_lock(&fs->table_lock);
-			return;
+			if (!deleted)
+				orphan_hand_over(inode);
+			return !deleted;
 		}
 		if (tried || !inode_dirty(inode))
-			return;
+			return false;
 		mutex_unlock(&fs->table_lock);
 		writeout_inode(inode, true); /* an error is latched, and what stays dirty stays in memory */
 		tried = true;
 		mutex_lock(&fs->table_lock);
 	}
+	return false;
 }
 
 void inode_put(struct inode *inode)
@@ -362,7 +368,10 @@ void inode_put(struct inode *inode)
 		return;
 	fs = inode->fs;
 	mutex_lock(&fs->table_lock);
-	inode_settle(inode);
+	if (inode_settle(inode)) {
+		mutex_unlock(&fs->table_lock);
+		return;
+	}
 	assert(inode->references > 0);
 	inode->references--;
 	leaves = !inode->references && !inode->lookups && (inode->phase == INODE_DEAD || !inode_dirty(inode));
@@ -371,6 +380,17 @@ void inode_put(struct inode *inode)
 	mutex_unlock(&fs->table_lock);
 	if (leaves)
 		inode_free(inode);
+}
+
+void inode_bury(struct inode *inode)
+{
+	struct fs *fs = inode->fs;
+
+	mutex_lock(&fs->table_lock);
+	assert(inode->phase == INODE_DEAD && inode->references == 1);
+	table_remove(inode);
+	mutex_unlock(&fs->table_lock);
+	inode_free(inode);
 }
 
 void inode_put_looked_up(struct inode *inode)

@@ -3,12 +3,19 @@
  * Notes of what is to be cut, and their carrying out. The transaction that takes an inode's last name, or cuts a file
  * of which not everything can be unmapped at once, puts a note; the one that removes the last piece removes it. So
  * nothing is lost to a crash between: fs_open() carries out every note it finds.
+ *
+ * A file in very many pieces takes long to delete, and whoever forgot it last, or mounts, does not wait for that:
+ * behind the first few transactions a thread of its own goes on, the reaper. What it still has to free counts as free,
+ * and who finds no room waits for it. A thread that waits so may hold any lock of an inode: the reaper takes none but
+ * `state`.
  */
 #include "fs_private.h"
 
 #include "mirrorfs/base/log.h"
 
 #include <errno.h>
+
+#define ORPHAN_STEPS 8u /* transactions of a deletion in a row, and within a call of somebody else's */
 
 static struct meta_key orphan_key(uint64_t number)
 {
@@ -40,19 +47,22 @@ static void orphan_delete_items(struct meta_txn *txn, struct inode *inode)
 	orphan_remove(txn, inode->number);
 }
 
-static int orphan_delete_content(struct inode *inode)
+/* At most so many transactions. 0, -EAGAIN: there is more to do, or what went wrong. */
+static int orphan_delete_some(struct inode *inode, uint64_t *freed)
 {
-	uint64_t block = inode_is_file(inode) ? 0 : FS_BLOCKS_END, freed;
+	uint64_t block = inode_is_file(inode) ? 0 : FS_BLOCKS_END, blocks;
 	bool last = false;
 	int error = 0;
 
-	while (!error && !last) {
+	*freed = 0;
+	for (unsigned int step = 0; step < ORPHAN_STEPS && !error && !last; step++) {
 		struct meta_txn *txn = meta_txn_begin(inode->fs->meta);
 
 		if (!txn)
 			return -ENOMEM;
+		blocks = 0;
 		if (block < FS_BLOCKS_END)
-			error = meta_map_punch(txn, inode->number, &block, FS_BLOCKS_END, &freed);
+			error = meta_map_punch(txn, inode->number, &block, FS_BLOCKS_END, &blocks);
 		if (error) {
 			meta_txn_abort(txn);
 			return error;
@@ -61,22 +71,123 @@ static int orphan_delete_content(struct inode *inode)
 		if (last)
 			orphan_delete_items(txn, inode);
 		error = meta_txn_commit(txn, NULL);
+		if (!error)
+			*freed += blocks;
 	}
-	return error;
+	return error ? error : last ? 0 : -EAGAIN;
 }
 
-int orphan_delete(struct inode *inode)
+static int orphan_step(struct inode *inode)
 {
-	int error;
+	uint64_t freed;
+	int error = orphan_delete_some(inode, &freed);
 
-	if (inode_is_file(inode))
-		filepage_drop(inode, 0, UINT64_MAX);
-	error = orphan_delete_content(inode);
-	if (error)
+	mutex_lock(&inode->state);
+	inode->attr.blocks -= freed < inode->attr.blocks ? freed : inode->attr.blocks;
+	mutex_unlock(&inode->state);
+	if (error && error != -EAGAIN)
 		log_warn("a file without a name waits for the next mount inode=%llu error=%d",
 			 (unsigned long long)inode->number, error);
 	return error;
 }
+
+bool orphan_delete(struct inode *inode)
+{
+	if (inode_is_file(inode))
+		filepage_drop(inode, 0, UINT64_MAX);
+	return orphan_step(inode) != -EAGAIN;
+}
+
+/* ---- the reaper ---- */
+
+/* A dead inode's fields are its deleter's alone. Table lock held. */
+void orphan_hand_over(struct inode *inode)
+{
+	struct fs *fs = inode->fs;
+
+	TAILQ_INSERT_TAIL(&fs->reaper.queue, inode, dying);
+	fs->reaper.blocks += inode->attr.blocks;
+	cond_broadcast(&fs->reaper.moved);
+}
+
+/* A step of the first one in the queue. Table lock held, released meanwhile. */
+static void reaper_turn(struct fs *fs, struct inode *inode)
+{
+	uint64_t before = inode->attr.blocks;
+	int error;
+
+	mutex_unlock(&fs->table_lock);
+	error = orphan_step(inode);
+	mutex_lock(&fs->table_lock);
+	fs->reaper.steps++;
+	fs->reaper.blocks -= error == -EAGAIN ? before - inode->attr.blocks : before;
+	cond_broadcast(&fs->reaper.moved);
+	if (error == -EAGAIN)
+		return;
+	TAILQ_REMOVE(&fs->reaper.queue, inode, dying);
+	mutex_unlock(&fs->table_lock);
+	inode_bury(inode);
+	mutex_lock(&fs->table_lock);
+}
+
+static void reaper(void *arg)
+{
+	struct fs *fs = arg;
+
+	mutex_lock(&fs->table_lock);
+	while (!fs->reaper.stop) {
+		struct inode *inode = TAILQ_FIRST(&fs->reaper.queue);
+
+		if (inode)
+			reaper_turn(fs, inode);
+		else
+			cond_wait(&fs->reaper.moved, &fs->table_lock);
+	}
+	mutex_unlock(&fs->table_lock);
+}
+
+int orphan_reaper_start(struct fs *fs)
+{
+	int error = thread_start(&fs->reaper.thread, "reaper", reaper, fs);
+
+	fs->reaper.runs = !error;
+	return error;
+}
+
+void orphan_reaper_stop(struct fs *fs)
+{
+	if (!fs->reaper.runs)
+		return;
+	mutex_lock(&fs->table_lock);
+	fs->reaper.stop = true;
+	cond_broadcast(&fs->reaper.moved);
+	mutex_unlock(&fs->table_lock);
+	thread_join(&fs->reaper.thread);
+}
+
+uint64_t orphan_steps(struct fs *fs)
+{
+	uint64_t steps;
+
+	mutex_lock(&fs->table_lock);
+	steps = fs->reaper.steps;
+	mutex_unlock(&fs->table_lock);
+	return steps;
+}
+
+bool orphan_wait(struct fs *fs, uint64_t steps)
+{
+	bool moved;
+
+	mutex_lock(&fs->table_lock);
+	while (fs->reaper.steps == steps && !TAILQ_EMPTY(&fs->reaper.queue) && !fs->reaper.stop)
+		cond_wait(&fs->reaper.moved, &fs->table_lock);
+	moved = fs->reaper.steps != steps;
+	mutex_unlock(&fs->table_lock);
+	return moved;
+}
+
+/* ---- by the next mount ---- */
 
 /* A note that leads nowhere. */
 static int orphan_forget(struct fs *fs, uint64_t number)

@@ -282,7 +282,7 @@ static int fallocate_zero(struct inode *inode, uint64_t block, uint64_t *promise
 	int error = 0;
 
 	if (!*promises) {
-		error = meta_promise(inode->fs->meta, 1);
+		error = fs_promise(inode->fs, 1);
 		*promises = !error;
 	}
 	if (!error)
@@ -319,7 +319,7 @@ static int fallocate_reserve(struct inode *inode, uint64_t block, uint64_t end)
 	error = fallocate_count(inode, block, end, &promises);
 	rwlock_unlock(&inode->content);
 	if (!error && promises)
-		error = meta_promise(meta, promises);
+		error = fs_promise(inode->fs, promises);
 	if (error)
 		return error;
 	while (!error && block < end) {

@@ -3,8 +3,8 @@
  * Large directories and files in very many pieces: is everything there, is nothing twice, and what does it cost?
  *
  *   directory   N files in it are made, looked up, listed while others come and go, and removed
- *   file        N extents: every second block of a file is written, in no order, then read back; the file is cut in half
- *               and removed, while somebody else makes and removes a file, over and over
+ *   file        N extents: every second block of a file is written, in no order, then read back; the file is cut in
+ *               half and removed, while somebody else makes and removes a file, over and over
  *
  * `nodes` are nodes of the tree looked at for each of them, `bystander` the longest that the other one waited.
  *

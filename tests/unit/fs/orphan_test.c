@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "fixture.h"
 
+#include <unistd.h>
+
 START_TEST(an_unlinked_file_is_whole_until_it_is_forgotten)
 {
 	uint64_t before = free_blocks(), file = make_file(ROOT, "file");
@@ -69,17 +71,89 @@ START_TEST(a_read_only_mount_leaves_orphans_alone)
 }
 END_TEST
 
-START_TEST(a_file_of_many_pieces_is_deleted_whole)
-{
-	uint64_t before = free_blocks(), file = make_file(ROOT, "file");
+#define PIECES 2000
 
-	for (uint64_t i = 0; i < 2000; i++)
+static uint64_t make_file_of_many_pieces(void)
+{
+	uint64_t file = make_file(ROOT, "file");
+
+	for (uint64_t i = 0; i < PIECES; i++)
 		put_bytes(file, i * 2 * FS_BLOCK, "x", 1);
 	sync_file(file);
 	ck_assert_int_eq(fs_unlink(fs, ROOT, "file"), 0);
+	sync_file(ROOT);
+	return file;
+}
+
+static void wait_for_the_reaper(void)
+{
+	struct fs_stats stats;
+
+	do {
+		usleep(1000);
+		fs_stats(fs, &stats);
+	} while (stats.orphans);
+}
+
+/* By the reaper, by that of the mount behind an unmount that came between, or behind a crash. */
+START_TEST(a_file_of_many_pieces_is_deleted_whole)
+{
+	uint64_t before = free_blocks(), file = make_file_of_many_pieces();
+	struct fs_attr attr;
+
 	fs_forget(fs, file, 1);
+	ck_assert_int_eq(fs_getattr(fs, file, &attr), -ESTALE);
+	if (_i == 1)
+		volume_remount();
+	if (_i == 2)
+		volume_crash();
+	wait_for_the_reaper();
+	ck_assert_uint_eq(count_items(file, TYPE_EXTENT), 0);
+	ck_assert_uint_eq(count_items(file, TYPE_INODE), 0);
+	ck_assert_uint_eq(count_items(OBJECT_VOLUME, TYPE_ORPHAN), 0);
+	ck_assert_uint_eq(free_blocks(), before);
+}
+END_TEST
+
+/* Who forgets it comes back behind a few transactions; the rest is done while he goes on. */
+START_TEST(nobody_waits_for_a_file_of_many_pieces)
+{
+	uint64_t before = free_blocks(), file = make_file_of_many_pieces(), left;
+
+	orphan_reaper_stop(fs);
+	fs->reaper.runs = false;
+	fs_forget(fs, file, 1);
+	left = count_items(file, TYPE_EXTENT);
+	ck_assert_uint_gt(left, PIECES / 2);
+	ck_assert_uint_lt(left, PIECES);
+	ck_assert_uint_ge(free_blocks(), before - 64); /* df counts what is on its way */
+	volume_remount();
+	wait_for_the_reaper();
 	ck_assert_uint_eq(count_items(file, TYPE_EXTENT), 0);
 	ck_assert_uint_eq(free_blocks(), before);
+}
+END_TEST
+
+static void reap_later(void *arg)
+{
+	usleep(200000);
+	ck_assert_int_eq(orphan_reaper_start(fs), 0);
+}
+
+START_TEST(who_finds_no_room_waits_for_what_is_being_deleted)
+{
+	uint64_t file = make_file_of_many_pieces(), other = make_file(ROOT, "other");
+	struct thread later;
+
+	volume_fill();
+	orphan_reaper_stop(fs);
+	fs->reaper.stop = fs->reaper.runs = false;
+	fs_forget(fs, file, 1);
+	ck_assert_int_eq(thread_start(&later, "later", reap_later, NULL), 0);
+	put_pattern(other, 0, (PIECES - 200) * (size_t)FS_BLOCK, 1);
+	thread_join(&later);
+	sync_file(other);
+	expect_pattern(other, 0, (PIECES - 200) * (size_t)FS_BLOCK, 1);
 }
 END_TEST
 
@@ -120,7 +194,9 @@ Suite *orphan_suite(void)
 	tcase_add_test(tests, an_unlinked_file_is_whole_until_it_is_forgotten);
 	tcase_add_loop_test(tests, orphans_are_deleted_by_the_unmount_or_the_next_mount, 0, 2);
 	tcase_add_test(tests, a_read_only_mount_leaves_orphans_alone);
-	tcase_add_test(tests, a_file_of_many_pieces_is_deleted_whole);
+	tcase_add_loop_test(tests, a_file_of_many_pieces_is_deleted_whole, 0, 3);
+	tcase_add_test(tests, nobody_waits_for_a_file_of_many_pieces);
+	tcase_add_test(tests, who_finds_no_room_waits_for_what_is_being_deleted);
 	tcase_add_test(tests, a_note_that_leads_nowhere_is_removed);
 	tcase_add_test(tests, a_forgotten_file_leaves_memory_and_loses_nothing);
 	suite_add_tcase(suite, tests);
