@@ -208,6 +208,8 @@ static void print_status(const json_t *status)
 	       json_is_true(json_object_get(volume, "read_only")) ? ", read-only" : "");
 	if (text_of(volume, "damage")[0])
 		printf("  damage   %s: unmount, and run fsck.mirrorfs\n", text_of(volume, "damage"));
+	if (text_of(volume, "why")[0])
+		printf("  because  %s\n", text_of(volume, "why"));
 	printf("  volume   %s%s%s, pid %llu\n", text_of(volume, "uuid"), *label ? ", label " : "", label,
 	       number_of(volume, "pid"));
 	json_array_foreach(json_object_get(status, "legs"), i, leg)

@@ -80,8 +80,6 @@ int meta_close(struct meta *meta);
 
 /* What is wrong with the tree, for people: it could only be opened read-only or to be checked. NULL: nothing. */
 const char *meta_damage(const struct meta *meta);
-/* 0, or the error behind which nothing is written any more: the legs may be well (images on a full filesystem). */
-int meta_failed(const struct meta *meta);
 
 /* ---- reading the tree ---- */
 

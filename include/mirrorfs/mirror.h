@@ -270,6 +270,7 @@ struct mirror_status {
 	struct mirror_identity identity;
 	bool healthy; /* every leg of the volume in sync, not failed */
 	bool failed; /* I12 */
+	char failed_why[256];
 	bool read_only;
 	uint64_t compat, ro_compat; /* feature bits of the labels: none is known */
 	uint64_t space_blocks;
@@ -295,11 +296,15 @@ struct mirror_status {
 	uint64_t empty_refused; /* at the mirror's door (I4): must stay 0 */
 	uint64_t request_errors; /* of the class "request": charged to nobody */
 	uint64_t retries;
-	uint64_t unrecoverable; /* blocks */
+	uint64_t unrecoverable; /* blocks known to have no good copy, each counted once; 65536 at most */
 	uint64_t deadline_missed; /* requests answered because their time was up */
 	struct mirror_resync_status resync;
 };
 void mirror_status(struct mirror *mirror, struct mirror_status *status);
+/* These blocks have no good copy, as a scrub has found. */
+void mirror_lost(struct mirror *mirror, uint64_t block, uint32_t count);
+/* Those above cannot write any more: nothing is written from here on (I12). Only a new mount ends that. */
+void mirror_fail(struct mirror *mirror, const char *why);
 /* Sets back what was counted of errors and repairs: a scrub has found every copy on every leg sound. */
 void mirror_counters_clear(struct mirror *mirror);
 /* A scrub, which reads and writes one leg alone, found so many bad blocks on it and rewrote so many: to be counted. */

@@ -11,7 +11,7 @@ static bool failed(const struct ctl_subjects *subjects, const struct mirror_stat
 {
 	const struct meta *meta = subjects->meta;
 
-	return status->failed || (meta && (meta_failed(meta) || meta_damage(meta)));
+	return status->failed || (meta && meta_damage(meta));
 }
 
 static const char *health(const struct ctl_subjects *subjects, const struct mirror_status *status)
@@ -25,11 +25,11 @@ static json_t *volume_json(const struct ctl_subjects *subjects, const struct mir
 {
 	char uuid[UUID_TEXT_SIZE];
 
-	return json_pack("{s:s, s:s, s:s*, s:s*, s:i, s:b, s:s*, s:I}", "uuid",
+	return json_pack("{s:s, s:s, s:s*, s:s*, s:i, s:b, s:s*, s:s, s:I}", "uuid",
 			 uuid_format(&status->identity.volume, uuid), "label", status->identity.label, "mountpoint",
 			 subjects->mountpoint, "source", subjects->source, "pid", (int)getpid(), "read_only",
 			 subjects->read_only || status->read_only || failed(subjects, status), "damage",
-			 subjects->meta ? meta_damage(subjects->meta) : NULL, "size_bytes",
+			 subjects->meta ? meta_damage(subjects->meta) : NULL, "why", status->failed_why, "size_bytes",
 			 INT(status->space_blocks * MIRROR_BLOCK));
 }
 

@@ -12,6 +12,7 @@
 #include "mirrorfs/base/log.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -137,9 +138,13 @@ int meta_fail(struct meta *meta, int error)
 {
 	int none = 0;
 
-	if (atomic_compare_exchange_strong(&meta->failed, &none, error))
-		log_error("the volume is read-only now, what was not yet synced is lost at unmount: %s",
-			  strerror(-error));
+	char why[128];
+
+	if (!atomic_compare_exchange_strong(&meta->failed, &none, error))
+		return error;
+	snprintf(why, sizeof(why), "the journal or a checkpoint cannot be written: %s", strerror(-error));
+	mirror_fail(meta->mirror, why);
+	log_error("what was not yet synced is lost at unmount: %s", strerror(-error));
 	return error;
 }
 
@@ -475,11 +480,6 @@ ssize_t meta_previous(struct meta *meta, struct meta_key *key, const struct meta
 }
 
 /* ---- what it is like ---- */
-
-int meta_failed(const struct meta *meta)
-{
-	return atomic_load(&meta->failed);
-}
 
 const char *meta_damage(const struct meta *meta)
 {

@@ -132,8 +132,12 @@ static void copies_check(struct copies *copies, unsigned char *scratch)
 		if (read[leg])
 			copy_heal(copies, leg, units);
 	}
-	for (uint32_t unit = 0; unit < units; unit++)
-		scrub->unrecoverable += copies->have[unit] ? 0 : copies->unit_blocks;
+	for (uint32_t unit = 0; unit < units; unit++) {
+		if (copies->have[unit])
+			continue;
+		scrub->unrecoverable += copies->unit_blocks;
+		mirror_lost(copies->meta->mirror, block_of(copies, unit), copies->unit_blocks);
+	}
 }
 
 /* Nothing is pinned, and nothing under way. False: the caller wants no more. */

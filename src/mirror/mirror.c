@@ -142,6 +142,7 @@ static void destroy(struct mirror *mirror)
 		TAILQ_REMOVE(&mirror->events, event, entry);
 		free(event);
 	}
+	free(mirror->lost.blocks);
 	pins_fini(mirror);
 	cond_fini(&mirror->resync.wake);
 	cond_fini(&mirror->idle);
@@ -486,7 +487,22 @@ void mirror_counters_clear(struct mirror *mirror)
 		mine->read_errors = mine->checksum_errors = mine->repaired = mine->charged = mine->timeouts = 0;
 		mine->hedged = mine->overtaken = 0;
 	}
-	mirror->unrecoverable = mirror->deadline_missed = mirror->request_errors = mirror->retries = 0;
+	mirror->lost.count = 0;
+	mirror->deadline_missed = mirror->request_errors = mirror->retries = 0;
+	mutex_unlock(&mirror->lock);
+}
+
+void mirror_lost(struct mirror *mirror, uint64_t block, uint32_t count)
+{
+	mutex_lock(&mirror->lock);
+	lost_add_locked(mirror, block, count);
+	mutex_unlock(&mirror->lock);
+}
+
+void mirror_fail(struct mirror *mirror, const char *why)
+{
+	mutex_lock(&mirror->lock);
+	volume_fail_locked(mirror, "read-only by error: %s", why);
 	mutex_unlock(&mirror->lock);
 }
 
@@ -510,7 +526,8 @@ void mirror_status(struct mirror *mirror, struct mirror_status *status)
 	status->empty_refused = mirror->empty_refused;
 	status->request_errors = mirror->request_errors;
 	status->retries = mirror->retries;
-	status->unrecoverable = mirror->unrecoverable;
+	status->unrecoverable = mirror->lost.count;
+	memcpy(status->failed_why, mirror->failed_why, sizeof(status->failed_why));
 	status->deadline_missed = mirror->deadline_missed;
 	status->resync = resync_status_locked(mirror);
 	for (int leg = 0; leg < MIRROR_LEGS; leg++) {

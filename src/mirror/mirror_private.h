@@ -201,6 +201,12 @@ struct pins {
 	struct mirror_pin reserve;	       /* for when memory is out */
 };
 
+/* Ascending. */
+struct lost {
+	uint64_t *blocks;
+	size_t count, room;
+};
+
 #define STREAMS 16u
 
 /* A sequential reader, if somebody goes on there. */
@@ -224,6 +230,7 @@ struct mirror {
 	uint64_t deadline_ns;
 	struct mirror_leg legs[MIRROR_LEGS];
 	bool failed;	     /* I12 */
+	char failed_why[256];
 	uint64_t generation; /* durable on every leg while all are in sync */
 	uint64_t checkpoint; /* durable on those that were in sync or being filled */
 	bool unexpected;     /* a leg was missing at the mount, and nobody knows yet what it lacks */
@@ -244,7 +251,8 @@ struct mirror {
 	unsigned int event_count;
 	struct pins pins;
 
-	uint64_t empty_refused, request_errors, retries, unrecoverable, deadline_missed;
+	uint64_t empty_refused, request_errors, retries, deadline_missed;
+	struct lost lost; /* blocks without a good copy */
 };
 
 /* ---- label.c ---- */
@@ -326,6 +334,11 @@ void request_end(struct request *request, int error);
 void request_retire(struct request *request);
 void request_try_done(struct leg_io *io);
 bool try_timed_out(const struct try *try);
+
+/* ---- lost.c ---- */
+
+void lost_add_locked(struct mirror *mirror, uint64_t block, uint32_t count);
+void lost_drop_locked(struct mirror *mirror, uint64_t block, uint32_t count);
 
 /* ---- pick.c ---- */
 

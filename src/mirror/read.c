@@ -256,6 +256,16 @@ static bool provide_buffer(struct request *request)
 	return request->fresh || request->spare;
 }
 
+static void lose_units_locked(struct request *request)
+{
+	for (uint32_t unit = 0; unit < request->units; unit++) {
+		if (!unit_in(&request->have, unit) &&
+		    (unit_in(&request->bad[0], unit) || unit_in(&request->bad[1], unit)))
+			lost_add_locked(request->mirror, request->block + unit * request->unit_blocks,
+					request->unit_blocks);
+	}
+}
+
 static int verdict_of_all_locked(struct request *request)
 {
 	struct mirror *mirror = request->mirror;
@@ -277,7 +287,7 @@ static int verdict_of_all_locked(struct request *request)
 	if (all_refused(request))
 		return request->tries[request->leg].io.error;
 	if (bad && request->only < 0) {
-		mirror->unrecoverable += missing * request->unit_blocks;
+		lose_units_locked(request);
 		event_post_locked(mirror, MIRROR_EVENT_UNRECOVERABLE, LOG_LEVEL_ERROR, -1,
 				  request->block + first * request->unit_blocks, missing * request->unit_blocks,
 				  "no leg has a good copy: block=%" PRIu64 " bad_blocks=%u",
@@ -371,8 +381,10 @@ void read_step(struct request *request)
 		mutex_lock(&mirror->lock);
 		account_locked(request, try, bad);
 	}
-	if (whole(request))
+	if (whole(request)) {
 		beat_locked(request);
+		lost_drop_locked(mirror, request->block, request->count);
+	}
 	wait = request->waiting > 0;
 	request->in_hand = !wait;
 	mutex_unlock(&mirror->lock);

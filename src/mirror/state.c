@@ -131,8 +131,10 @@ void volume_fail_locked(struct mirror *mirror, const char *format, ...)
 		return;
 	mirror->failed = true;
 	va_start(args, format);
-	event_vpost_locked(mirror, MIRROR_EVENT_READ_ONLY, LOG_LEVEL_ERROR, -1, 0, 0, format, args);
+	vsnprintf(mirror->failed_why, sizeof(mirror->failed_why), format, args);
 	va_end(args);
+	event_post_locked(mirror, MIRROR_EVENT_READ_ONLY, LOG_LEVEL_ERROR, -1, 0, 0, "%s", mirror->failed_why);
+	cond_signal(&mirror->kick);
 }
 
 bool leg_writable(const struct mirror *mirror, int leg)

@@ -196,8 +196,11 @@ void write_step(struct request *request)
 	again = retry_locked(request);
 	if (!again) {
 		error = judge_locked(request);
-		if (request->op == MIRROR_WRITE)
+		if (request->op == MIRROR_WRITE) {
 			pace_write_locked(mirror, request);
+			if (!error)
+				lost_drop_locked(mirror, request->block, request->count);
+		}
 		pin_late_locked(request);
 		held = !error && hold_locked(request);
 	}

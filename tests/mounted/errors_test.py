@@ -126,6 +126,7 @@ def when_no_leg_takes_writes_nothing_is_acknowledged_and_reads_go_on(ws):
         assert outcome(os.mkdir, volume.path("nor this")) == errno.EROFS
     told, status = volume.status()
     assert status == FAILED and told["health"] == "failed" and told["volume"]["read_only"], told
+    assert "read-only by error" in told["volume"]["why"] and "Input/output error" in told["volume"]["why"], told
     assert outcome(os.fsync, a) == errno.EIO, "a volume that has failed does not come back by itself"
     assert trees.read(volume.path("kept")) == kept
     for fd in (a, b, folder):

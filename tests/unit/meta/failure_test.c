@@ -14,12 +14,18 @@ static void both_fail(enum leg_op op, uint64_t block, uint64_t count, int answer
 
 static void expect_read_only(void)
 {
+	struct mirror_status status;
+
 	struct meta_write write = { .io = { .count = 1 } };
 
 	ck_assert_int_eq(try_put_item(FILE1, 9, 9, 9), -EROFS);
 	ck_assert_int_eq(meta_promise(meta, 1), -EROFS);
 	ck_assert_int_eq(meta_write(meta, &write), -EROFS);
 	ck_assert_int_ne(meta_checkpoint(meta), 0);
+	/* One state for everybody, with its reason. */
+	mirror_status(mirror, &status);
+	ck_assert(status.failed && !status.healthy);
+	ck_assert_msg(strstr(status.failed_why, "read-only by error: "), "%s", status.failed_why);
 }
 
 START_TEST(a_record_that_no_leg_takes_stops_the_volume)

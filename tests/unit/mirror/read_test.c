@@ -109,6 +109,29 @@ START_TEST(a_block_bad_on_both_legs_is_eio_for_that_range_alone)
 }
 END_TEST
 
+START_TEST(a_lost_block_is_counted_once_and_until_it_is_written)
+{
+	for (uint64_t block = 3; block < 9; block++) {
+		rot(0, block);
+		rot(1, block);
+	}
+	ck_assert_int_eq(read_blocks(4, 4), -EIO);
+	ck_assert_int_eq(read_blocks(5, 1), -EIO);
+	ck_assert_int_eq(read_blocks(0, 16), -EIO);
+	ck_assert_uint_eq(status().unrecoverable, 6);
+	ck_assert_int_eq(write_blocks(5, 2, 0), 0);
+	ck_assert_uint_eq(status().unrecoverable, 4);
+	mirror_lost(mirror, 3, 4);
+	ck_assert_uint_eq(status().unrecoverable, 6);
+	/* The medium gave it back after all. */
+	fill(7, 2);
+	ck_assert_int_eq(read_blocks(7, 2), 0);
+	ck_assert_uint_eq(status().unrecoverable, 4);
+	mirror_counters_clear(mirror);
+	ck_assert_uint_eq(status().unrecoverable, 0);
+}
+END_TEST
+
 START_TEST(tries_are_two_a_leg_and_then_it_is_eio)
 {
 	unsigned int before[2] = {disk_count(disks[0], LEG_READ), disk_count(disks[1], LEG_READ)};
@@ -535,6 +558,7 @@ TCase *read_tests(void)
 	tcase_add_test(tests, blocks_bad_on_both_legs_by_turns_read_right_and_are_all_repaired);
 	tcase_add_test(tests, unreadable_blocks_on_both_legs_by_turns_read_right_one_by_one);
 	tcase_add_test(tests, a_block_bad_on_both_legs_is_eio_for_that_range_alone);
+	tcase_add_test(tests, a_lost_block_is_counted_once_and_until_it_is_written);
 	tcase_add_test(tests, tries_are_two_a_leg_and_then_it_is_eio);
 	tcase_add_test(tests, einval_of_one_leg_is_charged_to_nobody);
 	tcase_add_test(tests, einval_of_both_legs_goes_up_after_one_try_each);

@@ -113,6 +113,7 @@ START_TEST(a_label_that_cannot_be_written_fails_the_volume)
 	disk_rule_set(disks[0], rule_fail_writes, &enodev);
 	ck_assert_int_eq(write_blocks(1100, 1, 0), -EIO);
 	ck_assert(mirror_failed(mirror));
+	ck_assert_ptr_nonnull(strstr(status().failed_why, "label cannot be written"));
 	ck_assert_int_eq(write_blocks(1100, 1, 0), -EROFS);
 	ck_assert_int_eq(read_blocks(0, 4), 0);
 	close_mirror();
