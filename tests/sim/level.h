@@ -21,6 +21,8 @@ struct level {
 	void (*check)(void *state, bool crashed);
 	/* Starts the actors; they end by themselves with the script. */
 	void (*start)(void *state, struct script *script);
+	/* After the mount of a spoilt volume: what is not an error is right. NULL: the level does not know errors. */
+	void (*check_spoilt)(void *state);
 	/* Every actor has ended. */
 	bool (*idle)(void *state);
 	void (*join)(void *state);

@@ -234,8 +234,7 @@ static void meddle(void *arg)
 		sim_sleep(sim_random_below(&level->random, 40000000));
 		switch (sim_random_below(&level->random, 4)) {
 		case 0:
-			note("checkpoint");
-			error = meta_checkpoint(level->machine->meta);
+			error = machine_checkpoint(level->machine);
 			break;
 		case 1:
 			cache_drop_clean(level->machine->cache);
@@ -329,6 +328,7 @@ const struct level level_fs = {
 	.crashes = true,
 	.create = create,
 	.check = check,
+	.check_spoilt = fs_check_spoilt,
 	.start = start,
 	.idle = idle,
 	.join = join,

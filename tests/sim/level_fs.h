@@ -34,6 +34,9 @@ void fs_level_bad(struct fs_level *level, const char *what, uint64_t inode, int 
 /* The whole content, malloc'ed. Nobody may be changing it. */
 unsigned char *fs_level_read_all(struct fs_level *level, uint64_t inode, uint64_t *size);
 
+/* What the level's check_spoilt does. */
+void fs_check_spoilt(void *state);
+
 /* An actor's thread: `arg` is a struct fs_actor. */
 void fs_act(void *arg);
 

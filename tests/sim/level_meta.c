@@ -464,7 +464,7 @@ static void act(void *arg)
 	struct actor *actor = arg;
 
 	while (script_next(actor->level->script, &actor->random)) {
-		switch (sim_random_below(&actor->random, 12)) {
+		switch (sim_random_below(&actor->random, 13)) {
 		case 0:
 		case 1:
 		case 2:
@@ -480,6 +480,7 @@ static void act(void *arg)
 			punch_blocks(actor);
 			break;
 		case 8:
+		case 11:
 			sync_all(actor);
 			break;
 		case 9:
@@ -507,8 +508,7 @@ static void meddle(void *arg)
 		sim_sleep(sim_random_below(&level->random, 40000000));
 		switch (sim_random_below(&level->random, 4)) {
 		case 0:
-			error = meta_checkpoint(level->machine->meta);
-			note("checkpoint");
+			error = machine_checkpoint(level->machine);
 			break;
 		case 1:
 			cache_drop_clean(level->machine->cache);

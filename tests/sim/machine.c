@@ -98,6 +98,9 @@ uint64_t machine_image(const struct machine *machine)
 
 static void power_on(struct machine *machine, int i)
 {
+	/* Good disks, too, are slow now and then: what was asked for first may be done last. */
+	static const char *const slow[] = { "any,delay=40,chance=12", "write,delay=30,chance=4", "flush,delay=100",
+					    "flush,delay=400" };
 	static const uint64_t latency_max_ns[] = { 0, 20000, 200000, 5000000 };
 	struct leg_memory_options options = {
 		.size_bytes = machine->disk_bytes,
@@ -114,8 +117,8 @@ static void power_on(struct machine *machine, int i)
 		sim_fail("leg_memory_open: %s", strerror(-error));
 	if ((!machine->faulty || machine->suspect != i) && !sim_random_chance(&machine->random, 3))
 		return;
-	/* Good disks, too, are slow now and then: what was asked for first may be done last. */
-	error = leg_fault_wrap(machine->memory[i], "any,delay=40,chance=12", &machine->fault[i], NULL);
+	error = leg_fault_wrap(machine->memory[i], slow[sim_random_below(&machine->random, 4)], &machine->fault[i],
+			       NULL);
 	if (error)
 		sim_fail("leg_fault_wrap: %s", strerror(-error));
 }
@@ -124,7 +127,7 @@ static void power_off(struct machine *machine)
 {
 	for (int i = 0; i < MIRROR_LEGS; i++)
 		machine->memory[i] = machine->fault[i] = NULL;
-	machine->went_out = false;
+	machine->went_out = machine->checkpointing = false;
 	machine->pool = NULL;
 	machine->mirror = NULL;
 	machine->cache = NULL;
@@ -223,19 +226,35 @@ void machine_format(struct machine *machine)
 
 static bool disagree(struct fs_check *check, const struct fs_problem *problem)
 {
-	(void)check;
-	sim_fail("the check found: %s", problem->text);
+	struct machine *machine = check->context;
+
+	if (!machine->spoilt)
+		sim_fail("the check found: %s", problem->text);
+	note("the check: %s", problem->text);
+	machine->problems++;
 	return false;
 }
 
 /* Whatever a crash left, fsck has nothing to say of it. */
 static void check(struct machine *machine)
 {
-	struct fs_check check = { .problem = disagree };
+	struct fs_check check = { .problem = disagree, .context = machine };
 	int error = fs_check(machine->meta, &check);
 
-	if (error)
+	if (error && !(machine->spoilt && machine->problems))
 		sim_fail("fs_check: %s", strerror(-error));
+}
+
+/* As the mount does it: of what is damaged, whatever can be read. */
+static int open_spoilt(struct machine *machine, struct meta_options *options, struct error *told)
+{
+	int error = meta_open(machine->mirror, machine->cache, options, &machine->meta, told);
+
+	if (error != -EIO)
+		return error;
+	note("meta_open: %s", told->text);
+	options->read_only = true;
+	return meta_open(machine->mirror, machine->cache, options, &machine->meta, told);
 }
 
 static void open_stack(struct machine *machine)
@@ -248,14 +267,17 @@ static void open_stack(struct machine *machine)
 	if (machine->height < MACHINE_META)
 		return;
 	meta_options.discard = sim_random_chance(&machine->random, 2);
-	error = meta_open(machine->mirror, machine->cache, &meta_options, &machine->meta, &told);
-	if (error)
+	error = open_spoilt(machine, &meta_options, &told);
+	if (error == -EIO && machine->spoilt)
+		return;
+	if (error || (!machine->spoilt && (meta_options.read_only || meta_damage(machine->meta))))
 		sim_fail("meta_open: %s: %s", strerror(-error), told.text);
 	if (machine->height < MACHINE_FS)
 		return;
 	check(machine);
+	fs_options.read_only = meta_options.read_only;
 	error = fs_open(machine->meta, machine->cache, &fs_options, &machine->fs, &told);
-	if (error)
+	if (error && !(error == -EIO && machine->spoilt))
 		sim_fail("fs_open: %s: %s", strerror(-error), told.text);
 }
 
@@ -289,6 +311,46 @@ void machine_mount(struct machine *machine, bool faulty)
 	if (sim_random_chance(&machine->random, 2))
 		machine_fault(machine);
 	open_stack(machine);
+}
+
+static void spoil(struct machine *machine, uint64_t block)
+{
+	uint64_t style = sim_random_below(&machine->random, 3), at = sim_random_below(&machine->random, MIRROR_BLOCK);
+
+	for (int i = 0; i < MIRROR_LEGS; i++) {
+		unsigned char *data = machine->disk[i] + block * MIRROR_BLOCK;
+
+		if (style == 0)
+			memset(data, 0, MIRROR_BLOCK);
+		else if (style == 1)
+			data[at] ^= (unsigned char)(1u << at % 8);
+		else
+			memcpy(data, data + MIRROR_BLOCK, MIRROR_BLOCK);
+	}
+}
+
+void machine_spoil(struct machine *machine)
+{
+	const struct machine_disk *disk = &machine->disks[0];
+	const uint64_t space = MIRROR_SPACE_OFFSET / MIRROR_BLOCK;
+	struct format_super super;
+
+	memcpy(&super, machine->disk[0] + MIRROR_SPACE_OFFSET, sizeof(super));
+	machine->spoilt = true;
+	for (uint64_t i = 1 + sim_random_below(&machine->random, 12); i; i--) {
+		uint64_t block = disk->blocks[sim_random_below(&machine->random, disk->count)];
+
+		if (block < space + le64_get(super.heap_start) || (block + 2) * MIRROR_BLOCK > machine->disk_bytes)
+			continue;
+		note("block %lu is bad on both legs", (unsigned long)(block - space));
+		spoil(machine, block);
+	}
+}
+
+bool machine_mount_spoilt(struct machine *machine)
+{
+	machine_mount(machine, false);
+	return machine->fs;
 }
 
 static void mount_aside(void *arg)
@@ -491,6 +553,18 @@ bool machine_leg_went_out(struct machine *machine)
 	note("leg %d has gone out of sync", leg);
 	machine->went_out = true;
 	return true;
+}
+
+int machine_checkpoint(struct machine *machine)
+{
+	int error;
+
+	machine->checkpointing = true;
+	note("checkpoint …");
+	error = meta_checkpoint(machine->meta);
+	note("checkpoint: %s", strerror(-error));
+	machine->checkpointing = false;
+	return error;
 }
 
 void machine_check_counters(struct machine *machine)

@@ -41,8 +41,11 @@ struct machine {
 	int suspect; /* the one leg that faults were injected on since the last scrub; -1: none */
 	bool lied; /* it may have answered a write that it did not do */
 	bool faulty; /* faults may be injected on it in this mount */
+	bool spoilt; /* blocks are bad on both legs: errors are right, wrong bytes are not */
+	unsigned long problems; /* that the check named then */
 	/* while mounted */
 	bool went_out;
+	bool checkpointing; /* somebody has asked for one */
 	int doubted; /* the suspect when this mount began: errors may be counted on it */
 	struct leg *memory[MIRROR_LEGS];
 	struct leg *fault[MIRROR_LEGS]; /* around it; NULL: none */
@@ -69,6 +72,10 @@ void machine_crash(struct machine *machine, unsigned int lost_odds);
 void machine_crash_as(struct machine *machine, enum machine_cut how, int lost);
 /* While the power is off: a hash of both disks. */
 uint64_t machine_image(const struct machine *machine);
+/* While the power is off: some blocks that were written go bad on both disks. Errors are foreseen from then on. */
+void machine_spoil(struct machine *machine);
+/* False: the volume was refused with an error. */
+bool machine_mount_spoilt(struct machine *machine);
 /* A mount that comes only so far before the power fails again. */
 void machine_mount_cut(struct machine *machine, uint64_t steps);
 /*
@@ -82,6 +89,7 @@ bool machine_leg_went_out(struct machine *machine);
 void machine_scrub(struct machine *machine);
 /* With everything synced and nobody at work: both legs have the same slots, and the same records in the ring. */
 void machine_compare_legs(struct machine *machine);
+int machine_checkpoint(struct machine *machine);
 void machine_check_counters(struct machine *machine);
 
 #endif

@@ -97,10 +97,11 @@ static void crash_aside(void)
 		machine_unmount(&run.machine);
 	}
 	run.outcome->hash ^= sim_random_mix(sim_trace_hash());
+	run.outcome->crashes++;
 	_exit(0);
 }
 
-static void crashes_aside(unsigned int count)
+static void aside(void (*what)(void), unsigned int count)
 {
 	while (count--) {
 		pid_t child;
@@ -111,23 +112,38 @@ static void crashes_aside(unsigned int count)
 		if (child < 0)
 			sim_fail("fork: %s", strerror(errno));
 		if (child == 0)
-			crash_aside();
+			what();
 		while (waitpid(child, &status, 0) < 0 && errno == EINTR)
 			;
 		if (status)
 			_exit(1); /* it has told why */
-		run.outcome->crashes++;
 	}
+}
+
+/* In a process of its own: what if blocks went bad on both legs while nobody looked? */
+static void spoil_aside(void)
+{
+	run.machine.random = sim_random_of(run.order.seed, 3 * CRASH_STREAM + run.forks);
+	machine_spoil(&run.machine);
+	if (machine_mount_spoilt(&run.machine))
+		run.order.level->check_spoilt(run.state);
+	_exit(0);
 }
 
 /* ---- rounds ---- */
 
 static void look(void)
 {
+	uint64_t odds = 64;
+
 	if (run.machine.faulty && sim_random_chance(&run.random, 256))
 		machine_fault(&run.machine);
-	if (run.order.level->crashes && sim_random_chance(&run.random, run.order.dense ? 2 : 48))
-		crashes_aside(1 + (unsigned int)sim_random_below(&run.random, 3));
+	if (run.order.dense)
+		odds = 2;
+	else if (run.machine.checkpointing) /* much is promised in a few steps */
+		odds = 16;
+	if (run.order.level->crashes && sim_random_chance(&run.random, odds))
+		aside(crash_aside, 1 + (unsigned int)sim_random_below(&run.random, 3));
 }
 
 static void play_round(void)
@@ -191,6 +207,8 @@ static void play(void)
 		run.script.stop = false;
 	}
 	machine_unmount(&run.machine);
+	if (run.order.both && run.order.level->check_spoilt && !run.machine.stale[0] && !run.machine.stale[1])
+		aside(spoil_aside, 20);
 	machine_mount(&run.machine, false);
 	run.order.level->check(run.state, false);
 	machine_scrub(&run.machine);

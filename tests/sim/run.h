@@ -19,6 +19,7 @@ struct run_order {
 	unsigned int most; /* operations; 0: what the seed says */
 	const bool *left_out; /* [number of an operation]; NULL: none */
 	bool dense; /* a crash at every turn */
+	bool both; /* at its end blocks go bad on both legs */
 	bool quiet, verbose;
 	struct exhaust_order exhaust; /* length > 0: that instead */
 };

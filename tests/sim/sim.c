@@ -115,12 +115,13 @@ static int usage(int status)
 {
 	fprintf(status ? stderr : stdout,
 		"usage: sim [--level mirror|cache|meta|fs] [--seed N] [--runs M] [--seconds S] [--crashes C]\n"
-		"           [--steps K] [--only LIST] [--dense] [--replay] [--brief] [--verbose]\n"
+		"           [--steps K] [--only LIST] [--dense] [--both] [--replay] [--brief] [--verbose]\n"
 		"       sim --exhaustive LENGTH [--samples N] [--path OPERATIONS] [--seed N] [--verbose]\n"
 		"Runs seeds from N on: M (1; 0: any number), until S seconds or C crashes are over.\n"
 		"Without a seed, MIRRORFS_SEED or a fresh one.\n"
 		"--steps bounds the operations of each run, --only 3-5,9 leaves out all others, --dense crashes more;\n"
 		"--replay runs each seed twice and compares every step.\n"
+		"--both spoils blocks on both legs at the end of each run: there may be errors then, no wrong bytes.\n"
 		"--brief tells a failure in a few words, and does not narrow it.\n"
 		"--exhaustive does all sequences of so many operations, with a cut after all that disks do, and\n"
 		"N (2) more at each point, of each disk for itself.\n");
@@ -155,6 +156,8 @@ static bool set(int option, const char *value)
 	case 'o':
 		arguments.order.left_out = arguments.left_out;
 		return narrow_only(value, arguments.left_out);
+	case '2':
+		return arguments.order.both = true;
 	case 'd':
 		return arguments.order.dense = true;
 	case 'e':
@@ -184,6 +187,7 @@ static int parse(int argc, char **argv)
 		{ "runs", required_argument, NULL, 'r' },    { "seconds", required_argument, NULL, 't' },
 		{ "crashes", required_argument, NULL, 'c' }, { "steps", required_argument, NULL, 'k' },
 		{ "only", required_argument, NULL, 'o' },    { "dense", no_argument, NULL, 'd' },
+		{ "both", no_argument, NULL, '2' },
 		{ "exhaustive", required_argument, NULL, 'e' }, { "path", required_argument, NULL, 'a' },
 		{ "samples", required_argument, NULL, 'n' }, { "brief", no_argument, NULL, 'b' },
 		{ "replay", no_argument, NULL, 'p' },	     { "verbose", no_argument, NULL, 'v' },
