@@ -221,7 +221,7 @@ void machine_format(struct machine *machine)
 	}
 	machine_unmount(machine);
 	if (machine->height >= MACHINE_META && sim_random_chance(&machine->random, 2))
-		shorten_ring(machine, JOURNAL_RECORD_BLOCKS * (4 + sim_random_below(&machine->random, 4)));
+		shorten_ring(machine, JOURNAL_RECORD_BLOCKS * (4 + sim_random_below(&machine->random, 7)));
 }
 
 static bool disagree(struct fs_check *check, const struct fs_problem *problem)
@@ -281,6 +281,16 @@ static void open_stack(struct machine *machine)
 		sim_fail("fs_open: %s: %s", strerror(-error), told.text);
 }
 
+static void set_fault(struct machine *machine, const char *rules)
+{
+	struct error told = { "" };
+
+	note("fault on leg %d: %s", machine->suspect, rules);
+	machine->lied |= strstr(rules, "drop") || strstr(rules, "torn") || strstr(rules, "misdirect");
+	if (leg_fault_set(machine->fault[machine->suspect], rules, &told) != 0)
+		sim_fail("leg_fault_set: %s", told.text);
+}
+
 void machine_mount(struct machine *machine, bool faulty)
 {
 	bool present[MIRROR_LEGS];
@@ -308,7 +318,10 @@ void machine_mount(struct machine *machine, bool faulty)
 			machine->stale[i] = false;
 		}
 	}
-	if (sim_random_chance(&machine->random, 2))
+	/* What is there on this leg alone cannot be read now, but next time. */
+	if (machine->faulty && sim_random_chance(&machine->random, 3))
+		set_fault(machine, "read,error=EIO,range=1M-");
+	else if (sim_random_chance(&machine->random, 2))
 		machine_fault(machine);
 	open_stack(machine);
 }
@@ -532,16 +545,12 @@ void machine_fault(struct machine *machine)
 	const size_t count = sizeof(all_rules) / sizeof(all_rules[0]);
 	const size_t last_count = sizeof(last_rules) / sizeof(last_rules[0]);
 	const char *rules;
-	struct error told = { "" };
 
 	if (!machine->faulty)
 		return;
 	rules = sim_random_chance(&machine->random, 5) ? last_rules[sim_random_below(&machine->random, last_count)] :
 							all_rules[sim_random_below(&machine->random, count)];
-	note("fault on leg %d: %s", machine->suspect, rules);
-	machine->lied |= strstr(rules, "drop") || strstr(rules, "torn") || strstr(rules, "misdirect");
-	if (leg_fault_set(machine->fault[machine->suspect], rules, &told) != 0)
-		sim_fail("leg_fault_set: %s", told.text);
+	set_fault(machine, rules);
 }
 
 bool machine_leg_went_out(struct machine *machine)

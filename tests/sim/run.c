@@ -84,9 +84,9 @@ static void crash_aside(void)
 	run.machine.random = sim_random_of(run.order.seed, 2 * CRASH_STREAM + run.forks);
 	note("what if here, %u", run.forks);
 	machine_crash(&run.machine, 3);
-	recover(sim_random_chance(&run.random, 4));
+	recover(sim_random_chance(&run.random, 3));
 	/* Nothing was done since: nothing may have changed. */
-	while (sim_random_chance(&run.random, 3)) {
+	while (sim_random_chance(&run.random, run.machine.faulty ? 2 : 4)) {
 		machine_crash(&run.machine, 6);
 		recover(sim_random_chance(&run.random, 4));
 	}
