@@ -90,8 +90,9 @@ static void crash_aside(void)
 		machine_crash(&run.machine, 6);
 		recover(sim_random_chance(&run.random, 4));
 	}
-	if (!run.machine.faulty && sim_random_chance(&run.random, 8)) {
+	if (!run.machine.faulty)
 		machine_compare_legs(&run.machine);
+	if (!run.machine.faulty && sim_random_chance(&run.random, 8)) {
 		machine_scrub(&run.machine);
 		run.order.level->finish(run.state);
 		machine_unmount(&run.machine);
