@@ -459,10 +459,11 @@ void fs_act(void *arg)
 		uint64_t draw = below(actor, total + 6);
 		size_t i = 0;
 
-		if (draw >= total) {
+		if (draw >= total && !actor->level->machine->busy) {
 			sim_sleep(below(actor, chance(actor, 10) ? 8000000000 : 1000000));
 			continue;
 		}
+		draw %= total;
 		while (draw >= doings[i].weight)
 			draw -= doings[i++].weight;
 		doings[i].run(actor);

@@ -319,7 +319,7 @@ static int map_piece(struct actor *actor, struct meta_txn *txn, uint32_t block, 
 static void write_blocks(struct actor *actor)
 {
 	struct machine *machine = actor->level->machine;
-	bool busy = actor->level->busy, inside = busy || sim_random_chance(&actor->random, 2);
+	bool busy = actor->level->machine->busy, inside = busy || sim_random_chance(&actor->random, 2);
 	uint32_t most = inside ? META_TXN_DATA_BLOCKS : sim_random_chance(&actor->random, 4) ? 300 : 20;
 	uint32_t count = busy ? most : 1 + (uint32_t)sim_random_below(&actor->random, most);
 	uint32_t block = (uint32_t)sim_random_below(&actor->random, BLOCKS - count);
@@ -490,7 +490,7 @@ static void act(void *arg)
 			read_foreign(actor);
 			break;
 		default:
-			if (actor->level->busy)
+			if (actor->level->machine->busy)
 				write_blocks(actor);
 			else
 				sim_sleep(sim_random_below(&actor->random,
@@ -626,7 +626,6 @@ static void *create(struct machine *machine, uint64_t seed)
 	level->machine = machine;
 	level->random = sim_random_of(seed, 20);
 	level->count = 1 + (int)sim_random_below(&level->random, ACTORS_MAX);
-	level->busy = sim_random_chance(&level->random, 3);
 	for (int i = 0; i < level->count; i++) {
 		level->actors[i].level = level;
 		level->actors[i].object = 100 + (uint64_t)i;

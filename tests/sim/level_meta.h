@@ -61,7 +61,6 @@ struct meta_level {
 	struct thread meddler;
 	struct sim_random random;
 	bool meddling;
-	bool busy; /* much into the ring, and no rest */
 };
 
 /* What a stamp stands for: the bytes of a value, whose length is returned, or of a block. */

@@ -39,6 +39,7 @@ void machine_init(struct machine *machine, uint64_t seed, enum machine_height he
 	memset(machine, 0, sizeof(*machine));
 	machine->random = sim_random_of(seed, 10);
 	machine->height = height;
+	machine->busy = sim_random_chance(&machine->random, 3);
 	machine->suspect = machine->doubted = -1;
 	blocks += sim_random_below(&machine->random, 8192);
 	machine->disk_bytes = 2 * MIRROR_SPACE_OFFSET;
@@ -115,9 +116,10 @@ static void power_on(struct machine *machine, int i)
 
 	if (error)
 		sim_fail("leg_memory_open: %s", strerror(-error));
-	if ((!machine->faulty || machine->suspect != i) && !sim_random_chance(&machine->random, 3))
+	if ((!machine->faulty || machine->suspect != i) &&
+	    !sim_random_chance(&machine->random, machine->busy ? 2 : 4))
 		return;
-	error = leg_fault_wrap(machine->memory[i], slow[sim_random_below(&machine->random, 4)], &machine->fault[i],
+	error = leg_fault_wrap(machine->memory[i], slow[machine->busy ? 3 : sim_random_below(&machine->random, 4)], &machine->fault[i],
 			       NULL);
 	if (error)
 		sim_fail("leg_fault_wrap: %s", strerror(-error));
@@ -220,8 +222,9 @@ void machine_format(struct machine *machine)
 			sim_fail("meta_format: %s: %s", strerror(-error), told.text);
 	}
 	machine_unmount(machine);
-	if (machine->height >= MACHINE_META && sim_random_chance(&machine->random, 2))
-		shorten_ring(machine, JOURNAL_RECORD_BLOCKS * (4 + sim_random_below(&machine->random, 7)));
+	if (machine->height >= MACHINE_META && (machine->busy || sim_random_chance(&machine->random, 3)))
+		shorten_ring(machine, JOURNAL_RECORD_BLOCKS *
+					      ((machine->busy ? 8 : 4) + sim_random_below(&machine->random, 4)));
 }
 
 static bool disagree(struct fs_check *check, const struct fs_problem *problem)

@@ -28,6 +28,7 @@ enum machine_cut {
 struct machine {
 	struct sim_random random;
 	enum machine_height height;
+	bool busy; /* actors do not rest, the ring is short, and flushes are often slow */
 	uint64_t disk_bytes;
 	uint64_t changes; /* of the disks so far: writes, discards, flushes */
 	struct machine_disk {
