@@ -119,8 +119,9 @@ static void power_on(struct machine *machine, int i)
 	if ((!machine->faulty || machine->suspect != i) &&
 	    !sim_random_chance(&machine->random, machine->busy ? 2 : 4))
 		return;
-	error = leg_fault_wrap(machine->memory[i], slow[machine->busy ? 3 : sim_random_below(&machine->random, 4)], &machine->fault[i],
-			       NULL);
+	error = leg_fault_wrap(machine->memory[i],
+			       slow[machine->busy ? 3 : sim_random_below(&machine->random, 4)],
+			       &machine->fault[i], NULL);
 	if (error)
 		sim_fail("leg_fault_wrap: %s", strerror(-error));
 }
