@@ -239,8 +239,8 @@ struct mirror_source {
 	/* Up to which generation, at most `after`, this leg shows that it has all; 0: it does not. */
 	uint64_t (*proven)(void *context, int leg, uint64_t after);
 	/*
-	 * From now on new writes go to the leg as well. Returns when all that was written before can be found by next(),
-	 * with a checkpoint reported by mirror_generation_durable(). *total: how much there is to copy, blocks.
+	 * From now on new writes go to the leg as well. Returns when all that was written before can be found by
+	 * next(), with a checkpoint reported by mirror_generation_durable(). *total: how much there is to copy, blocks.
 	 */
 	int (*begin)(void *context, const struct mirror_since *since, uint64_t *total);
 	int (*next)(void *context, struct mirror_live *live); /* -ENOENT: that was all */

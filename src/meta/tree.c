@@ -140,26 +140,33 @@ static ssize_t value_out(const void *node, unsigned int slot, void *value, size_
 	return (ssize_t)length;
 }
 
-ssize_t tree_get(struct meta *meta, const struct meta_key *key, void *value, size_t size)
+static int leaf_load(struct meta *meta, const struct meta_key *key, struct cache_page **page)
 {
 	struct node_bounds bounds = everything;
-	struct cache_page *page, *child;
+	struct cache_page *child;
+	int error = tree_root_load(meta, page);
+
+	while (!error && node_level((*page)->data)) {
+		unsigned int slot = node_child_slot((*page)->data, key);
+
+		bounds = node_child_bounds((*page)->data, slot, &bounds);
+		error = child_load(meta, *page, slot, &bounds, &child);
+		cache_put(*page);
+		*page = child;
+	}
+	return error;
+}
+
+ssize_t tree_get(struct meta *meta, const struct meta_key *key, void *value, size_t size)
+{
+	struct cache_page *page;
 	unsigned int slot;
 	ssize_t result;
 	bool exact;
-	int error = tree_root_load(meta, &page);
+	int error = leaf_load(meta, key, &page);
 
 	if (error)
 		return error;
-	while (node_level(page->data)) {
-		slot = node_child_slot(page->data, key);
-		bounds = node_child_bounds(page->data, slot, &bounds);
-		error = child_load(meta, page, slot, &bounds, &child);
-		cache_put(page);
-		if (error)
-			return error;
-		page = child;
-	}
 	slot = node_search(page->data, key, &exact);
 	result = exact ? value_out(page->data, slot, value, size) : -ENOENT;
 	cache_put(page);
@@ -363,18 +370,9 @@ int tree_pointer(struct meta *meta, unsigned int level, const struct meta_key *k
 
 int tree_leaf(struct meta *meta, const struct meta_key *key, void *node)
 {
-	struct node_bounds bounds = everything;
-	struct cache_page *page, *child;
-	int error = tree_root_load(meta, &page);
+	struct cache_page *page;
+	int error = leaf_load(meta, key, &page);
 
-	while (!error && node_level(page->data)) {
-		unsigned int slot = node_child_slot(page->data, key);
-
-		bounds = node_child_bounds(page->data, slot, &bounds);
-		error = child_load(meta, page, slot, &bounds, &child);
-		cache_put(page);
-		page = error ? NULL : child;
-	}
 	if (error)
 		return error;
 	memcpy(node, page->data, NODE_BYTES);
