@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """What was acknowledged is there: after a kill, and after every orderly way to end a mount."""
+import mmap
 import os
 import signal
 
@@ -41,18 +42,56 @@ def what_was_synced_survives_a_kill(ws):
     volume.umount()
 
 
+def put_fsync(path, data):
+    put(path, data, True)
+
+
+def put_fdatasync(path, data):
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT)
+    os.write(fd, data)
+    os.fdatasync(fd)
+    os.close(fd)
+
+
+def put_synchronous(flags, rwf):
+    def way(path, data):
+        fd = os.open(path, os.O_WRONLY | os.O_CREAT | flags)
+        os.pwritev(fd, [data], 0, rwf)
+        os.close(fd)
+
+    return way
+
+
+def put_msync(path, data):
+    with open(path, "w+b") as file:
+        file.truncate(len(data))
+        with mmap.mmap(file.fileno(), len(data)) as memory:
+            memory[:] = data
+            memory.flush()
+
+
+# To make what is written durable. A file of no length is not mapped: the first way is not msync.
+WAYS = (put_fsync, put_fdatasync, put_synchronous(os.O_SYNC, 0), put_synchronous(os.O_DSYNC, 0),
+        put_synchronous(0, os.RWF_DSYNC), put_synchronous(os.O_DIRECT | os.O_DSYNC, 0), put_msync)
+
+
 @case(FULL, timeout=200)
 def so_it_does_when_a_leg_is_lost_with_it(ws):
     for lost in (0, 1):
         volume = ws.volume(f"lost{lost}")
         volume.mount("commit=600")
         for i in range(40):
-            put(volume.path(f"f{i}"), trees.pattern(i * 5000, i), True)
+            WAYS[i % len(WAYS)](volume.path(f"f{i}"), trees.pattern(i * 5000, i))
+        folder = os.open(volume.mnt, os.O_RDONLY)
+        os.mkdir(volume.path("made"))
+        os.fsync(folder)
+        os.close(folder)
         volume.kill()
         os.unlink(volume.legs[lost])
         volume.mount("degraded", legs=[volume.legs[1 - lost]])
         for i in range(40):
             assert trees.read(volume.path(f"f{i}")) == trees.pattern(i * 5000, i), i
+        assert os.path.isdir(volume.path("made"))
         volume.umount()
 
 

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """A volume's room: df tells the truth about it, a full volume can be emptied, and nothing of it is ever lost."""
 import errno
+import mmap
 import os
 import shutil
 
@@ -221,3 +222,27 @@ def what_fills_a_volume_can_be_deleted(ws):
         is_empty_again(volume, empty)
         volume.umount()
         ws.run("fsck.mirrorfs", "-n", "-f", *volume.legs)
+
+
+@case(QUICK)
+def mapped_memory_without_room_is_told_by_msync(ws):
+    volume = ws.volume(size=SMALL)
+    volume.mount()
+    with open(volume.path("hole"), "w+b") as file:
+        file.truncate(MIB)
+        size = fill(volume.path("rest"))
+        with mmap.mmap(file.fileno(), MIB) as memory:
+            memory[5000:5010] = b"0123456789"
+            try:
+                memory.flush()
+                raise AssertionError("accepted where there is no room")
+            except OSError as error:
+                assert error.errno == errno.ENOSPC, error
+            os.unlink(volume.path("rest"))
+            wait_for("room", lambda: available(volume) > size // BLOCK // 2)
+            memory[5000:5010] = b"0123456789"
+            memory.flush()
+    volume.kill()
+    volume.mount()
+    assert trees.read(volume.path("hole"))[4999:5011] == b"\0" + b"0123456789" + b"\0"
+    volume.umount()
