@@ -195,6 +195,20 @@ static void print_scrub(const json_t *scrub)
 	putchar('\n');
 }
 
+/* "12.3 % of 1.0 GiB, 40 s left" */
+static void print_resync(FILE *out, const json_t *resync)
+{
+	unsigned long long done = number_of(resync, "done_bytes"), total = number_of(resync, "total_bytes");
+	double seconds = (double)number_of(resync, "elapsed_ns") / 1e9;
+	char size[32];
+
+	fprintf(out, "%.1f %% of %s", total ? 100.0 * (double)done / (double)total : 0.0, size_text(total, size));
+	if (done && seconds > 1)
+		fprintf(out, ", %.0f s left", seconds * (double)(total - done) / (double)done);
+	if (number_of(resync, "lost_bytes"))
+		fprintf(out, ", %s bad on the other leg", size_text(number_of(resync, "lost_bytes"), size));
+}
+
 static void print_status(const json_t *status)
 {
 	const json_t *volume = json_object_get(status, "volume"), *space = json_object_get(status, "space"),
@@ -214,6 +228,11 @@ static void print_status(const json_t *status)
 	       number_of(volume, "pid"));
 	json_array_foreach(json_object_get(status, "legs"), i, leg)
 		print_leg(leg);
+	if (json_integer_value(json_object_get(json_object_get(status, "resync"), "leg")) >= 0) {
+		fputs("  resync   ", stdout);
+		print_resync(stdout, json_object_get(status, "resync"));
+		putchar('\n');
+	}
 	printf("  mirror   %llu retries, %llu request errors, %llu deadlines missed, %llu blocks unrecoverable, "
 	       "%llu empty refused\n",
 	       number_of(mirror, "retries"), number_of(mirror, "request_errors"), number_of(mirror, "deadline_missed"),
@@ -349,6 +368,129 @@ static int scrub(const struct ctl_mount *mount, char **words)
 	return EXIT_HEALTHY;
 }
 
+/* ---- legs ---- */
+
+static bool force;
+
+/* A path as the daemon must be told it: it has another working directory. False: told. */
+static bool address_of(const char *name, char *address, size_t size)
+{
+	const char *path = strncmp(name, "fault:", 6) ? name : strchr(name + 6, ':');
+	char current[4096] = "";
+
+	path = !path ? name : *path == ':' ? path + 1 : path;
+	if ((path[0] != '/' && !getcwd(current, sizeof(current))) ||
+	    snprintf(address, size, "%.*s%s%s%s", (int)(path - name), name, current, current[0] ? "/" : "", path) >=
+		    (int)size) {
+		say("%s: too long a path", name);
+		return false;
+	}
+	return true;
+}
+
+static int change_legs(const struct ctl_mount *mount, const char *command, const char *leg, const char *newcomer)
+{
+	char address[8192] = "", name[8192] = "";
+	json_t *result;
+	int code;
+
+	if (newcomer && !address_of(newcomer, address, sizeof(address)))
+		return EXIT_FAILED;
+	if (leg && (!strcmp(leg, "0") || !strcmp(leg, "1")))
+		snprintf(name, sizeof(name), "%s", leg);
+	else if (leg && !address_of(leg, name, sizeof(name)))
+		return EXIT_FAILED;
+	code = ask(mount,
+		   json_pack("{s:s, s:s, s:s, s:b}", "command", command, "leg", name, "address", address, "force",
+			     force),
+		   &result);
+	json_decref(result);
+	return code;
+}
+
+static unsigned int count_words(char **words)
+{
+	unsigned int count = 0;
+
+	while (words[count])
+		count++;
+	return count;
+}
+
+static int detach(const struct ctl_mount *mount, char **words)
+{
+	return count_words(words) == 1 ? change_legs(mount, "detach", words[0], NULL) : EXIT_USAGE;
+}
+
+static int attach(const struct ctl_mount *mount, char **words)
+{
+	return count_words(words) == 1 ? change_legs(mount, "attach", NULL, words[0]) : EXIT_USAGE;
+}
+
+static int replace(const struct ctl_mount *mount, char **words)
+{
+	return count_words(words) == 2 ? change_legs(mount, "replace", words[0], words[1]) : EXIT_USAGE;
+}
+
+/* Waits until one more resync has ended. */
+static int resync_watch(const struct ctl_mount *mount, unsigned long long ended)
+{
+	bool terminal = !as_json && isatty(STDERR_FILENO);
+	const char *health;
+	json_t *result;
+	int code;
+
+	for (;;) {
+		const json_t *resync;
+
+		code = ask(mount, json_pack("{s:s}", "command", "status"), &result);
+		if (code)
+			return code;
+		resync = json_object_get(result, "resync");
+		if (number_of(resync, "ended") > ended)
+			break;
+		if (terminal) {
+			fputs("\r\033[Kresync: ", stderr);
+			print_resync(stderr, resync);
+		}
+		json_decref(result);
+		pause_msec(POLL_MSEC);
+	}
+	if (terminal)
+		fputs("\r\033[K", stderr);
+	health = text_of(result, "health");
+	if (!as_json)
+		printf("%s: %s\n", mount->mountpoint, health);
+	code = !strcmp(health, "healthy") ? EXIT_HEALTHY : EXIT_DEGRADED;
+	json_decref(result);
+	return code;
+}
+
+static int resync(const struct ctl_mount *mount, char **words)
+{
+	json_t *request, *result;
+	unsigned long long ended;
+	uint64_t limit;
+	bool runs;
+	int code;
+
+	if (words[0] && (words[1] || strncmp(words[0], "limit=", 6) != 0 || !options_size(words[0] + 6, &limit) ||
+			 limit > INT64_MAX))
+		return EXIT_USAGE;
+	code = ask(mount, json_pack("{s:s}", "command", "status"), &result);
+	if (code)
+		return code;
+	ended = number_of(json_object_get(result, "resync"), "ended");
+	json_decref(result);
+	request = json_pack("{s:s}", "command", "resync");
+	if (words[0])
+		json_object_set_new(request, "limit", json_integer((json_int_t)limit));
+	code = ask(mount, request, &result);
+	runs = json_is_true(json_object_get(result, "runs"));
+	json_decref(result);
+	return code || !runs ? code : resync_watch(mount, ended);
+}
+
 /* ---- the command line ---- */
 
 static const struct verb {
@@ -358,6 +500,10 @@ static const struct verb {
 } verbs[] = {
 	{ "status", status, true },
 	{ "scrub", scrub, false },
+	{ "resync", resync, false },
+	{ "detach", detach, false },
+	{ "attach", attach, false },
+	{ "replace", replace, false },
 };
 
 static void usage(FILE *out)
@@ -367,7 +513,12 @@ static void usage(FILE *out)
 	      "  status [MNT]     health, legs, counters (all mounts if MNT is left out)\n"
 	      "  scrub MNT [limit=SIZE]   verify every copy, rewrite bad ones, wait for the end\n"
 	      "  scrub MNT start [limit=SIZE]   the same, and do not wait\n"
-	      "  scrub MNT stop   for now: it goes on where it was when it is started again\n\n"
+	      "  scrub MNT stop   for now: it goes on where it was when it is started again\n"
+	      "  resync MNT [limit=SIZE]  fill a leg that lacks something, wait for the end\n"
+	      "  detach MNT LEG   take a leg out\n"
+	      "  attach MNT LEG   let a leg join that was away, or a new one\n"
+	      "  replace MNT OLD NEW   detach one and attach another\n\n"
+	      "  -f, --force      attach, replace: give up what the leg holds\n"
 	      "  -j, --json       answers as they come, a JSON object a line\n"
 	      "  -h, --help       this text\n"
 	      "  -V, --version    the version\n",
@@ -411,15 +562,19 @@ static int run(const struct verb *verb, const char *mountpoint, char **words)
 int main(int argc, char **argv)
 {
 	static const struct option long_options[] = { { "json", no_argument, NULL, 'j' },
+						      { "force", no_argument, NULL, 'f' },
 						      { "help", no_argument, NULL, 'h' },
 						      { "version", no_argument, NULL, 'V' },
 						      { NULL, 0, NULL, 0 } };
 	int c, words;
 
-	while ((c = getopt_long(argc, argv, "jhV", long_options, NULL)) >= 0) {
+	while ((c = getopt_long(argc, argv, "jfhV", long_options, NULL)) >= 0) {
 		switch (c) {
 		case 'j':
 			as_json = true;
+			break;
+		case 'f':
+			force = true;
 			break;
 		case 'h':
 			usage(stdout);

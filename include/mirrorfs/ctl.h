@@ -2,10 +2,12 @@
 /*
  * ctl: the control socket of a running mount, and the client's side of it. The only door to JSON.
  *
- * One request and one answer a connection, each a JSON object on a line. Requests: {"command": "status"}, {"command":
- * "scrub", "do": "show"}, "start" (with "limit": bytes a second, 0 for none) or "stop". An answer carries "version": 1
- * and "result" or "error". What takes long is started so, goes on by itself, and is asked about. Only uid 0 and the
- * daemon's own uid are heard (SO_PEERCRED).
+ * One request and one answer a connection, each a JSON object on a line. Requests: {"command": "status"};
+ * {"command": "scrub", "do": "show"}, "start" (with "limit": bytes a second, 0 for none) or "stop";
+ * {"command": "resync"}, perhaps with "limit"; {"command": "detach", "leg": NAME};
+ * {"command": "attach", "address": ADDRESS, "force": BOOL}; {"command": "replace"} with all of these. NAME is a leg's
+ * number or path. An answer carries "version": 1 and "result" or "error". What takes long is started so, goes on by
+ * itself, and is asked about. Only uid 0 and the daemon's own uid are heard (SO_PEERCRED).
  */
 #ifndef MIRRORFS_CTL_H
 #define MIRRORFS_CTL_H
@@ -33,6 +35,7 @@ struct ctl_subjects {
 	const char *mountpoint;
 	const char *source;
 	bool read_only; /* the mount is */
+	enum leg_engine engine; /* of legs that are attached */
 };
 
 /*

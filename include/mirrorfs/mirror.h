@@ -240,7 +240,7 @@ struct mirror_source {
 	uint64_t (*proven)(void *context, int leg, uint64_t after);
 	/*
 	 * From now on new writes go to the leg as well. Returns when all that was written before can be found by
-	 * next(), with a checkpoint reported by mirror_generation_durable(). *total: how much there is to copy, blocks.
+	 * next(), with a checkpoint told by mirror_generation_durable(). *total: how much there is to copy, blocks.
 	 */
 	int (*begin)(void *context, const struct mirror_since *since, uint64_t *total);
 	int (*next)(void *context, struct mirror_live *live); /* -ENOENT: that was all */
@@ -256,6 +256,21 @@ int mirror_source_set(struct mirror *mirror, const struct mirror_source *source)
 int mirror_resync_start(struct mirror *mirror); /* 0: it runs or will; -ENOENT: no leg is stale; -EROFS */
 /* A resync leaves three quarters of the time to others while there are any. The limit holds besides; 0: none. */
 void mirror_resync_limit(struct mirror *mirror, uint64_t bytes_per_second);
+
+/* ---- legs that leave and join a volume in use ---- */
+
+/*
+ * The leg is taken out and closed; what it lacks from then on is remembered. -EBUSY: the other one is not whole, or
+ * this one has not given everything back (then it is out, and may be detached again later); -ENOENT, -EROFS. May wait.
+ */
+int mirror_detach(struct mirror *mirror, int leg, struct error *error);
+/*
+ * An open leg takes the place of the one that is absent, or makes a volume of one leg one of two, and is filled: with
+ * what it lacks if it was a leg of this volume, as a whole if not. 0: the mirror owns it. -EEXIST no place is free,
+ * -EBUSY the other one is not whole, -ENOSPC too small; unless `force`: -ESTALE it was written alone, -EXDEV it is a
+ * leg of another volume. May wait.
+ */
+int mirror_attach(struct mirror *mirror, struct leg *leg, bool force, struct error *error);
 
 struct mirror_resync_status {
 	uint64_t ended; /* resyncs since the mount that have ended, well or not */

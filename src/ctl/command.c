@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* The commands. Each is answered at once: what takes long goes on by itself, and is asked about. */
+/*
+ * The commands. Each is answered at once: what takes long goes on by itself, and is asked about. But those that change
+ * the legs are answered when they have (legs.c).
+ */
 #include "ctl_private.h"
 
 #include <errno.h>
@@ -9,8 +12,7 @@
 
 /* ---- answers ---- */
 
-/* Sends {"version": …, `name`: `value`} and a newline, as far as the client's buffer goes; `value` is stolen. */
-static void answer(int fd, const char *name, json_t *value)
+void command_answer(int fd, const char *name, json_t *value)
 {
 	json_t *line = json_pack("{s:i, s:o}", "version", CTL_VERSION, name, value);
 	char *text = line ? json_dumps(line, JSON_COMPACT) : NULL;
@@ -32,9 +34,9 @@ static void answer(int fd, const char *name, json_t *value)
 	free(text);
 }
 
-static void answer_error(int fd, int error, const char *text)
+void command_answer_error(int fd, int error, const char *text)
 {
-	answer(fd, "error", json_pack("{s:s, s:s}", "errno", strerrorname_np(-error), "text", text));
+	command_answer(fd, "error", json_pack("{s:s, s:s}", "errno", strerrorname_np(-error), "text", text));
 }
 
 /* ---- the commands ---- */
@@ -46,9 +48,9 @@ static void status_command(struct ctl *ctl, int fd, const json_t *request)
 	if (status && ctl->subjects.meta)
 		json_object_set_new(status, "scrub", scrub_json(ctl, false));
 	if (status)
-		answer(fd, "result", status);
+		command_answer(fd, "result", status);
 	else
-		answer_error(fd, -ENOMEM, "out of memory");
+		command_answer_error(fd, -ENOMEM, "out of memory");
 }
 
 static void scrub_command(struct ctl *ctl, int fd, const json_t *request)
@@ -58,7 +60,7 @@ static void scrub_command(struct ctl *ctl, int fd, const json_t *request)
 	int error = 0;
 
 	if (!ctl->subjects.meta) {
-		answer_error(fd, -EOPNOTSUPP, "there is nothing to scrub");
+		command_answer_error(fd, -EOPNOTSUPP, "there is nothing to scrub");
 		return;
 	}
 	if (!strcmp(what, "start") && limit >= 0)
@@ -68,9 +70,9 @@ static void scrub_command(struct ctl *ctl, int fd, const json_t *request)
 	else if (strcmp(what, "show") != 0)
 		error = -EINVAL;
 	if (error)
-		answer_error(fd, error, error == -EBUSY ? "it is just being stopped" : strerror(-error));
+		command_answer_error(fd, error, error == -EBUSY ? "it is just being stopped" : strerror(-error));
 	else
-		answer(fd, "result", scrub_json(ctl, true));
+		command_answer(fd, "result", scrub_json(ctl, true));
 }
 
 static const struct {
@@ -79,6 +81,10 @@ static const struct {
 } commands[] = {
 	{ "status", status_command },
 	{ "scrub", scrub_command },
+	{ "resync", legs_resync },
+	{ "detach", legs_change },
+	{ "attach", legs_change },
+	{ "replace", legs_change },
 };
 
 void command_run(struct ctl *ctl, int fd, const char *line, size_t length)
@@ -90,9 +96,9 @@ void command_run(struct ctl *ctl, int fd, const char *line, size_t length)
 	while (name && i < sizeof(commands) / sizeof(commands[0]) && strcmp(name, commands[i].name) != 0)
 		i++;
 	if (!name)
-		answer_error(fd, -EINVAL, "not a request");
+		command_answer_error(fd, -EINVAL, "not a request");
 	else if (i == sizeof(commands) / sizeof(commands[0]))
-		answer_error(fd, -ENOSYS, "no such command");
+		command_answer_error(fd, -ENOSYS, "no such command");
 	else
 		commands[i].run(ctl, fd, request);
 	json_decref(request);

@@ -199,6 +199,7 @@ static void serve(void *arg)
 static void destroy(struct ctl *ctl)
 {
 	scrub_end(ctl);
+	legs_end(ctl);
 	for (int i = 0; i < CTL_CONNECTIONS; i++)
 		if (ctl->connections[i].fd >= 0)
 			close(ctl->connections[i].fd);

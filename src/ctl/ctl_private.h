@@ -48,6 +48,15 @@ struct ctl_scrub {
 	struct ctl_finding findings[CTL_FINDINGS];
 };
 
+/* A command that changes the legs waits for them. */
+struct ctl_legs {
+	struct thread thread;
+	bool started; /* to be joined */
+	_Atomic bool running;
+	int fd;
+	json_t *request;
+};
+
 struct ctl {
 	struct ctl_subjects subjects;
 	char path[CTL_PATH_SIZE]; /* of the socket */
@@ -57,6 +66,7 @@ struct ctl {
 	struct thread thread;
 	struct ctl_connection connections[CTL_CONNECTIONS];
 	struct ctl_scrub scrub;
+	struct ctl_legs legs;
 };
 
 /* path.c */
@@ -73,6 +83,15 @@ json_t *status_make(const struct ctl_subjects *subjects); /* NULL: no memory */
 
 /* command.c */
 void command_run(struct ctl *ctl, int fd, const char *line, size_t length); /* carries out one request line */
+
+/* Sends {"version": …, `name`: `value`} and a newline, as far as the client's buffer goes; `value` is stolen. */
+void command_answer(int fd, const char *name, json_t *value);
+void command_answer_error(int fd, int error, const char *text);
+
+/* legs.c */
+void legs_resync(struct ctl *ctl, int fd, const json_t *request);
+void legs_change(struct ctl *ctl, int fd, const json_t *request);
+void legs_end(struct ctl *ctl);
 
 /* scrub.c */
 void scrub_begin(struct ctl *ctl); /* goes on with what the last mount left */

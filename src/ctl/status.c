@@ -77,6 +77,14 @@ static json_t *mirror_json(const struct mirror_status *status)
 			 INT(status->unrecoverable), "deadline_missed", INT(status->deadline_missed));
 }
 
+static json_t *resync_json(const struct mirror_resync_status *resync)
+{
+	return json_pack("{s:I, s:i, s:I, s:I, s:I, s:I, s:I}", "ended", INT(resync->ended), "leg", resync->leg,
+			 "done_bytes", INT(resync->done * MIRROR_BLOCK), "total_bytes",
+			 INT(resync->total * MIRROR_BLOCK), "lost_bytes", INT(resync->lost * MIRROR_BLOCK),
+			 "limit_bytes_per_second", INT(resync->limit), "elapsed_ns", INT(resync->elapsed_ns));
+}
+
 /* How the free space is cut up: of pieces of `bytes` and less than twice that, so many. */
 static json_t *free_extents_json(const struct range_stats *range)
 {
@@ -168,8 +176,9 @@ json_t *status_make(const struct ctl_subjects *subjects)
 	legs = json_array();
 	for (int i = 0; i < status->identity.leg_count; i++)
 		json_array_append_new(legs, leg_json(status, i));
-	json = json_pack("{s:s, s:o, s:o, s:o}", "health", health(subjects, status), "volume",
-			 volume_json(subjects, status), "legs", legs, "mirror", mirror_json(status));
+	json = json_pack("{s:s, s:o, s:o, s:o, s:o}", "health", health(subjects, status), "volume",
+			 volume_json(subjects, status), "legs", legs, "mirror", mirror_json(status), "resync",
+			 resync_json(&status->resync));
 	if (subjects->meta) {
 		json_object_set_new(json, "space", space_json(subjects->meta));
 		json_object_set_new(json, "meta", meta_json(subjects->meta));

@@ -438,6 +438,9 @@ int meta_close(struct meta *meta)
 	error = atomic_load(&meta->failed);
 	if (!meta_writable(meta))
 		error = checkpoint_run(meta);
+	/* What both slots of one leg have is on the other, too: all there is, should that be away at the next mount. */
+	if (!error && !meta_writable(meta) && mirror_leg_insync(meta->mirror, 0) && mirror_leg_insync(meta->mirror, 1))
+		error = checkpoint_run(meta);
 	else if (!error && meta->durable != meta->committed) /* the mirror has stopped, and nobody committed since */
 		error = -EROFS;
 	/* A checkpoint that somebody short of memory asked for may still be failing. */

@@ -27,6 +27,14 @@ void label_seal(struct format_label *label)
 	label->crc = le32_of(crc32c_block(label, sizeof(*label), offsetof(struct format_label, crc)));
 }
 
+void label_set_path(struct format_label *label, int leg, const char *path)
+{
+	if (strlen(path) >= LABEL_PATH_SIZE)
+		path = "";
+	memset(label->path[leg], 0, LABEL_PATH_SIZE);
+	memcpy(label->path[leg], path, strlen(path));
+}
+
 bool label_has(const struct format_label *label, uint32_t flag)
 {
 	return le32_get(label->flags) & flag;

@@ -17,14 +17,6 @@
 
 /* ---- open ---- */
 
-static void set_path(struct format_label *label, int leg, const char *path)
-{
-	if (strlen(path) >= LABEL_PATH_SIZE)
-		path = "";
-	memset(label->path[leg], 0, LABEL_PATH_SIZE);
-	memcpy(label->path[leg], path, strlen(path));
-}
-
 /* Tells the leg that it is known to be old, so that it is not mounted alone by mistake. It may fail: it is not ours. */
 static void mark_superseded(struct mirror *mirror, int leg)
 {
@@ -55,7 +47,7 @@ static int write_labels(struct mirror *mirror, struct error *error)
 			continue;
 		for (int i = 0; i < MIRROR_LEGS; i++) {
 			if (mirror->legs[i].leg)
-				set_path(&mine->label, i, leg_path(mirror->legs[i].leg));
+				label_set_path(&mine->label, i, leg_path(mirror->legs[i].leg));
 		}
 		if (other->state == MIRROR_INSYNC || mirror->identity.leg_count == 1) {
 			label_set(&mine->label, LABEL_LACKS_OTHER | LABEL_EPOCH_ALONE, false);
@@ -99,33 +91,40 @@ static void take_identity(struct mirror *mirror, const struct assembly *assembly
 	mirror->space_blocks = le64_get(label->space_blocks);
 }
 
-static void take_legs(struct mirror *mirror, const struct assembly *assembly)
+void leg_take_locked(struct mirror *mirror, int leg, struct leg *open)
 {
+	struct mirror_leg *mine = &mirror->legs[leg];
 	uint64_t first_tries_ns = 0;
 
+	mine->leg = open;
+	mine->timeout_ns = mirror->options.leg_timeout_ns;
+	if (!mine->timeout_ns)
+		mine->timeout_ns = (leg_geometry(open)->rotational ? 15 : 5) * NSEC_PER_SEC;
+	for (int i = 0; i < MIRROR_LEGS; i++)
+		first_tries_ns += mirror->legs[i].leg ? mirror->legs[i].timeout_ns + 2 * TICK_NS : 0;
+	if (mirror->deadline_ns < first_tries_ns)
+		mirror->deadline_ns = first_tries_ns;
+}
+
+static void take_legs(struct mirror *mirror, const struct assembly *assembly)
+{
+	mirror->deadline_ns = mirror->options.deadline_ns ? mirror->options.deadline_ns : 20 * NSEC_PER_SEC;
 	for (int i = 0; i < MIRROR_LEGS; i++) {
 		struct mirror_leg *mine = &mirror->legs[i];
 
 		TAILQ_INIT(&mine->tries);
 		mine->label = assembly->label[i];
-		mine->leg = assembly->leg[i];
 		snprintf(mine->why, sizeof(mine->why), "%s", assembly->why[i]);
-		if (!mine->leg && i < mirror->identity.leg_count)
+		if (!assembly->leg[i] && i < mirror->identity.leg_count)
 			log_warn("the volume runs without leg %d: leg=%d reason=\"%s\"", i, i, mine->why);
-		if (!mine->leg)
+		if (!assembly->leg[i])
 			continue;
-		mine->timeout_ns = mirror->options.leg_timeout_ns;
-		if (!mine->timeout_ns)
-			mine->timeout_ns = (leg_geometry(mine->leg)->rotational ? 15 : 5) * NSEC_PER_SEC;
-		first_tries_ns += mine->timeout_ns + 2 * TICK_NS;
+		leg_take_locked(mirror, i, assembly->leg[i]);
 		if (assembly->state[i] == MIRROR_STALE)
 			state_set_locked(mirror, i, MIRROR_STALE, "%s", assembly->why[i]);
 		else
 			mirror->legs[i].state = assembly->state[i];
 	}
-	mirror->deadline_ns = mirror->options.deadline_ns ? mirror->options.deadline_ns : 20 * NSEC_PER_SEC;
-	if (mirror->deadline_ns < first_tries_ns)
-		mirror->deadline_ns = first_tries_ns;
 }
 
 static void destroy(struct mirror *mirror)
@@ -550,16 +549,12 @@ void mirror_status(struct mirror *mirror, struct mirror_status *status)
 		status->leg[leg].timeouts = mine->timeouts;
 		status->leg[leg].abandoned = mine->abandoned;
 		status->leg[leg].charged = mine->charged;
+		if (!mine->leg)
+			continue;
+		snprintf(status->leg[leg].address, sizeof(status->leg[leg].address), "%s", leg_address(mine->leg));
+		snprintf(status->leg[leg].engine, sizeof(status->leg[leg].engine), "%s", leg_engine_name(mine->leg));
+		status->leg[leg].geometry = *leg_geometry(mine->leg);
+		leg_counters(mine->leg, &status->leg[leg].counters);
 	}
 	mutex_unlock(&mirror->lock);
-	for (int leg = 0; leg < MIRROR_LEGS; leg++) {
-		struct leg *mine = mirror->legs[leg].leg;
-
-		if (!mine)
-			continue;
-		snprintf(status->leg[leg].address, sizeof(status->leg[leg].address), "%s", leg_address(mine));
-		snprintf(status->leg[leg].engine, sizeof(status->leg[leg].engine), "%s", leg_engine_name(mine));
-		status->leg[leg].geometry = *leg_geometry(mine);
-		leg_counters(mine, &status->leg[leg].counters);
-	}
 }

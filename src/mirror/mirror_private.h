@@ -273,6 +273,7 @@ const uint8_t *label_newest(const struct format_label *label); /* UUID of its ne
 uint64_t label_lacks_after(const struct format_label *whole, const struct format_label *stale);
 /* The leg has become equal to that of `from`. */
 void label_adopt(struct format_label *label, const struct format_label *from);
+void label_set_path(struct format_label *label, int leg, const char *path);
 bool label_has(const struct format_label *label, uint32_t flag);
 void label_set(struct format_label *label, uint32_t flag, bool on);
 
@@ -371,6 +372,10 @@ void discard_step(struct request *request);
 bool repair_prepare(struct request *request);
 void repair_start(struct request *request);
 void repair_step(struct request *request);
+
+/* ---- mirror.c ---- */
+
+void leg_take_locked(struct mirror *mirror, int leg, struct leg *open); /* and its time for a try */
 
 /* ---- resync.c ---- */
 

@@ -17,7 +17,7 @@ static const bool legal[MIRROR_LEG_STATES][MIRROR_LEG_STATES] = {
 	[MIRROR_INSYNC] = {[MIRROR_OFFLINE] = true},
 	[MIRROR_STALE] = {[MIRROR_RESYNC] = true, [MIRROR_OFFLINE] = true},
 	[MIRROR_RESYNC] = {[MIRROR_INSYNC] = true, [MIRROR_STALE] = true, [MIRROR_OFFLINE] = true},
-	[MIRROR_OFFLINE] = {[MIRROR_STALE] = true},
+	[MIRROR_OFFLINE] = {[MIRROR_ABSENT] = true},
 };
 
 bool state_legal(enum mirror_leg_state from, enum mirror_leg_state to)

@@ -8,7 +8,7 @@ START_TEST(the_table_of_transitions_is_this_one)
 {
 	static const char *const legal[] = {"absent>in-sync", "absent>stale",	"in-sync>offline",
 					    "stale>resync",   "stale>offline",	"resync>in-sync",
-					    "resync>stale",   "resync>offline", "offline>stale"};
+					    "resync>stale",   "resync>offline", "offline>absent"};
 	unsigned int found = 0;
 
 	for (enum mirror_leg_state from = 0; from < MIRROR_LEG_STATES; from++) {

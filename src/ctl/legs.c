@@ -1,0 +1,181 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Commands that steer resyncs and change the legs of a running mount. What opens or waits for a leg has a thread. */
+#include "ctl_private.h"
+
+#include "mirrorfs/base/log.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+/* By number, address or path. -1: it is none. */
+static int leg_named(struct mirror *mirror, const char *name)
+{
+	struct mirror_status *status = malloc(sizeof(*status));
+	int found = -1;
+
+	if (!status)
+		return -1;
+	mirror_status(mirror, status);
+	for (int leg = 0; leg < MIRROR_LEGS; leg++) {
+		char number[2] = { (char)('0' + leg), '\0' };
+
+		if (!strcmp(name, number) || (name[0] && !strcmp(name, status->leg[leg].address)))
+			found = leg;
+	}
+	free(status);
+	return found;
+}
+
+/* One that failed in this mount makes room: it may be the very leg that is to be attached, and it holds its lock. */
+static int failed_leave(struct mirror *mirror, struct error *error)
+{
+	struct mirror_status *status = malloc(sizeof(*status));
+	int code = status ? 0 : -ENOMEM;
+
+	if (status)
+		mirror_status(mirror, status);
+	for (int leg = 0; leg < MIRROR_LEGS && !code; leg++) {
+		if (status->leg[leg].state == MIRROR_OFFLINE)
+			code = mirror_detach(mirror, leg, error);
+	}
+	free(status);
+	return code;
+}
+
+static int leg_detach(struct ctl *ctl, const json_t *request, struct error *error)
+{
+	const char *name = json_string_value(json_object_get(request, "leg"));
+	int leg = name ? leg_named(ctl->subjects.mirror, name) : -1;
+
+	if (leg < 0)
+		return error_set(error, -ENOENT, "%s is no leg of this volume: see mirrorctl status",
+				 name ? name : "(nothing)");
+	/* So it lacks as little as can be when it comes back. */
+	if (ctl->subjects.meta && mirror_leg_insync(ctl->subjects.mirror, leg))
+		(void)meta_checkpoint(ctl->subjects.meta);
+	return mirror_detach(ctl->subjects.mirror, leg, error);
+}
+
+static int newcomer_open(struct ctl *ctl, const json_t *request, struct leg **leg, struct error *error)
+{
+	const char *address = json_string_value(json_object_get(request, "address"));
+	const struct leg_options options = { .engine = ctl->subjects.engine };
+	struct leg_signature found = { .found = false };
+	int code = address ? leg_open(address, &options, leg, error) : error_set(error, -EINVAL, "attach what?");
+
+	if (code || json_is_true(json_object_get(request, "force")))
+		return code;
+	if (leg_probe(leg_path(*leg), &found, NULL) || !found.found)
+		return 0;
+	leg_close(*leg);
+	return error_set(error, -EEXIST, "%s holds %s, which would be lost; --force gives it up", address,
+			 found.type);
+}
+
+static int leg_attach(struct ctl *ctl, const json_t *request, struct leg *leg, struct error *error)
+{
+	int code = mirror_attach(ctl->subjects.mirror, leg, json_is_true(json_object_get(request, "force")), error);
+
+	if (code)
+		leg_close(leg);
+	return code;
+}
+
+static int change(struct ctl *ctl, const json_t *request, struct error *error)
+{
+	const char *command = json_string_value(json_object_get(request, "command"));
+	struct leg *leg = NULL;
+	int code;
+
+	if (!strcmp(command, "detach"))
+		return leg_detach(ctl, request, error);
+	if (!strcmp(command, "attach")) {
+		code = failed_leave(ctl->subjects.mirror, error);
+		if (!code)
+			code = newcomer_open(ctl, request, &leg, error);
+		return code ? code : leg_attach(ctl, request, leg, error);
+	}
+	/* Nothing is given up before the new one is known to be there and large enough. */
+	code = newcomer_open(ctl, request, &leg, error);
+	if (!code && mirror_space_blocks(leg_geometry(leg)->size_bytes) < mirror_blocks(ctl->subjects.mirror)) {
+		code = error_set(error, -ENOSPC, "%s is too small for this volume", leg_path(leg));
+		leg_close(leg);
+	}
+	if (code)
+		return code;
+	code = leg_detach(ctl, request, error);
+	if (code)
+		leg_close(leg);
+	return code ? code : leg_attach(ctl, request, leg, error);
+}
+
+static void change_run(void *arg)
+{
+	struct ctl *ctl = arg;
+	struct ctl_legs *legs = &ctl->legs;
+	struct error error = { "" };
+	int code = change(ctl, legs->request, &error);
+
+	if (code)
+		command_answer_error(legs->fd, code, error.text[0] ? error.text : strerror(-code));
+	else
+		command_answer(legs->fd, "result", json_object());
+	json_decref(legs->request);
+	close(legs->fd);
+	atomic_store(&legs->running, false);
+}
+
+void legs_change(struct ctl *ctl, int fd, const json_t *request)
+{
+	struct ctl_legs *legs = &ctl->legs;
+	int error = -ENOMEM;
+
+	if (atomic_load(&legs->running)) {
+		command_answer_error(fd, -EBUSY, "the legs are being changed already");
+		return;
+	}
+	legs_end(ctl);
+	legs->fd = dup(fd);
+	legs->request = json_deep_copy(request);
+	atomic_store(&legs->running, true);
+	if (legs->fd >= 0 && legs->request)
+		error = thread_start(&legs->thread, "legs", change_run, ctl);
+	legs->started = !error;
+	if (!error)
+		return;
+	json_decref(legs->request);
+	close(legs->fd);
+	atomic_store(&legs->running, false);
+	command_answer_error(fd, error, "cannot start a thread");
+}
+
+void legs_end(struct ctl *ctl)
+{
+	if (ctl->legs.started)
+		thread_join(&ctl->legs.thread);
+	ctl->legs.started = false;
+}
+
+void legs_resync(struct ctl *ctl, int fd, const json_t *request)
+{
+	const json_t *limit = json_object_get(request, "limit");
+	bool runs;
+	int error;
+
+	if (limit)
+		mirror_resync_limit(ctl->subjects.mirror, (uint64_t)json_integer_value(limit));
+	error = mirror_resync_start(ctl->subjects.mirror);
+	runs = !error;
+	if (error == -ENOENT && limit)
+		error = 0; /* it holds for the next one */
+	if (error)
+		command_answer_error(fd, error,
+				     error == -ENOENT ? "no leg is stale: there is nothing to fill; one that is gone "
+							"comes back by mirrorctl attach" :
+							"the volume is read-only");
+	else
+		command_answer(fd, "result", json_pack("{s:b}", "runs", runs));
+}

@@ -1,0 +1,210 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Legs that leave and join a volume in use.
+ *
+ * A leg that is detached has failed, to the labels: the survivor's says durably what it lacks before it is let go. It
+ * is closed when it has given everything back (I6), so it may be attached again like one that was away.
+ *
+ * A leg that joins is stale until a resync has filled it. A new one, or one whose own history is given up, gets labels
+ * that say so before the survivor's names it: whatever is interrupted, the survivor is whole, and the other one is not
+ * mountable alone (I11).
+ */
+#include "mirror_private.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+
+/* What joins, as its label has it. */
+struct newcomer {
+	struct leg *leg;
+	struct format_label label;
+	bool labelled; /* with a label that we understand */
+	bool ours; /* it was a leg of this volume, and has nothing that the survivor does not know of */
+};
+
+static int usable_locked(const struct mirror *mirror, int survivor, struct error *error)
+{
+	if (mirror->options.read_only || mirror->failed)
+		return error_set(error, -EROFS, "the volume is read-only");
+	if (mirror->legs[survivor].state != MIRROR_INSYNC)
+		return error_set(error, -EBUSY, "leg %d, the other one, is not whole: it is %s", survivor,
+				 mirror_leg_state_name(mirror->legs[survivor].state));
+	return 0;
+}
+
+/* ---- leaving ---- */
+
+static bool quiet_locked(const struct mirror_leg *mine)
+{
+	return TAILQ_EMPTY(&mine->tries) && !mine->relabel.flying;
+}
+
+/* It has failed, as far as anybody else is concerned. */
+static void take_out_locked(struct mirror *mirror, int leg)
+{
+	if (mirror->legs[leg].state == MIRROR_STALE)
+		state_set_locked(mirror, leg, MIRROR_OFFLINE, "detached");
+	else
+		leg_out_locked(mirror, leg, "detached");
+}
+
+int mirror_detach(struct mirror *mirror, int leg, struct error *error)
+{
+	struct mirror_leg *mine = &mirror->legs[leg], *from = &mirror->legs[!leg];
+	struct leg *gone = NULL;
+	uint64_t until_ns;
+	int code;
+
+	mutex_lock(&mirror->lock);
+	code = usable_locked(mirror, !leg, error);
+	if (!code && !mine->leg)
+		code = error_set(error, -ENOENT, "leg %d is not there", leg);
+	if (!code) {
+		resync_cancel_locked(mirror);
+		take_out_locked(mirror, leg);
+		code = relabel_wait_locked(mirror, !leg, from->relabel.wanted);
+		error_set(code ? error : NULL, code, "the label of the other leg cannot be written");
+	}
+	until_ns = clock_now_ns() + mine->timeout_ns + 2 * TICK_NS;
+	while (!code && !quiet_locked(mine) && cond_wait_until(&mirror->idle, &mirror->lock, until_ns))
+		;
+	if (!code && !quiet_locked(mine))
+		code = error_set(error, -EBUSY,
+				 "leg %d is out, but has not given back %" PRIu64
+				 " requests: it stays open until it has",
+				 leg, mine->abandoned);
+	if (!code) {
+		gone = mine->leg;
+		mine->leg = NULL;
+		state_set_locked(mirror, leg, MIRROR_ABSENT, "detached; it was %.200s", leg_path(gone));
+	}
+	mutex_unlock(&mirror->lock);
+	leg_close(gone);
+	return code;
+}
+
+/* ---- joining ---- */
+
+/* The place that is free. */
+static int place_locked(const struct mirror *mirror)
+{
+	if (mirror->identity.leg_count < MIRROR_LEGS)
+		return 1;
+	for (int leg = 0; leg < MIRROR_LEGS; leg++) {
+		if (mirror->legs[leg].state == MIRROR_ABSENT && !mirror->legs[leg].leg)
+			return leg;
+	}
+	return -1;
+}
+
+/* What it has must be known to the survivor, or nobody minds that it is lost. */
+static int judge_locked(const struct mirror *mirror, int leg, struct newcomer *new, bool force, struct error *error)
+{
+	const struct format_label *from = &mirror->legs[!leg].label;
+	const char *path = leg_path(new->leg);
+	bool same = new->labelled && !memcmp(new->label.volume, from->volume, sizeof(from->volume));
+	bool given_up = label_has(&new->label, LABEL_RESYNCING | LABEL_SUPERSEDED);
+	bool known = same && (given_up || label_knows(from, &new->label));
+	uint64_t blocks = mirror_space_blocks(leg_geometry(new->leg)->size_bytes);
+
+	if (blocks < mirror->space_blocks)
+		return error_set(error, -ENOSPC, "%s is too small: it holds %" PRIu64 " MiB, the volume needs %" PRIu64,
+				 path, blocks >> 8, mirror->space_blocks >> 8);
+	new->ours = known && le32_get(new->label.index) == (uint32_t)leg &&
+		    !memcmp(new->label.leg[leg], from->leg[leg], sizeof(from->leg[leg]));
+	if (new->ours || force || !new->labelled || known)
+		return 0;
+	if (same)
+		return error_set(error, -ESTALE,
+				 "%s was written alone, and what it alone has would be lost; attach --force gives "
+				 "it up",
+				 path);
+	return error_set(error, -EXDEV,
+			 "%s is a leg of another volume, which would be lost; attach --force gives it up", path);
+}
+
+/* Labels of one that is filled as a whole. Both slots, so that no older label stays behind. May wait. */
+static int label_blank(struct newcomer *new, const struct format_label *from, int leg, struct error *error)
+{
+	struct format_label *label = &new->label;
+	uint64_t sequence = new->labelled ? le64_get(label->sequence) : 0;
+	struct uuid uuid = uuid_random();
+	int code = 0;
+
+	*label = *from;
+	label->sequence = le64_of(sequence);
+	label->index = le32_of((uint32_t)leg);
+	label->leg_count = le32_of(MIRROR_LEGS);
+	label->flags = le32_of(LABEL_RESYNCING);
+	label->history_count = le32_of(0);
+	memset(&label->resync, 0, sizeof(label->resync));
+	memcpy(label->leg[leg], uuid.bytes, sizeof(label->leg[leg]));
+	label_set_path(label, leg, leg_path(new->leg));
+	label_begin_epoch(label, false, 0);
+	for (int slot = 0; slot < LABEL_SLOTS && !code; slot++)
+		code = label_write_wait(new->leg, label);
+	if (code)
+		error_set(error, code, "%s: its label cannot be written: %s", leg_path(new->leg), strerror(-code));
+	return code;
+}
+
+static void join_locked(struct mirror *mirror, int leg, const struct newcomer *new)
+{
+	struct mirror_leg *mine = &mirror->legs[leg], *from = &mirror->legs[!leg];
+
+	mine->label = new->label;
+	mine->relabel.durable = mine->relabel.wanted;
+	leg_take_locked(mirror, leg, new->leg);
+	if (!new->ours) {
+		memcpy(from->label.leg[leg], new->label.leg[leg], sizeof(from->label.leg[leg]));
+		from->label.leg_count = le32_of(MIRROR_LEGS);
+		from->label.lacks_after = le64_of(0);
+		memcpy(mirror->identity.leg[leg].bytes, new->label.leg[leg], sizeof(new->label.leg[leg]));
+		mirror->identity.leg_count = MIRROR_LEGS;
+	}
+	label_set(&from->label, LABEL_LACKS_OTHER, true);
+	label_set_path(&from->label, leg, leg_path(new->leg));
+	label_set(&mine->label, LABEL_SUPERSEDED, true);
+	state_set_locked(mirror, leg, MIRROR_STALE, new->ours ? "attached again" : "attached, nothing is on it yet");
+	relabel_want_locked(mirror, leg);
+	relabel_want_locked(mirror, !leg);
+	mirror->resync.wanted = true;
+	cond_broadcast(&mirror->resync.wake);
+}
+
+int mirror_attach(struct mirror *mirror, struct leg *leg, bool force, struct error *error)
+{
+	struct newcomer new = {.leg = leg};
+	struct format_label from = {.magic = le32_of(0)};
+	int place, code;
+
+	new.labelled = !label_read(leg, &new.label, NULL);
+	mutex_lock(&mirror->lock);
+	place = place_locked(mirror);
+	if (place < 0)
+		code = error_set(error, -EEXIST, "both legs are there: detach one first");
+	else
+		code = usable_locked(mirror, !place, error);
+	if (!code)
+		code = judge_locked(mirror, place, &new, force, error);
+	if (!code)
+		from = mirror->legs[!place].label;
+	mutex_unlock(&mirror->lock);
+	if (!code && !new.ours)
+		code = label_blank(&new, &from, place, error);
+	if (code)
+		return code;
+	mutex_lock(&mirror->lock);
+	code = usable_locked(mirror, !place, error);
+	if (!code && place_locked(mirror) != place)
+		code = error_set(error, -EEXIST, "another leg was attached meanwhile");
+	if (!code) {
+		join_locked(mirror, place, &new);
+		/* It names the newcomer, durably: what is written from now on may be missing there. */
+		(void)relabel_wait_locked(mirror, !place, mirror->legs[!place].relabel.wanted);
+	}
+	mutex_unlock(&mirror->lock);
+	return code;
+}

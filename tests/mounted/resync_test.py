@@ -1,0 +1,199 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Legs that come back, leave, join and take each other's place."""
+import os
+import time
+
+import trees
+from cases import QUICK, case
+
+MIB = 1 << 20
+DEGRADED = 3  # exit status of mirrorctl
+
+
+def healthy(volume):
+    """Waits until no leg lacks anything."""
+    while True:
+        told, status = volume.status()
+        if status == 0:
+            return told
+        assert status == DEGRADED and (told["resync"]["leg"] >= 0 or not told["resync"]["ended"]), told
+        time.sleep(0.1)
+
+
+def alone(volume, leg, name, content):
+    """Written while the other leg was not there."""
+    away = volume.ws.join("away")
+    os.rename(volume.legs[1 - leg], away)
+    volume.mount("degraded", legs=[volume.legs[leg]])
+    trees.write(volume.path(name), content)
+    volume.umount()
+    os.rename(away, volume.legs[1 - leg])
+
+
+def is_whole(volume, leg, expected):
+    """This leg, with nothing of the other one, has all of it."""
+    away = volume.ws.join("away")
+    os.rename(volume.legs[1 - leg], away)
+    volume.mount("degraded", legs=[volume.legs[leg]])
+    trees.compare(expected, trees.manifest(volume.mnt))
+    volume.umount()
+    os.rename(away, volume.legs[1 - leg])
+
+
+def clean(volume):
+    said = volume.scrub().stdout
+    assert "healed 0, unrecoverable 0" in said, said
+
+
+@case(QUICK)
+def a_leg_that_comes_back_gets_what_it_lacks_and_no_more(ws):
+    volume = ws.volume()
+    volume.mount()
+    trees.write(volume.path("old"), trees.pattern(100 * MIB))
+    volume.umount()
+    alone(volume, 0, "new", trees.pattern(MIB))
+    volume.mount()
+    told = healthy(volume)
+    written = told["legs"][1]["io"]["write"]["bytes"]
+    assert MIB <= written < 3 * MIB, f"{written} bytes were written to fill 1 MiB of 101"
+    clean(volume)
+    expected = trees.manifest(volume.mnt)
+    volume.umount()
+    is_whole(volume, 1, expected)
+
+
+@case()
+def a_resync_that_is_killed_goes_on(ws):
+    volume = ws.volume()
+    volume.mount()
+    trees.write(volume.path("old"), trees.pattern(MIB))
+    volume.umount()
+    alone(volume, 1, "new", trees.pattern(60 * MIB))
+    volume.mount()
+    volume.kill()
+    volume.mount()
+    trees.write(volume.path("later"), trees.pattern(MIB))
+    healthy(volume)
+    clean(volume)
+    expected = trees.manifest(volume.mnt)
+    volume.umount()
+    is_whole(volume, 0, expected)
+
+
+@case(QUICK)
+def a_leg_is_detached_and_attached_again(ws):
+    volume = ws.volume()
+    volume.mount()
+    trees.write(volume.path("old"), trees.pattern(20 * MIB))
+    ws.run("mirrorctl", "detach", volume.mnt, volume.legs[1])
+    told, status = volume.status()
+    assert status == DEGRADED and told["legs"][1]["state"] == "absent", told["legs"]
+    trees.write(volume.path("new"), trees.pattern(MIB))
+    done = ws.run("mirrorctl", "detach", volume.mnt, "0", ok=False)
+    assert done.returncode == 1 and "not whole" in done.stderr, "the last leg was let go"
+    ws.run("mirrorctl", "attach", volume.mnt, volume.legs[1])
+    told = healthy(volume)
+    assert told["legs"][1]["io"]["write"]["bytes"] < 8 * MIB, told["legs"][1]["io"]
+    clean(volume)
+    volume.counted_nothing_forbidden()
+    expected = trees.manifest(volume.mnt)
+    volume.umount()
+    is_whole(volume, 1, expected)
+
+
+@case()
+def a_leg_is_replaced_by_a_larger_one(ws):
+    volume = ws.volume()
+    volume.mount()
+    trees.write(volume.path("file"), trees.pattern(20 * MIB))
+    small, large = ws.join("small"), ws.join("large")
+    ws.run("truncate", "-s", "100M", small)
+    ws.run("truncate", "-s", "400M", large)
+    done = ws.run("mirrorctl", "replace", volume.mnt, volume.legs[0], small, ok=False)
+    assert done.returncode == 1 and "too small" in done.stderr
+    assert volume.status()[1] == 0, "nothing is given up for a leg that does not fit"
+    ws.run("mirrorctl", "replace", volume.mnt, volume.legs[0], large)
+    healthy(volume)
+    clean(volume)
+    expected = trees.manifest(volume.mnt)
+    volume.umount()
+    # The one that was replaced belongs to nobody now.
+    done = volume.mount(ok=False)
+    assert done.returncode and "do not name each other" in done.stderr
+    volume.legs[0] = large
+    is_whole(volume, 0, expected)
+    volume.mount()
+    healthy(volume)
+    volume.umount()
+
+
+@case()
+def a_volume_of_one_leg_becomes_a_mirror(ws):
+    volume = ws.volume(legs=1)
+    volume.mount()
+    trees.write(volume.path("file"), trees.pattern(20 * MIB))
+    other = ws.join("other")
+    ws.run("truncate", "-s", "256M", other)
+    ws.run("mirrorctl", "attach", volume.mnt, other)
+    healthy(volume)
+    clean(volume)
+    expected = trees.manifest(volume.mnt)
+    volume.umount()
+    volume.legs.append(other)
+    is_whole(volume, 1, expected)
+
+
+@case()
+def one_of_two_histories_is_given_up_by_name(ws):
+    volume = ws.volume()
+    alone(volume, 0, "written on 0", b"alone")
+    alone(volume, 1, "written on 1", b"alone")
+    refusal = volume.mount(ok=False).stderr
+    for word in ("split brain", *volume.legs, "UTC", "KiB", "attach --force"):
+        assert word in refusal, word
+    volume.mount("degraded", legs=[volume.legs[1]])
+    done = ws.run("mirrorctl", "attach", volume.mnt, volume.legs[0], ok=False)
+    assert done.returncode == 1 and "--force" in done.stderr
+    ws.run("mirrorctl", "attach", "--force", volume.mnt, volume.legs[0])
+    healthy(volume)
+    assert os.listdir(volume.mnt) == ["written on 1"]
+    clean(volume)
+    expected = trees.manifest(volume.mnt)
+    volume.umount()
+    is_whole(volume, 0, expected)
+
+
+@case()
+def what_holds_something_else_is_not_attached(ws):
+    volume = ws.volume()
+    other = ws.volume("other")
+    volume.mount()
+    ws.run("mirrorctl", "detach", volume.mnt, "1")
+    done = ws.run("mirrorctl", "attach", volume.mnt, other.legs[0], ok=False)
+    assert done.returncode == 1 and "another volume" in done.stderr and "--force" in done.stderr
+    volume.umount()
+    other.mount()
+    assert other.status()[1] == 0, "it was touched"
+    other.umount()
+
+
+@case()
+def a_leg_that_failed_comes_back_without_a_remount(ws):
+    switch = ws.join("switch")
+    volume = ws.volume()
+    volume.mount(faults={1: f"write,error=EIO,when={switch},range=1M-"})
+    trees.write(volume.path("old"), trees.pattern(20 * MIB))
+    trees.write(switch, b"")
+    trees.write(volume.path("new"), trees.pattern(MIB))
+    os.sync()
+    fd = os.open(volume.path("new"), os.O_RDWR)
+    os.fsync(fd)
+    os.close(fd)
+    told, status = volume.status()
+    assert status == DEGRADED and told["legs"][1]["state"] == "offline", told["legs"][1]
+    ws.run("mirrorctl", "attach", volume.mnt, volume.legs[1])
+    healthy(volume)
+    clean(volume)
+    expected = trees.manifest(volume.mnt)
+    volume.umount()
+    is_whole(volume, 1, expected)
