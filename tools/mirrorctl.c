@@ -20,6 +20,7 @@
 enum { EXIT_HEALTHY = 0, EXIT_FAILED = 1, EXIT_USAGE = 2, EXIT_DEGRADED = 3, EXIT_BROKEN = 4, EXIT_NO_DAEMON = 5 };
 
 #define MOUNTS_MAX 64
+#define DRILL_SECONDS 60
 #define POLL_MSEC 200 /* how often a scrub is asked about */
 
 static bool as_json;
@@ -108,6 +109,9 @@ static void print_leg(const json_t *leg)
 	       text_of(leg, "address")[0] ? "  " : "", text_of(leg, "address"));
 	if (text_of(leg, "why")[0])
 		printf("           because: %s\n", text_of(leg, "why"));
+	if (json_object_get(leg, "drill"))
+		printf("           DRILL: %s, for %llu more seconds\n", text_of(json_object_get(leg, "drill"), "rules"),
+		       number_of(json_object_get(leg, "drill"), "seconds_left"));
 	if (!number_of(leg, "size_bytes"))
 		return;
 	printf("           %s, engine %s%s, reads answered in %.1f ms, hardly any in more than %.1f ms%s\n",
@@ -368,6 +372,30 @@ static int scrub(const struct ctl_mount *mount, char **words)
 	return EXIT_HEALTHY;
 }
 
+/* ---- drill ---- */
+
+static int drill(const struct ctl_mount *mount, char **words)
+{
+	int count = 0, code;
+	long seconds = DRILL_SECONDS;
+	json_t *result;
+	char *end = "";
+
+	while (words[count])
+		count++;
+	if (count == 3)
+		seconds = strtol(words[2], &end, 10);
+	if (count < 2 || count > 3 || (strcmp(words[0], "0") != 0 && strcmp(words[0], "1") != 0) || *end ||
+	    seconds < 1 || seconds > CTL_DRILL_SECONDS)
+		return EXIT_USAGE;
+	code = ask(mount,
+		   json_pack("{s:s, s:i, s:s, s:I}", "command", "drill", "leg", words[0][0] - '0', "rules",
+			     strcmp(words[1], "off") ? words[1] : "", "seconds", (json_int_t)seconds),
+		   &result);
+	json_decref(result);
+	return code;
+}
+
 /* ---- legs ---- */
 
 static bool force;
@@ -504,6 +532,7 @@ static const struct verb {
 	{ "detach", detach, false },
 	{ "attach", attach, false },
 	{ "replace", replace, false },
+	{ "drill", drill, false },
 };
 
 static void usage(FILE *out)
@@ -517,7 +546,8 @@ static void usage(FILE *out)
 	      "  resync MNT [limit=SIZE]  fill a leg that lacks something, wait for the end\n"
 	      "  detach MNT LEG   take a leg out\n"
 	      "  attach MNT LEG   let a leg join that was away, or a new one\n"
-	      "  replace MNT OLD NEW   detach one and attach another\n\n"
+	      "  replace MNT OLD NEW   detach one and attach another\n"
+	      "  drill MNT LEG RULES [SECONDS]   rehearse a fault of leg 0 or 1 (60 seconds); off: end it\n\n"
 	      "  -f, --force      attach, replace: give up what the leg holds\n"
 	      "  -j, --json       answers as they come, a JSON object a line\n"
 	      "  -h, --help       this text\n"

@@ -5,9 +5,10 @@
  * One request and one answer a connection, each a JSON object on a line. Requests: {"command": "status"};
  * {"command": "scrub", "do": "show"}, "start" (with "limit": bytes a second, 0 for none) or "stop";
  * {"command": "resync"}, perhaps with "limit"; {"command": "detach", "leg": NAME};
- * {"command": "attach", "address": ADDRESS, "force": BOOL}; {"command": "replace"} with all of these. NAME is a leg's
- * number or path. An answer carries "version": 1 and "result" or "error". What takes long is started so, goes on by
- * itself, and is asked about. Only uid 0 and the daemon's own uid are heard (SO_PEERCRED).
+ * {"command": "attach", "address": ADDRESS, "force": BOOL}; {"command": "replace"} with all of these;
+ * {"command": "drill", "leg": 0, "rules": "read,hang", "seconds": 60}. NAME is a leg's number or path. An answer
+ * carries "version": 1 and "result" or "error". What takes long is started so, goes on by itself, and is asked about.
+ * Only uid 0 and the daemon's own uid are heard (SO_PEERCRED).
  */
 #ifndef MIRRORFS_CTL_H
 #define MIRRORFS_CTL_H
@@ -22,6 +23,7 @@
 #include <jansson.h>
 
 #define CTL_VERSION 1
+#define CTL_DRILL_SECONDS 3600 /* no drill lasts longer */
 
 struct ctl;
 

@@ -202,6 +202,15 @@ int leg_fault_wrap(struct leg *below, const char *rules, struct leg **leg, struc
 int leg_fault_set(struct leg *leg, const char *rules, struct error *error);
 
 /*
+ * A drill: what `rules` say befalls a leg that is in use, for `last_ns` or until another call ("" ends it). What hung
+ * is then completed with -EIO. It may fail, hang, delay, and corrupt what is read: -EINVAL for anything else, which
+ * could change what is on the disk. 0 or -errno with `error` told. One caller at a time.
+ */
+#define LEG_DRILL_MAX 256
+int leg_drill(struct leg *leg, const char *rules, uint64_t last_ns, struct error *error);
+void leg_drill_now(struct leg *leg, char text[LEG_DRILL_MAX], uint64_t *left_ns); /* "": none */
+
+/*
  * record: wraps `below` (owned as above) and appends each write, flush and discard that succeeded, in order of
  * completion and with its data, to the log for crash tests.
  */

@@ -306,6 +306,8 @@ struct mirror_status {
 		uint64_t timeouts;
 		uint64_t abandoned; /* requests the kernel has not yet given back */
 		uint64_t charged; /* errors charged to the leg */
+		char drill[LEG_DRILL_MAX]; /* the rules of a drill that is on; "" */
+		uint64_t drill_left_ns;
 		char why[256]; /* why it is not in sync; "" */
 	} leg[MIRROR_LEGS];
 	uint64_t empty_refused; /* at the mirror's door (I4): must stay 0 */
@@ -316,6 +318,11 @@ struct mirror_status {
 	struct mirror_resync_status resync;
 };
 void mirror_status(struct mirror *mirror, struct mirror_status *status);
+/*
+ * Rehearses a fault of a leg, see leg_drill(). -EBUSY: a leg is not in sync, and what befalls the last one would stop
+ * the volume; a drill can always be ended. -ENODEV: no such leg.
+ */
+int mirror_drill(struct mirror *mirror, int leg, const char *rules, uint64_t last_ns, struct error *error);
 /* These blocks have no good copy, as a scrub has found. */
 void mirror_lost(struct mirror *mirror, uint64_t block, uint32_t count);
 /* Those above cannot write any more: nothing is written from here on (I12). Only a new mount ends that. */

@@ -5,6 +5,8 @@
  */
 #include "ctl_private.h"
 
+#include "mirrorfs/base/clock.h"
+
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -75,6 +77,25 @@ static void scrub_command(struct ctl *ctl, int fd, const json_t *request)
 		command_answer(fd, "result", scrub_json(ctl, true));
 }
 
+static void drill_command(struct ctl *ctl, int fd, const json_t *request)
+{
+	const json_t *leg = json_object_get(request, "leg"), *seconds = json_object_get(request, "seconds");
+	const char *rules = json_string_value(json_object_get(request, "rules"));
+	struct error told = { "" };
+	int error = -EINVAL;
+
+	if (rules && json_is_integer(leg) && json_integer_value(seconds) >= 1 &&
+	    json_integer_value(seconds) <= CTL_DRILL_SECONDS)
+		error = mirror_drill(ctl->subjects.mirror, (int)json_integer_value(leg), rules,
+				     (uint64_t)json_integer_value(seconds) * NSEC_PER_SEC, &told);
+	else
+		error_set(&told, error, "a drill has a leg, rules, and lasts for 1 to %d seconds", CTL_DRILL_SECONDS);
+	if (error)
+		command_answer_error(fd, error, told.text);
+	else
+		command_answer(fd, "result", json_object());
+}
+
 static const struct {
 	const char *name;
 	void (*run)(struct ctl *ctl, int fd, const json_t *request);
@@ -85,6 +106,7 @@ static const struct {
 	{ "detach", legs_change },
 	{ "attach", legs_change },
 	{ "replace", legs_change },
+	{ "drill", drill_command },
 };
 
 void command_run(struct ctl *ctl, int fd, const char *line, size_t length)

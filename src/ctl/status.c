@@ -2,6 +2,8 @@
 /* What "status" answers: everything that the storeys count. Nothing here waits for a leg. */
 #include "ctl_private.h"
 
+#include "mirrorfs/base/clock.h"
+
 #include <unistd.h>
 
 #define INT(value) ((json_int_t)(value))
@@ -54,8 +56,9 @@ static json_t *leg_json(const struct mirror_status *status, int i)
 {
 	const struct leg_geometry *geometry = &status->leg[i].geometry;
 	char uuid[UUID_TEXT_SIZE];
+	json_t *json;
 
-	return json_pack("{s:i, s:s, s:s, s:s, s:s, s:s, s:I, s:b, s:b, s:b, s:I, s:I, s:b, s:I, s:I, s:I, s:I, s:I, "
+	json = json_pack("{s:i, s:s, s:s, s:s, s:s, s:s, s:I, s:b, s:b, s:b, s:I, s:I, s:b, s:I, s:I, s:I, s:I, s:I, "
 			 "s:I, s:I, s:I, s:o}",
 			 "index", i, "uuid", uuid_format(&status->identity.leg[i], uuid), "state",
 			 mirror_leg_state_name(status->leg[i].state), "address", status->leg[i].address, "engine",
@@ -68,6 +71,11 @@ static json_t *leg_json(const struct mirror_status *status, int i)
 			 INT(status->leg[i].repaired), "timeouts", INT(status->leg[i].timeouts), "abandoned",
 			 INT(status->leg[i].abandoned), "charged", INT(status->leg[i].charged), "io",
 			 counters_json(&status->leg[i].counters));
+	if (status->leg[i].drill[0])
+		json_object_set_new(json, "drill",
+				    json_pack("{s:s, s:I}", "rules", status->leg[i].drill, "seconds_left",
+					      INT(status->leg[i].drill_left_ns / NSEC_PER_SEC)));
+	return json;
 }
 
 static json_t *mirror_json(const struct mirror_status *status)

@@ -71,6 +71,9 @@ struct fault_leg {
 	struct cond wake;
 	struct thread thread;
 	bool closing; /* what is held is given up */
+	struct leg *drilled; /* of a drill: the leg below, which is not ours. All below that, too */
+	uint64_t until_ns; /* then it ends; CLOCK_NEVER: none is on */
+	char text[LEG_DRILL_MAX];
 	bool abandoned;
 };
 
@@ -138,7 +141,7 @@ static void fault_done(struct leg_io *below)
 
 static int fault_pass_on(struct fault_leg *fault, struct fault_request *request)
 {
-	return leg_submit(fault->leg.below, &request->below);
+	return leg_submit_past_drill(fault->leg.below, &request->below);
 }
 
 /* A held request's time has come. */
@@ -161,36 +164,6 @@ static void fault_act(struct fault_leg *fault, struct fault_request *request)
 	}
 }
 
-static void fault_run(void *arg)
-{
-	struct fault_leg *fault = arg;
-	struct fault_request *request;
-
-	mutex_lock(&fault->leg.lock);
-	while (!fault->abandoned) {
-		request = TAILQ_FIRST(&fault->held);
-		if (!request) {
-			if (fault->closing)
-				break;
-			cond_wait(&fault->wake, &fault->leg.lock);
-			continue;
-		}
-		if (!fault->closing && request->due_ns > clock_now_ns()) {
-			cond_wait_until(&fault->wake, &fault->leg.lock, request->due_ns);
-			continue;
-		}
-		TAILQ_REMOVE(&fault->held, request, held);
-		if (fault->closing) {
-			request->effect = FAULT_HANG;
-			request->error = -EIO;
-		}
-		mutex_unlock(&fault->leg.lock);
-		fault_act(fault, request);
-		mutex_lock(&fault->leg.lock);
-	}
-	mutex_unlock(&fault->leg.lock);
-}
-
 static void fault_hold_locked(struct fault_leg *fault, struct fault_request *request)
 {
 	struct fault_request *before;
@@ -203,6 +176,64 @@ static void fault_hold_locked(struct fault_leg *fault, struct fault_request *req
 		TAILQ_INSERT_AFTER(&fault->held, before, request, held);
 	else
 		TAILQ_INSERT_HEAD(&fault->held, request, held);
+}
+
+/* New rules (moved from `fresh`); what hung by the old ones is answered. */
+static void fault_replace_locked(struct fault_leg *fault, struct fault_rules *fresh)
+{
+	struct fault_request *request, *next;
+
+	fault_rules_free(&fault->rules);
+	STAILQ_CONCAT(&fault->rules, fresh);
+	TAILQ_FOREACH_SAFE(request, &fault->held, held, next) {
+		if (request->due_ns != CLOCK_NEVER)
+			continue;
+		TAILQ_REMOVE(&fault->held, request, held);
+		request->due_ns = 0;
+		fault_hold_locked(fault, request);
+	}
+	cond_signal(&fault->wake);
+}
+
+static void fault_expire_locked(struct fault_leg *fault)
+{
+	struct fault_rules none = STAILQ_HEAD_INITIALIZER(none);
+
+	fault_replace_locked(fault, &none);
+	fault->until_ns = CLOCK_NEVER;
+	fault->text[0] = '\0';
+	atomic_store(&fault->drilled->drill, NULL);
+}
+
+static void fault_run(void *arg)
+{
+	struct fault_leg *fault = arg;
+	struct fault_request *request;
+
+	mutex_lock(&fault->leg.lock);
+	while (!fault->abandoned) {
+		uint64_t now = clock_now_ns(), next;
+
+		if (fault->until_ns <= now)
+			fault_expire_locked(fault);
+		request = TAILQ_FIRST(&fault->held);
+		if (!request && fault->closing)
+			break;
+		next = request && request->due_ns < fault->until_ns ? request->due_ns : fault->until_ns;
+		if (!fault->closing && next > now) {
+			cond_wait_until(&fault->wake, &fault->leg.lock, next);
+			continue;
+		}
+		TAILQ_REMOVE(&fault->held, request, held);
+		if (fault->closing) {
+			request->effect = FAULT_HANG;
+			request->error = -EIO;
+		}
+		mutex_unlock(&fault->leg.lock);
+		fault_act(fault, request);
+		mutex_lock(&fault->leg.lock);
+	}
+	mutex_unlock(&fault->leg.lock);
 }
 
 /* The blocks of the request that a ranged or latched rule means; false: none. */
@@ -381,7 +412,8 @@ static void fault_close(struct leg *leg)
 	mutex_unlock(&leg->lock);
 	cond_signal(&fault->wake);
 	thread_join(&fault->thread);
-	leg_close(leg->below);
+	if (!fault->drilled)
+		leg_close(leg->below);
 	fault_free(fault);
 }
 
@@ -405,16 +437,17 @@ static const struct leg_ops fault_ops = {
 	.abandon = fault_abandon,
 };
 
-int leg_fault_wrap(struct leg *below, const char *rules, struct leg **leg, struct error *error)
+static int fault_create(struct leg *below, const char *rules, struct fault_leg **created, struct error *error)
 {
 	struct fault_leg *fault = calloc(1, sizeof(*fault));
 	int result = -ENOMEM;
 
-	*leg = NULL;
+	*created = NULL;
 	if (!fault)
 		goto no_fault;
 	TAILQ_INIT(&fault->held);
 	LIST_INIT(&fault->all);
+	fault->until_ns = CLOCK_NEVER;
 	result = fault_rules_parse(rules, &below->geometry, &fault->rules, error);
 	if (result)
 		goto no_rules;
@@ -425,7 +458,7 @@ int leg_fault_wrap(struct leg *below, const char *rules, struct leg **leg, struc
 	result = thread_start(&fault->thread, "leg-fault", fault_run, fault);
 	if (result)
 		goto no_thread;
-	*leg = &fault->leg;
+	*created = fault;
 	return 0;
 
 no_thread:
@@ -436,15 +469,26 @@ no_leg:
 no_rules:
 	free(fault);
 no_fault:
-	leg_close(below);
 	return error_set(error, result, "a fault leg cannot be made: %s", strerror(-result));
+}
+
+int leg_fault_wrap(struct leg *below, const char *rules, struct leg **leg, struct error *error)
+{
+	struct fault_leg *fault;
+	int result = fault_create(below, rules, &fault, error);
+
+	*leg = &fault->leg;
+	if (result) {
+		*leg = NULL;
+		leg_close(below);
+	}
+	return result;
 }
 
 int leg_fault_set(struct leg *leg, const char *rules, struct error *error)
 {
 	struct fault_leg *fault = (struct fault_leg *)leg;
-	struct fault_request *request, *next;
-	struct fault_rules fresh, old;
+	struct fault_rules fresh;
 	int result;
 
 	if (leg->ops != &fault_ops)
@@ -452,19 +496,75 @@ int leg_fault_set(struct leg *leg, const char *rules, struct error *error)
 	result = fault_rules_parse(rules, &leg->geometry, &fresh, error);
 	if (result)
 		return result;
-	STAILQ_INIT(&old);
 	mutex_lock(&leg->lock);
-	STAILQ_CONCAT(&old, &fault->rules);
-	STAILQ_CONCAT(&fault->rules, &fresh);
-	TAILQ_FOREACH_SAFE(request, &fault->held, held, next) {
-		if (request->due_ns != CLOCK_NEVER)
-			continue;
-		TAILQ_REMOVE(&fault->held, request, held);
-		request->due_ns = 0;
-		fault_hold_locked(fault, request);
-	}
+	fault_replace_locked(fault, &fresh);
 	mutex_unlock(&leg->lock);
-	cond_signal(&fault->wake);
-	fault_rules_free(&old);
 	return 0;
+}
+
+/* ---- drills ---- */
+
+/* A drill never touches what is on the disk, and looks at nobody's files. */
+static bool fault_harmless(const struct fault_rules *rules)
+{
+	const struct fault_rule *rule;
+
+	STAILQ_FOREACH(rule, rules, link) {
+		bool listed = rule->effect == FAULT_NONE || rule->effect == FAULT_ERROR || rule->effect == FAULT_HANG ||
+			      rule->effect == FAULT_CORRUPT;
+
+		if (!listed || rule->when)
+			return false;
+	}
+	return true;
+}
+
+int leg_drill(struct leg *leg, const char *rules, uint64_t last_ns, struct error *error)
+{
+	struct fault_leg *fault = (struct fault_leg *)atomic_load(&leg->driller);
+	struct fault_rules fresh;
+	int result;
+
+	if (strlen(rules) >= LEG_DRILL_MAX)
+		return error_set(error, -EINVAL, "the rules are too long");
+	result = fault_rules_parse(rules, &leg->geometry, &fresh, error);
+	if (!result && !fault_harmless(&fresh)) {
+		fault_rules_free(&fresh);
+		return error_set(error, -EINVAL, "a drill may fail, hang, delay, and corrupt what is read");
+	}
+	if (!result && !fault) {
+		result = fault_create(leg, "", &fault, error);
+		if (result)
+			fault_rules_free(&fresh);
+		else
+			fault->drilled = leg;
+	}
+	if (result)
+		return result;
+	atomic_store(&leg->driller, &fault->leg);
+	mutex_lock(&fault->leg.lock);
+	fault_replace_locked(fault, &fresh);
+	fault->until_ns = clock_now_ns() + last_ns;
+	strcpy(fault->text, rules);
+	atomic_store(&leg->drill, &fault->leg);
+	if (!rules[0])
+		fault_expire_locked(fault);
+	mutex_unlock(&fault->leg.lock);
+	return 0;
+}
+
+void leg_drill_now(struct leg *leg, char text[LEG_DRILL_MAX], uint64_t *left_ns)
+{
+	struct fault_leg *fault = (struct fault_leg *)atomic_load(&leg->driller);
+	uint64_t now = clock_now_ns();
+
+	text[0] = '\0';
+	*left_ns = 0;
+	if (!fault)
+		return;
+	mutex_lock(&fault->leg.lock);
+	strcpy(text, fault->text);
+	if (text[0] && fault->until_ns > now)
+		*left_ns = fault->until_ns - now;
+	mutex_unlock(&fault->leg.lock);
 }

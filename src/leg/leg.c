@@ -186,6 +186,10 @@ int leg_open(const char *address, const struct leg_options *options, struct leg 
 
 void leg_close(struct leg *leg)
 {
+	struct leg *driller = leg ? atomic_load(&leg->driller) : NULL;
+
+	if (driller)
+		driller->ops->close(driller);
 	if (leg)
 		leg->ops->close(leg);
 }
@@ -239,6 +243,13 @@ static int leg_admit(struct leg *leg, const struct leg_io *io)
 }
 
 int leg_submit(struct leg *leg, struct leg_io *io)
+{
+	struct leg *drill = atomic_load(&leg->drill);
+
+	return leg_submit_past_drill(drill ? drill : leg, io);
+}
+
+int leg_submit_past_drill(struct leg *leg, struct leg_io *io)
 {
 	int error;
 

@@ -9,6 +9,8 @@
 #include "mirrorfs/base/sync.h"
 #include "mirrorfs/leg.h"
 
+#include <stdatomic.h>
+
 struct leg_ops {
 	const char *name; /* of an engine; NULL in a wrapper, whose engine is the one below */
 	/* A request that passed the door. 0, or -errno: refused and never completed. Never waits. No lock is held. */
@@ -28,7 +30,11 @@ struct leg {
 	struct leg_geometry geometry; /* size_bytes changes under `lock` */
 	struct mutex lock; /* RANK_LEG: counters and the engine's own queues; never held in a callback */
 	struct leg_counters counters;
+	_Atomic(struct leg *) drill; /* requests go through it first; NULL: no drill now */
+	_Atomic(struct leg *) driller; /* the fault leg for that, owned, once there was one */
 };
+
+int leg_submit_past_drill(struct leg *leg, struct leg_io *io);
 
 /* Sets up the head; address and path are copied (address NULL: the path). 0 or -ENOMEM (nothing to undo). */
 int leg_init(struct leg *leg, const struct leg_ops *ops, const char *address, const char *path);

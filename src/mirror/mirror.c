@@ -491,6 +491,34 @@ void mirror_counters_clear(struct mirror *mirror)
 	mutex_unlock(&mirror->lock);
 }
 
+/* The lock is held throughout, so that the leg is not closed meanwhile. */
+static int drill_locked(struct mirror *mirror, int leg, const char *rules, uint64_t last_ns, struct error *error)
+{
+	struct leg *drilled = leg >= 0 && leg < MIRROR_LEGS ? mirror->legs[leg].leg : NULL;
+
+	if (!drilled)
+		return error_set(error, -ENODEV, "there is no leg %d", leg);
+	for (int i = 0; i < MIRROR_LEGS && rules[0]; i++) {
+		if (mirror->legs[i].state != MIRROR_INSYNC)
+			return error_set(error, -EBUSY,
+					 "a drill needs both legs in sync: the last one is no place for it");
+	}
+	return leg_drill(drilled, rules, last_ns, error);
+}
+
+int mirror_drill(struct mirror *mirror, int leg, const char *rules, uint64_t last_ns, struct error *error)
+{
+	int code;
+
+	mutex_lock(&mirror->lock);
+	code = drill_locked(mirror, leg, rules, last_ns, error);
+	mutex_unlock(&mirror->lock);
+	if (!code && rules[0])
+		log_warn("a drill begins: leg=%d rules=\"%s\" seconds=%llu", leg, rules,
+			 (unsigned long long)(last_ns / NSEC_PER_SEC));
+	return code;
+}
+
 void mirror_lost(struct mirror *mirror, uint64_t block, uint32_t count)
 {
 	mutex_lock(&mirror->lock);
@@ -555,6 +583,7 @@ void mirror_status(struct mirror *mirror, struct mirror_status *status)
 		snprintf(status->leg[leg].engine, sizeof(status->leg[leg].engine), "%s", leg_engine_name(mine->leg));
 		status->leg[leg].geometry = *leg_geometry(mine->leg);
 		leg_counters(mine->leg, &status->leg[leg].counters);
+		leg_drill_now(mine->leg, status->leg[leg].drill, &status->leg[leg].drill_left_ns);
 	}
 	mutex_unlock(&mirror->lock);
 }
