@@ -383,12 +383,21 @@ void oracle_naming_end(struct oracle *oracle, struct oracle_naming *naming, bool
 	}
 }
 
+/* A rename of one name of a file onto another is none: nothing is written that a sync could make durable. */
+static bool changed(const struct oracle_naming *naming)
+{
+	for (int m = 0; m < naming->count; m++)
+		if (naming->moves[m].from != naming->moves[m].to)
+			return true;
+	return false;
+}
+
 void oracle_names_synced(struct oracle *oracle, const struct oracle_file *file, uint64_t start)
 {
 	for (size_t i = 0; i < oracle->naming_count; i++) {
 		struct oracle_naming *naming = oracle->namings[i];
 
-		if (!naming->end || naming->end > start || !naming->done)
+		if (!naming->end || naming->end > start || !naming->done || !changed(naming))
 			continue;
 		for (int m = 0; m < naming->count; m++) {
 			const struct oracle_move *move = &naming->moves[m];
