@@ -4,6 +4,8 @@
 #include "mirrorfs/base/clock.h"
 #include "mirrorfs/base/log.h"
 
+#include <sched.h>
+
 #define HOUR (3600 * NSEC_PER_SEC)
 #define POOL_BYTES (16u << 20)
 
@@ -11,6 +13,7 @@ struct fs *fs;
 struct meta *meta;
 struct cache *cache;
 struct fs *fs_left_behind[4];
+enum mirror_read_policy volume_policy = MIRROR_POLICY_LEG0;
 const struct fs_caller caller = { .uid = 1000, .gid = 100 };
 
 static struct mirror *mirror;
@@ -61,7 +64,7 @@ static void open_below(void)
 		.dirty_percent = 50,
 		.write_after_ns = HOUR,
 	};
-	struct mirror_options options = { .policy = MIRROR_POLICY_LEG0 };
+	struct mirror_options options = { .policy = volume_policy };
 	struct error why = { "" };
 	int error;
 
@@ -134,6 +137,32 @@ void volume_crash(void)
 	for (int i = 0; i < MIRROR_LEGS; i++)
 		leg_memory_crash(legs[i], disks[i], drop, NULL);
 	volume_mount(false);
+}
+
+unsigned char *volume_disk(int leg)
+{
+	return disks[leg];
+}
+
+uint64_t volume_disk_bytes(void)
+{
+	return disk_bytes;
+}
+
+void mirror_repairs_wait(void)
+{
+	uint64_t stamp = mirror_pin_stamp(mirror);
+
+	while (mirror_pins_passed(mirror) < stamp)
+		sched_yield();
+}
+
+uint64_t mirror_repaired(int leg)
+{
+	struct mirror_status status;
+
+	mirror_status(mirror, &status);
+	return status.leg[leg].repaired;
 }
 
 static void format(uint64_t bytes)

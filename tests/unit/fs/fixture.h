@@ -30,6 +30,12 @@ void volume_unmount(void);
 void volume_remount(void);
 /* Power loss: what was not flushed is dropped. Mounts again. */
 void volume_crash(void);
+/* Of a volume that is not mounted, the bytes of a leg: may be changed. */
+unsigned char *volume_disk(int leg);
+uint64_t volume_disk_bytes(void);
+extern enum mirror_read_policy volume_policy; /* of the next mount */
+void mirror_repairs_wait(void);
+uint64_t mirror_repaired(int leg); /* blocks, since the mount */
 void volume_fill(void); /* until not one more block can be promised */
 
 /* Each expects success. */
@@ -56,6 +62,7 @@ Suite *damage_suite(void);
 Suite *dir_suite(void);
 Suite *name_suite(void);
 Suite *rename_suite(void);
+Suite *rot_suite(void);
 Suite *file_suite(void);
 Suite *truncate_suite(void);
 Suite *writeout_suite(void);

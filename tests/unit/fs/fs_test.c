@@ -23,6 +23,7 @@ int main(void)
 	srunner_add_suite(runner, dir_suite());
 	srunner_add_suite(runner, name_suite());
 	srunner_add_suite(runner, rename_suite());
+	srunner_add_suite(runner, rot_suite());
 	srunner_add_suite(runner, file_suite());
 	srunner_add_suite(runner, truncate_suite());
 	srunner_add_suite(runner, writeout_suite());
