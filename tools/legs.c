@@ -266,7 +266,8 @@ static int open_one(struct search *search, const char *address, struct error *er
 	}
 	if (code) {
 		leg_close(leg);
-		return error_set(error, code, "%s", said.text);
+		error_set(error, code, "%s", said.text);
+		return code == -ETIMEDOUT && options->degraded ? 1 : code;
 	}
 	if (options->degraded && mirror_space_blocks(leg_geometry(leg)->size_bytes) < label->space_blocks) {
 		error_set(error, -ENXIO, "%s is shorter than the volume needs: left out", leg_path(leg));

@@ -111,7 +111,10 @@ struct leg_options {
  */
 int leg_open(const char *address, const struct leg_options *options, struct leg **leg, struct error *error);
 
-/* All requests must have completed. Releases the lock. NULL is allowed. */
+/*
+ * Releases the lock. NULL is allowed. A leg that has not given every request back is left open on purpose, with its
+ * lock (I13): it may be closed later.
+ */
 void leg_close(struct leg *leg);
 
 /*

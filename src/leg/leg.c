@@ -186,12 +186,25 @@ int leg_open(const char *address, const struct leg_options *options, struct leg 
 
 void leg_close(struct leg *leg)
 {
-	struct leg *driller = leg ? atomic_load(&leg->driller) : NULL;
+	struct leg *engine = leg, *driller;
+	bool busy;
 
+	if (!leg)
+		return;
+	/* What a wrapper holds back itself, it ends. */
+	while (engine->below)
+		engine = engine->below;
+	mutex_lock(&engine->lock);
+	busy = engine->counters.in_flight;
+	mutex_unlock(&engine->lock);
+	if (busy) {
+		log_warn("leg left open, it has not given everything back: path=%s", leg->path);
+		return;
+	}
+	driller = atomic_load(&leg->driller);
 	if (driller)
 		driller->ops->close(driller);
-	if (leg)
-		leg->ops->close(leg);
+	leg->ops->close(leg);
 }
 
 static int leg_check(const struct leg *leg, const struct leg_io *io)

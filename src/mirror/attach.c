@@ -36,9 +36,13 @@ static int usable_locked(const struct mirror *mirror, int survivor, struct error
 
 /* ---- leaving ---- */
 
+/* A label that it did not write in time at the mount is known to the leg alone. */
 static bool quiet_locked(const struct mirror_leg *mine)
 {
-	return TAILQ_EMPTY(&mine->tries) && !mine->relabel.flying;
+	struct leg_counters counters;
+
+	leg_counters(mine->leg, &counters);
+	return TAILQ_EMPTY(&mine->tries) && !mine->relabel.flying && !counters.in_flight;
 }
 
 /* It has failed, as far as anybody else is concerned. */

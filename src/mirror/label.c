@@ -8,6 +8,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+uint64_t label_patience_ns = 15 * NSEC_PER_SEC;
+
 static_assert(LABEL_SLOT1 + LABEL_SIZE <= MIRROR_SPACE_OFFSET, "labels lie before the mirrored space");
 static_assert(LABEL_LEGS == MIRROR_LEGS, "disk format");
 
@@ -150,23 +152,86 @@ static int check(const struct format_label *label, uint64_t address, const char 
 	return 0;
 }
 
-/* A label is no part of the mirrored space and is read before there is a pool: so not an iobuf. */
+/*
+ * A label is no part of the mirrored space and is read before there is a pool: so not an iobuf. Who opens a volume does
+ * not wait for ever for a leg that hangs: what it has not given back is left to it (I6).
+ */
+struct transfer {
+	struct leg_io io;
+	struct mutex lock;
+	struct cond cond;
+	bool done, left;
+	unsigned char *block;
+};
+
+static void transfer_free(struct transfer *transfer)
+{
+	cond_fini(&transfer->cond);
+	mutex_fini(&transfer->lock);
+	free(transfer->block);
+	free(transfer);
+}
+
+static void transfer_done(struct leg_io *io)
+{
+	struct transfer *transfer = io->context;
+	bool left;
+
+	mutex_lock(&transfer->lock);
+	transfer->done = true;
+	left = transfer->left;
+	cond_signal(&transfer->cond);
+	mutex_unlock(&transfer->lock);
+	if (left)
+		transfer_free(transfer);
+}
+
+/* False: the leg still has it, and frees it some day. */
+static bool transfer_wait(struct transfer *transfer)
+{
+	uint64_t until_ns = clock_now_ns() + label_patience_ns;
+	bool done;
+
+	mutex_lock(&transfer->lock);
+	while (!transfer->done && cond_wait_until(&transfer->cond, &transfer->lock, until_ns))
+		;
+	done = transfer->done;
+	transfer->left = !done;
+	mutex_unlock(&transfer->lock);
+	return done;
+}
+
 static int transfer(struct leg *leg, enum leg_op op, uint64_t offset, struct format_label *label)
 {
-	void *block = aligned_alloc(IOBUF_ALIGN, LABEL_SIZE);
-	struct leg_io io = {.op = op, .offset = offset, .length = LABEL_SIZE, .data = block};
+	struct transfer *transfer = calloc(1, sizeof(*transfer));
 	int error;
 
-	if (!block)
+	if (!transfer)
 		return -ENOMEM;
-	if (op == LEG_WRITE) {
-		io.flags = LEG_DSYNC;
-		memcpy(block, label, LABEL_SIZE);
+	mutex_init(&transfer->lock, RANK_LEAF);
+	cond_init(&transfer->cond);
+	transfer->block = aligned_alloc(IOBUF_ALIGN, LABEL_SIZE);
+	if (!transfer->block) {
+		transfer_free(transfer);
+		return -ENOMEM;
 	}
-	error = leg_submit_wait(leg, &io);
+	transfer->io = (struct leg_io){.op = op,
+				       .offset = offset,
+				       .length = LABEL_SIZE,
+				       .data = transfer->block,
+				       .done = transfer_done,
+				       .context = transfer};
+	if (op == LEG_WRITE) {
+		transfer->io.flags = LEG_DSYNC;
+		memcpy(transfer->block, label, LABEL_SIZE);
+	}
+	error = leg_submit(leg, &transfer->io);
+	if (!error && !transfer_wait(transfer))
+		return -ETIMEDOUT;
+	error = error ? error : transfer->io.error;
 	if (!error && op == LEG_READ)
-		memcpy(label, block, LABEL_SIZE);
-	free(block);
+		memcpy(label, transfer->block, LABEL_SIZE);
+	transfer_free(transfer);
 	return error;
 }
 
@@ -186,6 +251,8 @@ int label_read(struct leg *leg, struct format_label *label, struct error *error)
 
 		if (result) {
 			failed = result;
+			if (result == -ETIMEDOUT)
+				break;
 			continue;
 		}
 		result = check(&slot, slots[i], leg_path(leg), &foreign);

@@ -27,7 +27,10 @@ static void mark_superseded(struct mirror *mirror, int leg)
 		return;
 	label_set(&mine->label, LABEL_SUPERSEDED, true);
 	error = label_write_wait(mine->leg, &mine->label);
-	if (error)
+	/* That label may still land, on one that is written later: it must be given back before the leg rejoins. */
+	if (error == -ETIMEDOUT)
+		state_set_locked(mirror, leg, MIRROR_OFFLINE, "its label was not written in time");
+	else if (error)
 		log_warn("stale leg's label not written: leg=%d path=%s reason=\"%s\"", leg, leg_path(mine->leg),
 			 strerror(-error));
 }

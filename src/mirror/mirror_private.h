@@ -257,6 +257,7 @@ struct mirror {
 
 /* ---- label.c ---- */
 
+extern uint64_t label_patience_ns; /* how long reading or writing a label is waited for; tests have less */
 uint64_t label_slot(uint64_t sequence);
 /* Sets address, time and crc for the sequence that it carries. */
 void label_seal(struct format_label *label);

@@ -128,6 +128,7 @@ static void power_on(struct machine *machine, int i)
 
 static void power_off(struct machine *machine)
 {
+	machine->dying = false;
 	for (int i = 0; i < MIRROR_LEGS; i++)
 		machine->memory[i] = machine->fault[i] = NULL;
 	machine->went_out = machine->checkpointing = false;
@@ -172,6 +173,8 @@ static void open_mirror(struct machine *machine, bool degraded)
 		legs[1] = first;
 	}
 	error = mirror_open(legs, &options, &machine->mirror, &told);
+	while (error == -ETIMEDOUT && machine->dying)
+		sim_sleep(1000000000); /* there is no mount; the crash comes */
 	if (error)
 		sim_fail("mirror_open: %s: %s", strerror(-error), told.text);
 }
@@ -320,6 +323,11 @@ void machine_mount(struct machine *machine, bool faulty)
 		if (machine->stale[i] && mirror_leg_insync(machine->mirror, i)) {
 			note("leg %d is in sync after all", i);
 			machine->stale[i] = false;
+		} else if (!machine->stale[i] && !mirror_leg_insync(machine->mirror, i)) {
+			/* It was given up by a mount that never came about. The other one has the only copy now. */
+			note("leg %d is out of sync", i);
+			machine->stale[i] = true;
+			machine->faulty = machine->faulty && machine->suspect == i;
 		}
 	}
 	/* What is there on this leg alone cannot be read now, but next time. */
@@ -472,6 +480,7 @@ static int cut_first(struct machine *machine)
 	    machine->stale[0] || machine->stale[1])
 		return -1;
 	note("disk %d dies", first);
+	machine->dying = true;
 	cut(machine, first, MACHINE_CUT_ANY);
 	sim_wait_steps(1 + sim_random_below(&machine->random, UINT64_C(1) << sim_random_below(&machine->random, 11)));
 	return first;

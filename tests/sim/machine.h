@@ -50,6 +50,7 @@ struct machine {
 	int doubted; /* the suspect when this mount began: errors may be counted on it */
 	struct leg *memory[MIRROR_LEGS];
 	struct leg *fault[MIRROR_LEGS]; /* around it; NULL: none */
+	bool dying; /* a disk is dead, and the power is about to fail */
 	struct iobuf_pool *pool;
 	struct mirror *mirror;
 	struct cache *cache;

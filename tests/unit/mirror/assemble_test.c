@@ -341,6 +341,33 @@ START_TEST(a_leg_whose_label_cannot_be_written_starts_offline)
 }
 END_TEST
 
+START_TEST(a_leg_that_hangs_holds_up_nobody_for_ever)
+{
+	uint64_t patience_ns = label_patience_ns;
+	struct leg *legs[2] = {disk_open(disks[0]), disk_open(disks[1])};
+
+	label_patience_ns = 10 * NSEC_PER_MSEC;
+	disk_rule_set(disks[0], rule_hang, NULL);
+	ck_assert_int_eq(mirror_open(legs, &options, &mirror, &why), -ETIMEDOUT);
+	ck_assert_ptr_nonnull(strstr(why.text, "disk0"));
+	leg_close(legs[1]);
+	leg_close(legs[0]); /* It is left open, with what it holds. */
+	ck_assert_uint_eq(disks_open(), 1);
+	disk_rule_set(disks[0], NULL, NULL);
+	disk_release(disks[0], -EIO);
+	while (disks_open())
+		leg_close(legs[0]);
+	/* One that does not write its label starts offline. */
+	disk_rule_set(disks[0], rule_hang_labels, NULL);
+	ck_assert_int_eq(open_both(), 0);
+	ck_assert_int_eq(state_of(0), MIRROR_OFFLINE);
+	ck_assert_int_eq(mirror_detach(mirror, 0, &why), -EBUSY);
+	label_patience_ns = patience_ns;
+	disk_rule_set(disks[0], NULL, NULL);
+	disk_release(disks[0], 0);
+}
+END_TEST
+
 START_TEST(a_long_history_keeps_its_newest_epochs)
 {
 	struct format_label label = label_of(disks[0]), older = label;
@@ -396,6 +423,7 @@ TCase *assemble_tests(void)
 	tcase_add_test(tests, legs_that_were_mounted_alone_but_never_written_are_whole);
 	tcase_add_test(tests, a_leg_that_is_being_filled_cannot_be_mounted_alone);
 	tcase_add_test(tests, a_leg_whose_label_cannot_be_written_starts_offline);
+	tcase_add_test(tests, a_leg_that_hangs_holds_up_nobody_for_ever);
 	tcase_add_test(tests, a_long_history_keeps_its_newest_epochs);
 	tcase_add_test(tests, a_tiny_leg_is_refused_at_format);
 	return tests;
