@@ -257,7 +257,7 @@ static int status(const struct ctl_mount *mount, char **words)
 {
 	const char *health;
 	json_t *result;
-	int code = *words ? EXIT_USAGE : ask(mount, json_pack("{s:s}", "command", "status"), &result);
+	int code = ask(mount, json_pack("{s:s}", "command", "status"), &result);
 
 	if (code)
 		return code;
@@ -376,16 +376,14 @@ static int scrub(const struct ctl_mount *mount, char **words)
 
 static int drill(const struct ctl_mount *mount, char **words)
 {
-	int count = 0, code;
 	long seconds = DRILL_SECONDS;
 	json_t *result;
 	char *end = "";
+	int code;
 
-	while (words[count])
-		count++;
-	if (count == 3)
+	if (words[2])
 		seconds = strtol(words[2], &end, 10);
-	if (count < 2 || count > 3 || (strcmp(words[0], "0") != 0 && strcmp(words[0], "1") != 0) || *end ||
+	if ((strcmp(words[0], "0") != 0 && strcmp(words[0], "1") != 0) || *end ||
 	    seconds < 1 || seconds > CTL_DRILL_SECONDS)
 		return EXIT_USAGE;
 	code = ask(mount,
@@ -436,28 +434,19 @@ static int change_legs(const struct ctl_mount *mount, const char *command, const
 	return code;
 }
 
-static unsigned int count_words(char **words)
-{
-	unsigned int count = 0;
-
-	while (words[count])
-		count++;
-	return count;
-}
-
 static int detach(const struct ctl_mount *mount, char **words)
 {
-	return count_words(words) == 1 ? change_legs(mount, "detach", words[0], NULL) : EXIT_USAGE;
+	return change_legs(mount, "detach", words[0], NULL);
 }
 
 static int attach(const struct ctl_mount *mount, char **words)
 {
-	return count_words(words) == 1 ? change_legs(mount, "attach", NULL, words[0]) : EXIT_USAGE;
+	return change_legs(mount, "attach", NULL, words[0]);
 }
 
 static int replace(const struct ctl_mount *mount, char **words)
 {
-	return count_words(words) == 2 ? change_legs(mount, "replace", words[0], words[1]) : EXIT_USAGE;
+	return change_legs(mount, "replace", words[0], words[1]);
 }
 
 /* Waits until one more resync has ended. */
@@ -502,8 +491,8 @@ static int resync(const struct ctl_mount *mount, char **words)
 	bool runs;
 	int code;
 
-	if (words[0] && (words[1] || strncmp(words[0], "limit=", 6) != 0 || !options_size(words[0] + 6, &limit) ||
-			 limit > INT64_MAX))
+	if (words[0] &&
+	    (strncmp(words[0], "limit=", 6) != 0 || !options_size(words[0] + 6, &limit) || limit > INT64_MAX))
 		return EXIT_USAGE;
 	code = ask(mount, json_pack("{s:s}", "command", "status"), &result);
 	if (code)
@@ -524,15 +513,12 @@ static int resync(const struct ctl_mount *mount, char **words)
 static const struct verb {
 	const char *name;
 	int (*run)(const struct ctl_mount *mount, char **words); /* EXIT_USAGE: the words behind MNT make no sense */
-	bool all; /* without MNT: every mount, and no words */
+	bool all; /* without MNT: every mount */
+	int least, most; /* words behind MNT */
 } verbs[] = {
-	{ "status", status, true },
-	{ "scrub", scrub, false },
-	{ "resync", resync, false },
-	{ "detach", detach, false },
-	{ "attach", attach, false },
-	{ "replace", replace, false },
-	{ "drill", drill, false },
+	{ "status", status, true, 0, 0 }, { "scrub", scrub, false, 0, 2 },   { "resync", resync, false, 0, 1 },
+	{ "detach", detach, false, 1, 1 }, { "attach", attach, false, 1, 1 }, { "replace", replace, false, 2, 2 },
+	{ "drill", drill, false, 2, 3 },
 };
 
 static void usage(FILE *out)
@@ -596,7 +582,7 @@ int main(int argc, char **argv)
 						      { "help", no_argument, NULL, 'h' },
 						      { "version", no_argument, NULL, 'V' },
 						      { NULL, 0, NULL, 0 } };
-	int c, words;
+	int c, count, code = EXIT_USAGE;
 
 	while ((c = getopt_long(argc, argv, "jfhV", long_options, NULL)) >= 0) {
 		switch (c) {
@@ -617,16 +603,16 @@ int main(int argc, char **argv)
 			return EXIT_USAGE;
 		}
 	}
-	words = argc - optind;
-	for (size_t i = 0; words >= 1 && i < sizeof(verbs) / sizeof(verbs[0]); i++)
-		if (!strcmp(argv[optind], verbs[i].name) && (words >= 2 || verbs[i].all)) {
-			char **more = argv + optind + (words >= 2 ? 2 : 1);
-			int code = run(&verbs[i], words >= 2 ? argv[optind + 1] : NULL, more);
+	count = argc - optind - 2; /* words behind MNT; -1: no MNT */
+	for (size_t i = 0; count >= -1 && i < sizeof(verbs) / sizeof(verbs[0]); i++) {
+		const struct verb *verb = &verbs[i];
 
-			if (code == EXIT_USAGE)
-				usage(stderr);
-			return code;
-		}
-	usage(stderr);
-	return EXIT_USAGE;
+		if (strcmp(argv[optind], verb->name) != 0)
+			continue;
+		if (count < 0 ? verb->all : count >= verb->least && count <= verb->most)
+			code = run(verb, count < 0 ? NULL : argv[optind + 1], argv + optind + (count < 0 ? 1 : 2));
+	}
+	if (code == EXIT_USAGE)
+		usage(stderr);
+	return code;
 }
