@@ -212,6 +212,10 @@ def what_fills_a_volume_can_be_deleted(ws):
             fd = os.open(volume.path("most"), os.O_RDWR | os.O_CREAT)
             os.posix_fallocate(fd, 0, (available(volume) - 100) * BLOCK)
             os.close(fd)
+        for name in ("rest", "more"):  # later there may be no room for another name
+            fd = os.open(volume.path(name), os.O_WRONLY | os.O_CREAT)
+            os.fsync(fd)
+            os.close(fd)
         print(f"{make.__name__}: {make(volume)}", flush=True)
         fill(volume.path("rest"))
         volume.kill()
