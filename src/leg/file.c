@@ -280,17 +280,26 @@ bool leg_file_beyond_locked(const struct leg *leg, const struct leg_io *io)
 	return io->op != LEG_FLUSH && io->offset + io->length > leg->geometry.size_bytes;
 }
 
+bool leg_file_goes_on(const struct leg *leg, struct leg_io *io, long result)
+{
+	if (io->op != LEG_WRITE || result <= 0 || io->bytes + (size_t)result >= io->length ||
+	    result % leg->geometry.block_size)
+		return false;
+	io->bytes += (size_t)result;
+	return true;
+}
+
 int leg_file_result(const struct leg *leg, const struct leg_io *io, long result, size_t *bytes)
 {
 	uint64_t size;
 
-	*bytes = result > 0 ? (size_t)result : 0;
+	*bytes = io->bytes + (result > 0 ? (size_t)result : 0);
 	if (result < 0)
 		return (int)result;
 	if ((io->op != LEG_READ && io->op != LEG_WRITE) || *bytes == io->length)
 		return 0;
 	/*
-	 * Short. It is not continued: the rest would meet the same obstacle, and the other leg has the whole. An
+	 * Short. A read is not continued: the rest would meet the same obstacle, and the other leg has the whole. An
 	 * end that was passed means that the leg has shrunk, or is no longer there.
 	 */
 	return file_size(leg->fd, &size) || io->offset + io->length > size ? -ENXIO : -EIO;

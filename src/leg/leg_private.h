@@ -66,7 +66,12 @@ void leg_file_close(struct leg_file *file);
 int leg_file_refresh(struct leg *leg); /* leg_ops.refresh of both engines */
 /* True if the request lies beyond the size last seen. The lock is held. */
 bool leg_file_beyond_locked(const struct leg *leg, const struct leg_io *io);
-/* Reads what the kernel answered (bytes done, or -errno): the error for leg_complete, and the bytes. */
+/*
+ * True: a part of a write was done, which io->bytes now counts, and the rest is to be asked for, as only its answer
+ * tells what was in the way.
+ */
+bool leg_file_goes_on(const struct leg *leg, struct leg_io *io, long result);
+/* Reads what the kernel answered (more bytes done, or -errno): the error for leg_complete, and all the bytes. */
 int leg_file_result(const struct leg *leg, const struct leg_io *io, long result, size_t *bytes);
 
 /* How often EAGAIN and EINTR, which say nothing about the disk, are tried again before they are reported. */

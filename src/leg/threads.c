@@ -28,13 +28,14 @@ static int workers_discard(const struct leg *leg, const struct leg_io *io)
 
 static long workers_call(const struct leg *leg, const struct leg_io *io)
 {
-	struct iovec piece = { io->data, io->length };
+	struct iovec piece = { (char *)io->data + io->bytes, io->length - io->bytes };
 
 	switch (io->op) {
 	case LEG_READ:
 		return preadv2(leg->fd, &piece, 1, (off_t)io->offset, 0);
 	case LEG_WRITE:
-		return pwritev2(leg->fd, &piece, 1, (off_t)io->offset, io->flags & LEG_DSYNC ? RWF_DSYNC : 0);
+		return pwritev2(leg->fd, &piece, 1, (off_t)(io->offset + io->bytes),
+				io->flags & LEG_DSYNC ? RWF_DSYNC : 0);
 	case LEG_FLUSH:
 		return fdatasync(leg->fd);
 	default:
@@ -42,17 +43,26 @@ static long workers_call(const struct leg *leg, const struct leg_io *io)
 	}
 }
 
-static void workers_perform(struct leg *leg, struct leg_io *io, bool beyond)
+static long workers_try(const struct leg *leg, const struct leg_io *io)
 {
-	long result = beyond ? -ENXIO : -EINTR;
-	size_t bytes;
-	int error;
+	long result = -EINTR;
 
 	for (int tries = 0; (result == -EINTR || result == -EAGAIN) && tries < LEG_FILE_TRIES; tries++) {
 		result = workers_call(leg, io);
 		if (result < 0)
 			result = -errno;
 	}
+	return result;
+}
+
+static void workers_perform(struct leg *leg, struct leg_io *io, bool beyond)
+{
+	long result = beyond ? -ENXIO : workers_try(leg, io);
+	size_t bytes;
+	int error;
+
+	while (leg_file_goes_on(leg, io, result))
+		result = workers_try(leg, io);
 	error = leg_file_result(leg, io, result, &bytes);
 	leg_complete(io, error, !error && io->op == LEG_DISCARD ? io->length : bytes);
 }

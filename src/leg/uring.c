@@ -53,7 +53,8 @@ static void uring_prepare(struct uring_leg *uring, struct leg_io *io)
 		io_uring_prep_read(sqe, fd, io->data, (unsigned int)io->length, io->offset);
 		break;
 	case LEG_WRITE:
-		io_uring_prep_write(sqe, fd, io->data, (unsigned int)io->length, io->offset);
+		io_uring_prep_write(sqe, fd, (char *)io->data + io->bytes, (unsigned int)(io->length - io->bytes),
+				    io->offset + io->bytes);
 		sqe->rw_flags = io->flags & LEG_DSYNC ? RWF_DSYNC : 0;
 		break;
 	default:
@@ -114,6 +115,10 @@ static void uring_done(struct uring_leg *uring, struct leg_io *io, int result)
 	if ((result == -EAGAIN || result == -EINTR) && tries < LEG_FILE_TRIES) {
 		io->engine = (void *)tries;
 		uring_queue(uring, io); /* this thread: it is awake */
+		return;
+	}
+	if (leg_file_goes_on(&uring->leg, io, result)) {
+		uring_queue(uring, io);
 		return;
 	}
 	error = leg_file_result(&uring->leg, io, result, &bytes);

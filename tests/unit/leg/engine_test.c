@@ -11,6 +11,7 @@
 #include <stdio.h>
 #include <sys/ioctl.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -176,6 +177,29 @@ START_TEST(beyond_the_end_is_gone_and_does_not_grow_the_image)
 	ck_assert_uint_eq(request.io.bytes, 4096);
 	ck_assert_int_eq(leg_refresh(leg), 0);
 	ck_assert_uint_eq(leg_geometry(leg)->size_bytes, IMAGE_SIZE / 2);
+	free(data);
+	leg_close(leg);
+	leg_test_unlink(path);
+}
+END_TEST
+
+/* A limit of this process stands for a filesystem that has room for a part of it. */
+START_TEST(what_stood_in_the_way_of_a_short_write_is_told)
+{
+	char *path = leg_test_image(IMAGE_SIZE);
+	struct leg *leg = open_leg(path, (struct leg_options){ .engine = engines[_i] });
+	unsigned char *data = leg_test_buffer(16384, 1);
+	struct leg_test_request request;
+	struct rlimit limit, all;
+
+	ck_assert_int_eq(getrlimit(RLIMIT_FSIZE, &all), 0);
+	limit = (struct rlimit){ .rlim_cur = IMAGE_SIZE / 2, .rlim_max = all.rlim_max };
+	signal(SIGXFSZ, SIG_IGN);
+	ck_assert_int_eq(setrlimit(RLIMIT_FSIZE, &limit), 0);
+	leg_test_start(leg, &request, LEG_WRITE, LEG_DSYNC, IMAGE_SIZE / 2 - 4096, 16384, data);
+	ck_assert_int_eq(leg_test_wait(&request), -EFBIG);
+	ck_assert_uint_eq(request.io.bytes, 4096);
+	ck_assert_int_eq(setrlimit(RLIMIT_FSIZE, &all), 0);
 	free(data);
 	leg_close(leg);
 	leg_test_unlink(path);
@@ -441,6 +465,7 @@ Suite *engine_suite(void)
 	tcase_add_loop_test(tests, a_completion_may_submit, 0, 2);
 	tcase_add_loop_test(tests, a_discard_makes_a_hole, 0, 2);
 	tcase_add_loop_test(tests, beyond_the_end_is_gone_and_does_not_grow_the_image, 0, 2);
+	tcase_add_loop_test(tests, what_stood_in_the_way_of_a_short_write_is_told, 0, 2);
 	tcase_add_test(tests, a_filesystem_without_direct_io_gets_threads);
 	tcase_add_test(tests, where_io_uring_is_refused_threads_serve);
 	tcase_add_loop_test(tests, a_second_writer_is_refused_and_the_first_one_is_named, 0, 2);
