@@ -4,7 +4,8 @@
  *
  * The rule that keeps legs from differing silently: a leg is taken out by a write only when an in-sync leg has it,
  * and then the write is answered only after the survivor's label durably says so (I8). Where no leg has it, the
- * error goes up and no leg is degraded; if the cause is a disk, the volume turns read-only (I12). A request error of
+ * error goes up and no leg is degraded; if the cause is a disk, the volume turns read-only (I12). Nor is one degraded
+ * for want of room on a filesystem that holds both: that error goes up, too, though one has it. A request error of
  * one leg alone is retried once and then takes it out as well, not as faulty but as lacking the write (I7).
  */
 #include "mirror_private.h"
@@ -136,6 +137,15 @@ static void pin_late_locked(struct request *request)
 	}
 }
 
+/* Two images on one filesystem: which of them still found room there is chance, and no fault of the other (I7). */
+static bool share_room(const struct mirror *mirror)
+{
+	const struct leg_geometry *first = leg_geometry(mirror->legs[0].leg);
+	const struct leg_geometry *second = leg_geometry(mirror->legs[1].leg);
+
+	return first->file_ino && second->file_ino && first->file_dev == second->file_dev;
+}
+
 static int judge_locked(struct request *request)
 {
 	struct mirror *mirror = request->mirror;
@@ -152,6 +162,9 @@ static int judge_locked(struct request *request)
 
 		if (!(request->targets & 1u << leg) || has_it(request, leg))
 			continue;
+		if (try->answered && try->verdict == LEG_SPACE && share_room(mirror) &&
+		    mirror->legs[leg].state == MIRROR_INSYNC)
+			return -ENOSPC;
 		if (try->answered && try->verdict == LEG_REQUEST)
 			mirror->request_errors++;
 		else

@@ -199,6 +199,12 @@ void disk_resize(struct disk *disk, uint64_t size_bytes)
 	disk->geometry.size_bytes = size_bytes;
 }
 
+void disk_lies_on(struct disk *disk, dev_t filesystem, ino_t file)
+{
+	disk->geometry.file_dev = filesystem;
+	disk->geometry.file_ino = file;
+}
+
 void disk_rule_set(struct disk *disk, disk_rule *rule, void *context)
 {
 	mutex_lock(&disk->lock);

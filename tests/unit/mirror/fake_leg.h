@@ -19,6 +19,7 @@ void disk_destroy(struct disk *disk);	  /* its leg must be closed */
 struct leg *disk_open(struct disk *disk); /* closing the leg keeps the bytes */
 unsigned char *disk_bytes(struct disk *disk);
 void disk_resize(struct disk *disk, uint64_t size_bytes);
+void disk_lies_on(struct disk *disk, dev_t filesystem, ino_t file); /* as an image file; before it is opened */
 
 void disk_rule_set(struct disk *disk, disk_rule *rule, void *context); /* NULL: everything works */
 void disk_refuse(struct disk *disk, int error);		       /* leg_submit() itself refuses with it; 0 ends that */

@@ -185,6 +185,20 @@ START_TEST(no_space_on_both_legs_goes_up_and_degrades_nobody)
 }
 END_TEST
 
+START_TEST(no_space_on_a_filesystem_of_both_degrades_nobody)
+{
+	close_mirror();
+	for (unsigned int i = 0; i < 2; i++)
+		disk_lies_on(disks[i], 1 + (dev_t)_i * i, 1 + i);
+	ck_assert_int_eq(open_both(), 0);
+	disk_rule_set(disks[1], rule_fail_writes, &enospc);
+	ck_assert_int_eq(write_blocks(1100, 1, 0), _i ? 0 : -ENOSPC);
+	ck_assert_int_eq(state_of(1), _i ? MIRROR_OFFLINE : MIRROR_INSYNC);
+	disk_rule_set(disks[1], NULL, NULL);
+	ck_assert_int_eq(write_blocks(1100, 1, 0), 0);
+}
+END_TEST
+
 START_TEST(einval_of_one_leg_is_tried_again_and_forgiven)
 {
 	struct some some = {.times = 1, .error = -EINVAL, .op = LEG_WRITE};
@@ -423,6 +437,7 @@ TCase *write_tests(void)
 	tcase_add_test(tests, a_failed_flush_takes_the_leg_out_at_once_lacking_all_since_the_last_good_one);
 	tcase_add_test(tests, no_space_on_one_leg_degrades_it);
 	tcase_add_test(tests, no_space_on_both_legs_goes_up_and_degrades_nobody);
+	tcase_add_loop_test(tests, no_space_on_a_filesystem_of_both_degrades_nobody, 0, 2);
 	tcase_add_test(tests, einval_of_one_leg_is_tried_again_and_forgiven);
 	tcase_add_test(tests, einval_of_one_leg_alone_never_leaves_the_legs_differing_unsaid);
 	tcase_add_test(tests, einval_of_both_legs_goes_up_and_degrades_nobody);
