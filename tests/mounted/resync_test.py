@@ -32,7 +32,7 @@ def alone(volume, leg, name, content):
 
 def is_whole(volume, leg, expected):
     """This leg, with nothing of the other one, has all of it."""
-    away = volume.ws.join("away")
+    away = volume.legs[1 - leg] + ".away"
     os.rename(volume.legs[1 - leg], away)
     volume.mount("degraded", legs=[volume.legs[leg]])
     trees.compare(expected, trees.manifest(volume.mnt))

@@ -35,15 +35,15 @@ def mounted(point):
     return point in mounts_below(point)
 
 
-def daemons():
-    """(pid, words of its command line) of every mirrorfs that this user can see."""
+def daemons(names=("mirrorfs",)):
+    """(pid, words of its command line) of every process of these names that this user can see."""
     for pid in filter(str.isdigit, os.listdir("/proc")):
         try:
             with open(f"/proc/{pid}/cmdline", "rb") as file:
                 words = [os.fsdecode(word) for word in file.read().rstrip(b"\0").split(b"\0")]
         except OSError:
             continue
-        if os.path.basename(words[0]) == "mirrorfs":
+        if os.path.basename(words[0]) in names:
             yield int(pid), words
 
 
@@ -69,7 +69,7 @@ def alive(pid):
 
 def sweep(folder):
     """Ends whatever still lives in the folder and removes it."""
-    for pid, words in daemons():
+    for pid, words in daemons(("mirrorfs", "passthrough")):
         if any(folder in word for word in words) or holds_files_in(pid, folder):
             os.kill(pid, signal.SIGKILL)
     for point in mounts_below(folder):
