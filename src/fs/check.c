@@ -4,6 +4,7 @@
  * table of inodes, and the paths by which people know them. What each pass looks at: check_private.h.
  */
 #include "check_private.h"
+#include "mirrorfs/base/array.h"
 
 #include <errno.h>
 #include <stdarg.h>
@@ -107,15 +108,8 @@ int check_add(struct check *check, uint64_t number, const struct format_inode *i
 {
 	uint32_t mode = le32_get(item->mode);
 
-	if (check->count == check->room) {
-		size_t room = check->room ? check->room + check->room / 2 : 1024;
-		struct check_inode *inodes = reallocarray(check->inodes, room, sizeof(*inodes));
-
-		if (!inodes)
-			return -ENOMEM;
-		check->inodes = inodes;
-		check->room = room;
-	}
+	if (ARRAY_GROW(check->inodes, check->room, check->count, 1024))
+		return -ENOMEM;
 	check->inodes[check->count++] = (struct check_inode){
 		.number = number,
 		.parent = le64_get(item->parent),

@@ -4,6 +4,7 @@
  * crash test replays any prefix of it. Memory is taken at submission, so that what completed is always recorded.
  */
 #include "leg_private.h"
+#include "mirrorfs/base/array.h"
 
 #include <bsd/sys/queue.h>
 #include <errno.h>
@@ -55,20 +56,10 @@ static void record_done(struct leg_io *below)
 /* Counts the request in and makes room for its entry. */
 static int record_admit(struct record_leg *record, struct record_request *request)
 {
-	int error = 0;
+	int error;
 
 	mutex_lock(&record->leg.lock);
-	if (record->count + record->in_flight == record->room) {
-		size_t room = record->room ? 2 * record->room : 64;
-		struct record_request **entries = reallocarray(record->entries, room, sizeof(*entries));
-
-		if (entries) {
-			record->entries = entries;
-			record->room = room;
-		} else {
-			error = -ENOMEM;
-		}
-	}
+	error = ARRAY_GROW(record->entries, record->room, record->count + record->in_flight, 64);
 	if (!error) {
 		LIST_INSERT_HEAD(&record->all, request, all);
 		record->in_flight++;

@@ -16,6 +16,7 @@
  * the ring never names a block twice, and what the last checkpoint refers to is whole until the next one.
  */
 #include "meta_private.h"
+#include "mirrorfs/base/array.h"
 #include "mirrorfs/base/clock.h"
 #include "mirrorfs/base/log.h"
 
@@ -31,17 +32,11 @@
 
 int meta_list_add(struct meta_list *list, uint64_t value)
 {
-	if (list->count == list->room) {
-		size_t room = list->room ? 2 * list->room : 64;
-		uint64_t *at = reallocarray(list->at, room, sizeof(*at));
+	int error = ARRAY_GROW(list->at, list->room, list->count, 64);
 
-		if (!at)
-			return -ENOMEM;
-		list->at = at;
-		list->room = room;
-	}
-	list->at[list->count++] = value;
-	return 0;
+	if (!error)
+		list->at[list->count++] = value;
+	return error;
 }
 
 static int by_value(const void *a, const void *b)
@@ -59,17 +54,11 @@ void meta_list_sort(struct meta_list *list)
 
 int meta_extents_add(struct meta_extents *list, uint64_t start, uint64_t length)
 {
-	if (list->count == list->room) {
-		size_t room = list->room ? 2 * list->room : 8;
-		struct range_extent *at = reallocarray(list->at, room, sizeof(*at));
+	int error = ARRAY_GROW(list->at, list->room, list->count, 8);
 
-		if (!at)
-			return -ENOMEM;
-		list->at = at;
-		list->room = room;
-	}
-	list->at[list->count++] = (struct range_extent){ start, length };
-	return 0;
+	if (!error)
+		list->at[list->count++] = (struct range_extent){ start, length };
+	return error;
 }
 
 /* Above the boundary everything is taken from the nodes' view, until a chunk is given to them. */

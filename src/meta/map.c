@@ -4,6 +4,7 @@
  * address that says whose it is. Cutting a piece out of an extent cuts both.
  */
 #include "meta_private.h"
+#include "mirrorfs/base/array.h"
 
 #include <assert.h>
 #include <errno.h>
@@ -173,16 +174,9 @@ static void overlay_set(struct meta_txn *txn, uint64_t object, uint64_t offset, 
 
 	if (txn->error) /* the update is not there */
 		return;
-	if (!at && txn->overlay_count == txn->overlay_room) {
-		size_t room = txn->overlay_room ? 2 * txn->overlay_room : 16;
-		struct meta_overlay *more = reallocarray(txn->overlay, room, sizeof(*more));
-
-		if (!more) {
-			txn->error = -ENOMEM;
-			return;
-		}
-		txn->overlay = more;
-		txn->overlay_room = room;
+	if (!at && ARRAY_GROW(txn->overlay, txn->overlay_room, txn->overlay_count, 16)) {
+		txn->error = -ENOMEM;
+		return;
 	}
 	if (!at)
 		at = &txn->overlay[txn->overlay_count++];

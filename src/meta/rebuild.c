@@ -8,6 +8,7 @@
  * never overwritten (I1). The slot keeps its place in the journal, so the next mount replays what the ring has.
  */
 #include "rebuild_private.h"
+#include "mirrorfs/base/array.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -20,32 +21,19 @@ int rebuild_add_leaf(struct rebuild *rebuild, const struct meta_key *first, cons
 	/* A node in the wrong order would be no tree. */
 	if (rebuild->leaf_count && meta_key_compare(&rebuild->leaves[rebuild->leaf_count - 1].first, first) >= 0)
 		return -EIO;
-	if (rebuild->leaf_count == rebuild->leaf_room) {
-		size_t room = rebuild->leaf_room ? 2 * rebuild->leaf_room : 1024;
-		struct rebuild_leaf *leaves = reallocarray(rebuild->leaves, room, sizeof(*leaves));
-
-		if (!leaves)
-			return -ENOMEM;
-		rebuild->leaves = leaves;
-		rebuild->leaf_room = room;
-	}
+	if (ARRAY_GROW(rebuild->leaves, rebuild->leaf_room, rebuild->leaf_count, 1024))
+		return -ENOMEM;
 	rebuild->leaves[rebuild->leaf_count++] = (struct rebuild_leaf){ *first, *pointer };
 	return 0;
 }
 
 static int add_gap(struct rebuild *rebuild, const struct rebuild_gap *gap)
 {
-	if (rebuild->gap_count == rebuild->gap_room) {
-		size_t room = rebuild->gap_room ? 2 * rebuild->gap_room : 16;
-		struct rebuild_gap *gaps = reallocarray(rebuild->gaps, room, sizeof(*gaps));
+	int error = ARRAY_GROW(rebuild->gaps, rebuild->gap_room, rebuild->gap_count, 16);
 
-		if (!gaps)
-			return -ENOMEM;
-		rebuild->gaps = gaps;
-		rebuild->gap_room = room;
-	}
-	rebuild->gaps[rebuild->gap_count++] = *gap;
-	return 0;
+	if (!error)
+		rebuild->gaps[rebuild->gap_count++] = *gap;
+	return error;
 }
 
 /* ---- space for new nodes ---- */

@@ -7,6 +7,7 @@
  * Replay judges no data: a valid record implies that what it refers to is durable.
  */
 #include "meta_private.h"
+#include "mirrorfs/base/array.h"
 
 #include <assert.h>
 #include <errno.h>
@@ -166,17 +167,11 @@ struct survey {
 
 static int late_add(struct tail *tail, uint64_t address, const unsigned char *data)
 {
-	if (tail->count == tail->room) {
-		size_t room = tail->room ? 2 * tail->room : 256;
-		struct meta_late *late = reallocarray(tail->late, room, sizeof(*late));
+	int error = ARRAY_GROW(tail->late, tail->room, tail->count, 256);
 
-		if (!late)
-			return -ENOMEM;
-		tail->late = late;
-		tail->room = room;
-	}
-	tail->late[tail->count++] = (struct meta_late){ address, data };
-	return 0;
+	if (!error)
+		tail->late[tail->count++] = (struct meta_late){ address, data };
+	return error;
 }
 
 /* Reserves what an update names and notes its data. */

@@ -14,6 +14,7 @@
  * proves, as data is never written in place, and the inodes of those that have some.
  */
 #include "rebuild_private.h"
+#include "mirrorfs/base/array.h"
 
 #include <bsd/sys/tree.h>
 #include <errno.h>
@@ -86,15 +87,8 @@ static int found_add(struct salvage *salvage, const struct found *found)
 	for (size_t i = salvage->count; i > 0 && salvage->count - i < 2 * IOBUF_MAX / NODE_BYTES; i--)
 		if (salvage->found[i - 1].address == found->address && salvage->found[i - 1].crc == found->crc)
 			return 0;
-	if (salvage->count == salvage->room) {
-		size_t room = salvage->room ? 2 * salvage->room : 256;
-		struct found *more = reallocarray(salvage->found, room, sizeof(*more));
-
-		if (!more)
-			return -ENOMEM;
-		salvage->found = more;
-		salvage->room = room;
-	}
+	if (ARRAY_GROW(salvage->found, salvage->room, salvage->count, 256))
+		return -ENOMEM;
 	salvage->found[salvage->count++] = *found;
 	return 0;
 }
@@ -416,15 +410,8 @@ static int item_add(struct salvage *salvage, const struct meta_key *key, const v
 {
 	struct item *item;
 
-	if (salvage->item_count == salvage->item_room) {
-		size_t room = salvage->item_room ? 2 * salvage->item_room : 64;
-		struct item *items = reallocarray(salvage->items, room, sizeof(*items));
-
-		if (!items)
-			return -ENOMEM;
-		salvage->items = items;
-		salvage->item_room = room;
-	}
+	if (ARRAY_GROW(salvage->items, salvage->item_room, salvage->item_count, 64))
+		return -ENOMEM;
 	item = &salvage->items[salvage->item_count];
 	*item = (struct item){ .key = *key, .generation = generation, .length = length, .value = malloc(length) };
 	if (!item->value)
