@@ -201,8 +201,15 @@ void super_scrub(struct meta *meta, struct meta_scrub *scrub);
 uint64_t super_generation(struct meta *meta, int leg, uint64_t below);
 void super_adopt(struct meta *meta, const struct format_super *super);
 
+/* load.c; the tree's lock is the caller's. The page is put back by the caller; -EIO: no leg has it right. */
+extern const struct node_bounds load_everything; /* the root's, and so of all there is */
+int load_root(struct meta *meta, struct cache_page **page);
+/* `bounds`: the child's. */
+int load_child(struct meta *meta, const struct cache_page *parent, unsigned int slot, const struct node_bounds *bounds,
+	       struct cache_page **page);
+struct format_pointer load_pointer(const void *node, unsigned int slot); /* of an internal node */
+
 /* tree.c; the lock is the caller's, exclusive for the three that change */
-int tree_root_load(struct meta *meta, struct cache_page **page);
 ssize_t tree_get(struct meta *meta, const struct meta_key *key, void *value, size_t size);
 ssize_t tree_next(struct meta *meta, struct meta_key *key, const struct meta_key *last, void *value, size_t size);
 /*

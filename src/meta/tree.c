@@ -25,109 +25,6 @@
 #define JOINED_ROOM (NODE_BYTES / 4)
 #define SEAL_STEP 64u /* leaves that are sealed ahead under one hold of the lock */
 
-struct node_read {
-	struct mirror_io io;
-	struct meta *meta;
-	uint64_t generation;
-	uint32_t crc;
-	int level;
-	const struct node_bounds *bounds;
-};
-
-/* The root's, and so of all there is. */
-static const struct node_bounds everything = { .endless = true };
-
-static bool node_read_verify(const struct mirror_io *io, uint32_t unit, const void *data)
-{
-	const struct node_read *read = (const struct node_read *)io;
-
-	(void)unit;
-	return node_valid(data, read->meta->volume, io->block, read->level, &read->generation, &read->crc) &&
-	       node_within(data, read->bounds);
-}
-
-/* Reads a node into the page that cache_get() gave to be filled. */
-static int node_fill(struct meta *meta, struct cache_page *page, uint64_t generation, uint32_t crc, int level,
-		     const struct node_bounds *bounds)
-{
-	struct node_read read = {
-		.io = { .op = MIRROR_READ,
-			.block = page->index,
-			.count = NODE_BLOCKS,
-			.verify = node_read_verify,
-			.verify_blocks = NODE_BLOCKS },
-		.meta = meta,
-		.generation = generation,
-		.crc = crc,
-		.level = level,
-		.bounds = bounds,
-	};
-	int error;
-
-	read.io.buf = iobuf_get(mirror_pool(meta->mirror), NODE_BYTES);
-	read.io.pin = mirror_pin(meta->mirror);
-	error = mirror_submit_wait(meta->mirror, &read.io);
-	if (!error)
-		memcpy(page->data, read.io.buf->data + read.io.buf_offset, NODE_BYTES);
-	mirror_pin_put(read.io.pin);
-	iobuf_put(read.io.buf);
-	cache_filled(page, error);
-	return error;
-}
-
-static bool address_valid(const struct meta *meta, uint64_t address, uint64_t generation)
-{
-	if (meta->blind && generation == meta->generation && address >= meta->heap_end)
-		return true;
-	return address >= meta->heap_start && address <= meta->heap_end - NODE_BLOCKS;
-}
-
-static int tree_load(struct meta *meta, uint64_t address, uint64_t generation, uint32_t crc, int level,
-		     const struct node_bounds *bounds, struct cache_page **page)
-{
-	int error;
-
-	if (!address_valid(meta, address, generation) || level < 0)
-		return -EIO;
-	error = cache_get(&meta->nodes, address, true, true, page);
-	if (error == 1)
-		error = node_fill(meta, *page, generation, crc, level, bounds);
-	else if (!error && (node_generation((*page)->data) != generation || node_level((*page)->data) != level ||
-			    !node_within((*page)->data, bounds)))
-		error = -EIO; /* two pointers of a broken tree name one node */
-	else
-		return error;
-	if (error)
-		cache_put(*page);
-	return error;
-}
-
-int tree_root_load(struct meta *meta, struct cache_page **page)
-{
-	return tree_load(meta, meta->root.address, meta->root.generation, meta->root.crc, (int)meta->root.level,
-			 &everything, page);
-}
-
-static struct format_pointer pointer_at(const void *node, unsigned int slot)
-{
-	struct format_pointer pointer;
-
-	memcpy(&pointer, node_value(node, slot, NULL), sizeof(pointer));
-	return pointer;
-}
-
-/* `bounds`: the child's. */
-static int child_load(struct meta *meta, const struct cache_page *parent, unsigned int slot,
-		      const struct node_bounds *bounds, struct cache_page **page)
-{
-	struct format_pointer at = pointer_at(parent->data, slot);
-
-	if (le64_get(at.generation) > node_generation(parent->data))
-		return -EIO;
-	return tree_load(meta, le64_get(at.address), le64_get(at.generation), le32_get(at.crc),
-			 node_level(parent->data) - 1, bounds, page);
-}
-
 /* ---- reading ---- */
 
 static ssize_t value_out(const void *node, unsigned int slot, void *value, size_t size)
@@ -142,15 +39,15 @@ static ssize_t value_out(const void *node, unsigned int slot, void *value, size_
 
 static int leaf_load(struct meta *meta, const struct meta_key *key, struct cache_page **page)
 {
-	struct node_bounds bounds = everything;
+	struct node_bounds bounds = load_everything;
 	struct cache_page *child;
-	int error = tree_root_load(meta, page);
+	int error = load_root(meta, page);
 
 	while (!error && node_level((*page)->data)) {
 		unsigned int slot = node_child_slot((*page)->data, key);
 
 		bounds = node_child_bounds((*page)->data, slot, &bounds);
-		error = child_load(meta, *page, slot, &bounds, &child);
+		error = load_child(meta, *page, slot, &bounds, &child);
 		cache_put(*page);
 		*page = child;
 	}
@@ -176,9 +73,9 @@ ssize_t tree_get(struct meta *meta, const struct meta_key *key, void *value, siz
 int tree_touch(struct meta *meta, const struct meta_key *key, struct tree_touched *touched)
 {
 	uint64_t *last = touched->last[key->object == OBJECT_VOLUME];
-	struct node_bounds bounds = everything;
+	struct node_bounds bounds = load_everything;
 	struct cache_page *page, *child;
-	int error = tree_root_load(meta, &page);
+	int error = load_root(meta, &page);
 
 	while (!error) {
 		unsigned int level = node_level(page->data), slot;
@@ -192,7 +89,7 @@ int tree_touch(struct meta *meta, const struct meta_key *key, struct tree_touche
 			break;
 		slot = node_child_slot(page->data, key);
 		bounds = node_child_bounds(page->data, slot, &bounds);
-		error = child_load(meta, page, slot, &bounds, &child);
+		error = load_child(meta, page, slot, &bounds, &child);
 		cache_put(page);
 		page = error ? NULL : child;
 	}
@@ -245,7 +142,7 @@ static ssize_t find(struct meta *meta, const struct search *search, struct cache
 		if (slot != first && beyond_limit(search, node, slot))
 			break;
 		below = node_child_bounds(node, (unsigned int)slot, bounds);
-		error = child_load(meta, page, (unsigned int)slot, &below, &child);
+		error = load_child(meta, page, (unsigned int)slot, &below, &child);
 		if (error)
 			return error;
 		result = find(meta, search, child, &below, key);
@@ -258,12 +155,12 @@ static ssize_t search_run(struct meta *meta, const struct search *search, struct
 {
 	struct meta_key at = *key;
 	struct cache_page *root;
-	ssize_t result = tree_root_load(meta, &root);
+	ssize_t result = load_root(meta, &root);
 	int order;
 
 	if (result)
 		return result;
-	result = find(meta, search, root, &everything, &at);
+	result = find(meta, search, root, &load_everything, &at);
 	cache_put(root);
 	if (result < 0)
 		return result;
@@ -315,7 +212,7 @@ static int scan(struct meta *meta, struct cache_page *page, const struct node_bo
 		if (slot == ahead)
 			ahead = ahead_children(meta, page, slot, last);
 		below = node_child_bounds(node, slot, bounds);
-		error = child_load(meta, page, slot, &below, &child);
+		error = load_child(meta, page, slot, &below, &child);
 		if (error)
 			break;
 		error = scan(meta, child, &below, first, last, visit);
@@ -328,11 +225,11 @@ int tree_scan(struct meta *meta, const struct meta_key *first, const struct meta
 	      int (*visit)(struct meta *meta, const struct meta_key *key, const void *value, size_t length))
 {
 	struct cache_page *root;
-	int error = tree_root_load(meta, &root);
+	int error = load_root(meta, &root);
 
 	if (error)
 		return error;
-	error = scan(meta, root, &everything, first, last, visit);
+	error = scan(meta, root, &load_everything, first, last, visit);
 	cache_put(root);
 	return error < 0 ? error : 0;
 }
@@ -344,7 +241,7 @@ int tree_pointer(struct meta *meta, unsigned int level, const struct meta_key *k
 	struct cache_page *page, *child;
 	int error;
 
-	*bounds = everything;
+	*bounds = load_everything;
 	*pointer = (struct format_pointer){
 		.address = le64_of(meta->root.address),
 		.generation = le64_of(meta->root.generation),
@@ -352,15 +249,15 @@ int tree_pointer(struct meta *meta, unsigned int level, const struct meta_key *k
 	};
 	if (level >= meta->root.level)
 		return level > meta->root.level ? -ENOENT : 0;
-	error = tree_root_load(meta, &page);
+	error = load_root(meta, &page);
 	while (!error) {
 		unsigned int slot = node_child_slot(page->data, &at);
 
-		*pointer = pointer_at(page->data, slot);
+		*pointer = load_pointer(page->data, slot);
 		*bounds = node_child_bounds(page->data, slot, bounds);
 		if (node_level(page->data) == level + 1)
 			break;
-		error = child_load(meta, page, slot, bounds, &child);
+		error = load_child(meta, page, slot, bounds, &child);
 		cache_put(page);
 		page = error ? NULL : child;
 	}
@@ -562,14 +459,14 @@ static bool has_room(const struct cache_page *page, const struct meta_key *key, 
 
 int tree_put(struct meta *meta, const struct meta_key *key, const void *value, size_t length)
 {
-	struct node_bounds bounds = everything, below;
+	struct node_bounds bounds = load_everything, below;
 	size_t need = NODE_ITEM_BYTES + length;
 	struct cache_page *page, *child;
 	struct meta_key first;
 	unsigned int slot;
 	size_t old;
 	bool exact;
-	int error = tree_root_load(meta, &page);
+	int error = load_root(meta, &page);
 
 	if (error)
 		return error;
@@ -583,7 +480,7 @@ int tree_put(struct meta *meta, const struct meta_key *key, const void *value, s
 		if (meta_key_compare(key, &first) < 0)
 			node_rekey(page->data, 0, key);
 		below = node_child_bounds(page->data, slot, &bounds);
-		error = child_load(meta, page, slot, &below, &child);
+		error = load_child(meta, page, slot, &below, &child);
 		if (error)
 			break;
 		error = node_own(meta, page, slot, &child);
@@ -621,7 +518,7 @@ static struct cache_page *child_cached(struct meta *meta, const struct cache_pag
 				       const struct node_bounds *bounds)
 {
 	struct node_bounds below = node_child_bounds(parent->data, slot, bounds);
-	struct format_pointer at = pointer_at(parent->data, slot);
+	struct format_pointer at = load_pointer(parent->data, slot);
 	struct cache_page *page;
 
 	if (cache_get(&meta->nodes, le64_get(at.address), false, false, &page))
@@ -689,7 +586,7 @@ static int delete_below(struct meta *meta, struct cache_page *page, const struct
 	}
 	slot = node_child_slot(page->data, key);
 	below = node_child_bounds(page->data, slot, bounds);
-	error = child_load(meta, page, slot, &below, &child);
+	error = load_child(meta, page, slot, &below, &child);
 	if (error)
 		return error;
 	error = node_own(meta, page, slot, &child);
@@ -718,17 +615,17 @@ int tree_delete(struct meta *meta, const struct meta_key *key)
 		return 0;
 	if (there < 0)
 		return (int)there;
-	error = tree_root_load(meta, &page);
+	error = load_root(meta, &page);
 	if (error)
 		return error;
 	error = node_own(meta, NULL, 0, &page);
 	if (!error)
-		error = delete_below(meta, page, &everything, key);
+		error = delete_below(meta, page, &load_everything, key);
 	while (!error && node_level(page->data) && node_count(page->data) == 1) {
-		struct node_bounds below = node_child_bounds(page->data, 0, &everything);
+		struct node_bounds below = node_child_bounds(page->data, 0, &load_everything);
 
 		/* As in node_join(): a root above a single child is allowed. */
-		if (child_load(meta, page, 0, &below, &child))
+		if (load_child(meta, page, 0, &below, &child))
 			break;
 		error = node_own(meta, page, 0, &child);
 		if (!error) {
@@ -747,14 +644,14 @@ static int seal_below(struct meta *meta, struct cache_page *page, const struct n
 {
 	for (unsigned int i = 0; node_level(page->data) && i < node_count(page->data); i++) {
 		struct node_bounds below = node_child_bounds(page->data, i, bounds);
-		struct format_pointer pointer = pointer_at(page->data, i);
+		struct format_pointer pointer = load_pointer(page->data, i);
 		struct cache_page *child;
 		uint32_t sum;
 		int error;
 
 		if (le64_get(pointer.generation) != meta->generation)
 			continue;
-		error = child_load(meta, page, i, &below, &child);
+		error = load_child(meta, page, i, &below, &child);
 		if (error)
 			return error;
 		error = seal_below(meta, child, &below, &sum);
@@ -797,10 +694,10 @@ int tree_seal(struct meta *meta)
 
 	if (meta->root.generation != meta->generation)
 		return 0;
-	error = tree_root_load(meta, &page);
+	error = load_root(meta, &page);
 	if (error)
 		return error;
-	error = seal_below(meta, page, &everything, &meta->root.crc);
+	error = seal_below(meta, page, &load_everything, &meta->root.crc);
 	cache_put(page);
 	return error;
 }

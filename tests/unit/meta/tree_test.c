@@ -263,7 +263,7 @@ static unsigned int children_of_root(void)
 	unsigned int count;
 
 	rwlock_read(&meta->tree_lock);
-	ck_assert_int_eq(tree_root_load(meta, &page), 0);
+	ck_assert_int_eq(load_root(meta, &page), 0);
 	count = node_level(page->data) ? node_count(page->data) : 0;
 	cache_put(page);
 	rwlock_unlock(&meta->tree_lock);
