@@ -7,6 +7,7 @@
 #define FUZZ_H
 
 #include "mirrorfs/format/super.h"
+#include "mirrorfs/fs.h"
 #include "mirrorfs/leg.h"
 #include "random.h"
 
@@ -58,6 +59,18 @@ struct volume {
 };
 extern struct volume volumes[VOLUME_KINDS];
 void volumes_make(void);
+
+struct volume_stack {
+	struct iobuf_pool *pool;
+	struct mirror *mirror;
+	struct cache *cache;
+	struct meta *meta; /* the user's */
+	struct fs *fs; /* the user's */
+};
+struct leg *volume_leg(const struct volume *volume, int leg); /* opened, the caller's */
+/* All below meta. With a `label` it is formatted, as far as the mirror is concerned; NULL: it is not. */
+void volume_open(struct volume_stack *stack, const struct volume *volume, const char *label);
+void volume_close(struct volume_stack *stack);
 
 #define VOLUME_OBJECTS 60u /* most inodes have a number up to this */
 uint64_t volume_blocks(const struct volume *volume); /* of the mirrored space */

@@ -43,14 +43,6 @@ static struct entry entries[ENTRIES];
 static uint64_t dirs[DIRS];
 
 /* A mounted volume. */
-struct stack {
-	struct iobuf_pool *pool;
-	struct mirror *mirror;
-	struct cache *cache;
-	struct meta *meta;
-	struct fs *fs;
-};
-
 /* ---- content ---- */
 
 /* Each block tells whose it is, and of which version: nothing that is old looks like what is there now. */
@@ -78,42 +70,8 @@ static uint64_t dir_of(uint32_t number)
 
 /* ---- a mount ---- */
 
-static void below_open(struct stack *stack, const struct volume *volume, bool format)
-{
-	const struct cache_config config = { .budget_bytes = 32u << 20, .node_floor_percent = 25 };
-	struct mirror_options options = { .pool = iobuf_pool_create(8u << 20, 4u << 20) };
-	struct mirror_identity identity;
-	struct leg *legs[2];
-	struct error error;
-	uint64_t blocks;
-
-	for (int i = 0; i < 2; i++) {
-		const struct leg_memory_options leg = {
-			.size_bytes = volume->disk_bytes,
-			.block_size = 4096,
-			.name = i ? "disk1" : "disk0",
-			.bytes = volume->disk[i],
-		};
-
-		fuzz_expect(!leg_memory_open(&leg, &legs[i]));
-	}
-	stack->pool = options.pool;
-	stack->cache = cache_create(&config);
-	if (format)
-		fuzz_expect(!mirror_format(legs, "rot", &identity, &blocks, &error));
-	fuzz_expect(!mirror_open(legs, &options, &stack->mirror, &error));
-}
-
-static void below_close(struct stack *stack)
-{
-	cache_destroy(stack->cache);
-	fuzz_expect(mirror_close(stack->mirror));
-	iobuf_pool_destroy(stack->pool);
-	fuzz_expect(!sim_world_fibers());
-}
-
 /* True: it is open, with `read_only` as far as it is. */
-static bool above_open(struct stack *stack, bool read_only)
+static bool above_open(struct volume_stack *stack, bool read_only)
 {
 	const struct meta_options options = { .read_only = read_only };
 	const struct fs_options fs_options = { .read_only = read_only };
@@ -127,7 +85,7 @@ static bool above_open(struct stack *stack, bool read_only)
 	return false;
 }
 
-static void above_close(struct stack *stack)
+static void above_close(struct volume_stack *stack)
 {
 	fuzz_expect(!fs_close(stack->fs));
 	fuzz_expect(!meta_close(stack->meta));
@@ -208,7 +166,7 @@ static void copy_disks(const struct volume *from, struct volume *to)
 }
 
 /* Everything was written more than once, and some of it deleted. */
-static void live(struct stack *stack, struct sim_random *random)
+static void live(struct volume_stack *stack, struct sim_random *random)
 {
 	for (uint32_t i = 0; i < ENTRIES; i++)
 		put(stack->fs, i, random);
@@ -232,7 +190,7 @@ static void rot_make(void)
 	const struct fs_caller caller = { .uid = 0 };
 	struct volume made = { .disk_bytes = 96u << 20 };
 	struct format_inode root;
-	struct stack stack;
+	struct volume_stack stack;
 	struct fs_attr attr;
 	struct error error;
 	char name[16];
@@ -243,7 +201,7 @@ static void rot_make(void)
 		fuzz_expect(made.disk[i] != MAP_FAILED);
 	}
 	fuzz_world();
-	below_open(&stack, &made, true);
+	volume_open(&stack, &made, "rot");
 	fs_format_root(&root, 0, 0);
 	fuzz_expect(!meta_format(stack.mirror, &root, &error));
 	fuzz_expect(above_open(&stack, false));
@@ -256,7 +214,7 @@ static void rot_make(void)
 	live(&stack, &random);
 	copy_disks(&made, &pristine[1]);
 	above_close(&stack);
-	below_close(&stack);
+	volume_close(&stack);
 	copy_disks(&made, &pristine[0]);
 	for (int i = 0; i < 2; i++)
 		munmap(made.disk[i], made.disk_bytes);
@@ -378,7 +336,7 @@ static bool nothing_is_wrong(struct fs_check *check, const struct fs_problem *pr
 }
 
 /* What fsck.mirrorfs -f -n --data would look at. */
-static void expect_sound(struct stack *stack)
+static void expect_sound(struct volume_stack *stack)
 {
 	const struct meta_options options = { .read_only = true, .checking = true };
 	struct fs_check check = { .problem = nothing_is_wrong };
@@ -397,7 +355,7 @@ static void run_rot(struct sim_random *random)
 	const struct volume *volume = &pristine[sim_random_below(random, 2)];
 	int leg = (int)sim_random_below(random, 2), kept = (int)sim_random_below(random, 2);
 	struct meta_scrub scrub = { .blocks = 0 };
-	struct stack stack;
+	struct volume_stack stack;
 
 	fuzz_world();
 	for (unsigned int spot = 0; spot < ROT_SPOTS; spot++) {
@@ -406,7 +364,7 @@ static void run_rot(struct sim_random *random)
 		if (!is_label(at, kept))
 			spoil(volume->disk[leg] + at, random);
 	}
-	below_open(&stack, volume, false);
+	volume_open(&stack, volume, NULL);
 	fuzz_expect(above_open(&stack, false));
 	fuzz_accepted();
 	expect_all(stack.fs);
@@ -414,16 +372,16 @@ static void run_rot(struct sim_random *random)
 	fuzz_expect(!meta_scrub(stack.meta, &scrub) && !scrub.unrecoverable && !scrub.repaired);
 	above_close(&stack);
 	expect_sound(&stack);
-	below_close(&stack);
+	volume_close(&stack);
 	/* And what was rotten has all of it: nothing else is left. */
 	for (uint64_t at = MIRROR_SPACE_OFFSET; at < volume->disk_bytes; at += 4096)
 		if (volume->disk[!leg][at + 8])
 			volume->disk[!leg][at + 8]++;
-	below_open(&stack, volume, false);
+	volume_open(&stack, volume, NULL);
 	fuzz_expect(above_open(&stack, false));
 	expect_all(stack.fs);
 	above_close(&stack);
-	below_close(&stack);
+	volume_close(&stack);
 }
 
 /* ---- loss ---- */
@@ -515,7 +473,7 @@ static bool is_named(const struct losing *losing, uint32_t number)
 }
 
 /* As fsck.mirrorfs -f -y --data. */
-static void repair(struct stack *stack, struct losing *losing)
+static void repair(struct volume_stack *stack, struct losing *losing)
 {
 	const struct meta_options options = { .checking = true };
 	bool again = true;
@@ -566,13 +524,13 @@ static void run_loss(struct sim_random *random)
 {
 	const struct volume *volume = &pristine[sim_random_below(random, 2)];
 	struct losing *losing = calloc(1, sizeof(*losing));
-	struct stack stack;
+	struct volume_stack stack;
 	int state;
 
 	losing->told = calloc(1, TOLD_BYTES);
 	fuzz_world();
 	spoil_both(volume, random);
-	below_open(&stack, volume, false);
+	volume_open(&stack, volume, NULL);
 	if (above_open(&stack, false) || above_open(&stack, true)) {
 		for (uint32_t i = 0; i < ENTRIES; i++) {
 			state = entries[i].kind == KIND_NONE ? 0 : look_at(stack.fs, i, true);
@@ -599,7 +557,7 @@ static void run_loss(struct sim_random *random)
 		fuzz_expect(!state || is_named(losing, i));
 	}
 	above_close(&stack);
-	below_close(&stack);
+	volume_close(&stack);
 	free(losing->told);
 	free(losing);
 }

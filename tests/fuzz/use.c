@@ -311,16 +311,8 @@ static bool use_mirror(struct use *use, const struct volume *volume)
 	struct error error;
 	bool opened;
 
-	for (int i = 0; i < count; i++) {
-		const struct leg_memory_options leg = {
-			.size_bytes = volume->disk_bytes,
-			.block_size = 4096,
-			.name = i ? "disk1" : "disk0",
-			.bytes = volume->disk[i],
-		};
-
-		fuzz_expect(!leg_memory_open(&leg, &legs[i]));
-	}
+	for (int i = 0; i < count; i++)
+		legs[i] = volume_leg(volume, i);
 	opened = !mirror_open(legs, &options, &use->mirror, &error);
 	if (opened) {
 		use->cache = cache_create(&config);

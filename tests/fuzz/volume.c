@@ -29,14 +29,6 @@ static size_t touched_count;
 
 /* ---- making ---- */
 
-struct stack {
-	struct iobuf_pool *pool;
-	struct mirror *mirror;
-	struct cache *cache;
-	struct meta *meta;
-	struct fs *fs;
-};
-
 static unsigned char *disk_new(uint64_t bytes)
 {
 	unsigned char *disk =
@@ -46,48 +38,63 @@ static unsigned char *disk_new(uint64_t bytes)
 	return disk;
 }
 
-static void stack_open(struct stack *stack, const struct volume *volume, bool format)
+struct leg *volume_leg(const struct volume *volume, int leg)
+{
+	const struct leg_memory_options options = {
+		.size_bytes = volume->disk_bytes,
+		.block_size = 4096,
+		.name = leg ? "disk1" : "disk0",
+		.bytes = volume->disk[leg],
+	};
+	struct leg *opened;
+
+	fuzz_expect(!leg_memory_open(&options, &opened));
+	return opened;
+}
+
+void volume_open(struct volume_stack *stack, const struct volume *volume, const char *label)
 {
 	const struct cache_config config = { .budget_bytes = 32u << 20, .node_floor_percent = 25 };
-	const struct meta_options meta_options = { .commit_ns = 0 };
-	const struct fs_options fs_options = { .read_only = false };
 	struct mirror_options options = { .pool = iobuf_pool_create(8u << 20, 4u << 20) };
+	struct leg *legs[2] = { volume_leg(volume, 0), volume_leg(volume, 1) };
 	struct mirror_identity identity;
-	struct format_inode root;
-	struct leg *legs[2];
 	struct error error;
 	uint64_t blocks;
 
-	for (int i = 0; i < 2; i++) {
-		const struct leg_memory_options leg = {
-			.size_bytes = volume->disk_bytes,
-			.block_size = 4096,
-			.name = i ? "disk1" : "disk0",
-			.bytes = volume->disk[i],
-		};
-
-		fuzz_expect(!leg_memory_open(&leg, &legs[i]));
-	}
 	stack->pool = options.pool;
 	stack->cache = cache_create(&config);
-	fs_format_root(&root, 0, 0);
-	if (format)
-		fuzz_expect(!mirror_format(legs, "fuzzed", &identity, &blocks, &error));
+	if (label)
+		fuzz_expect(!mirror_format(legs, label, &identity, &blocks, &error));
 	fuzz_expect(!mirror_open(legs, &options, &stack->mirror, &error));
-	if (format)
-		fuzz_expect(!meta_format(stack->mirror, &root, &error));
-	fuzz_expect(!meta_open(stack->mirror, stack->cache, &meta_options, &stack->meta, &error));
-	fuzz_expect(!fs_open(stack->meta, stack->cache, &fs_options, &stack->fs, &error));
 }
 
-static void stack_close(struct stack *stack)
+void volume_close(struct volume_stack *stack)
 {
-	fuzz_expect(!fs_close(stack->fs));
-	fuzz_expect(!meta_close(stack->meta));
 	cache_destroy(stack->cache);
 	fuzz_expect(mirror_close(stack->mirror));
 	iobuf_pool_destroy(stack->pool);
 	fuzz_expect(!sim_world_fibers());
+}
+
+static void stack_format(struct volume_stack *stack, const struct volume *volume)
+{
+	const struct meta_options meta_options = { .commit_ns = 0 };
+	const struct fs_options fs_options = { .read_only = false };
+	struct format_inode root;
+	struct error error;
+
+	volume_open(stack, volume, "fuzzed");
+	fs_format_root(&root, 0, 0);
+	fuzz_expect(!meta_format(stack->mirror, &root, &error));
+	fuzz_expect(!meta_open(stack->mirror, stack->cache, &meta_options, &stack->meta, &error));
+	fuzz_expect(!fs_open(stack->meta, stack->cache, &fs_options, &stack->fs, &error));
+}
+
+static void stack_close(struct volume_stack *stack)
+{
+	fuzz_expect(!fs_close(stack->fs));
+	fuzz_expect(!meta_close(stack->meta));
+	volume_close(stack);
 }
 
 static void write_file(struct fs *fs, uint64_t dir, const char *name, size_t length, uint64_t offset)
@@ -153,7 +160,7 @@ static void grow(struct meta *meta)
 }
 
 /* Work that stays in the ring: records with data inside and without, and a file that nobody can reach. */
-static void leave_records(struct stack *stack)
+static void leave_records(struct volume_stack *stack)
 {
 	struct fs_attr dir, attr;
 	char name[32];
@@ -189,14 +196,14 @@ static void copy_disks(const struct volume *from, struct volume *to)
 static void make(struct volume *unmounted, struct volume *crashed, bool tall)
 {
 	struct volume made = { .disk_bytes = 2 * MIRROR_SPACE_OFFSET };
-	struct stack stack;
+	struct volume_stack stack;
 
 	while (mirror_space_blocks(made.disk_bytes) < meta_minimum_blocks())
 		made.disk_bytes += MIRROR_SPACE_OFFSET;
 	for (int i = 0; i < 2; i++)
 		made.disk[i] = disk_new(made.disk_bytes);
 	fuzz_world();
-	stack_open(&stack, &made, true);
+	stack_format(&stack, &made);
 	populate(stack.fs);
 	if (tall)
 		grow(stack.meta);
