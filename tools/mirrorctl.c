@@ -217,9 +217,10 @@ static void print_status(const json_t *status)
 {
 	const json_t *volume = json_object_get(status, "volume"), *space = json_object_get(status, "space"),
 		     *mirror = json_object_get(status, "mirror"), *meta = json_object_get(status, "meta"),
-		     *transport = json_object_get(status, "transport"), *leg;
+		     *transport = json_object_get(status, "transport"),
+		     *memory = json_object_get(status, "memory"), *leg;
 	const char *label = text_of(volume, "label");
-	char free_text[32], size[32];
+	char free_text[32], size[32], fixed[32];
 	size_t i;
 
 	printf("%s: %s%s\n", text_of(volume, "mountpoint"), text_of(status, "health"),
@@ -245,6 +246,10 @@ static void print_status(const json_t *status)
 	       size_text(number_of(space, "size_bytes"), size));
 	print_free_extents(space);
 	print_cache(json_object_get(status, "cache"));
+	printf("  memory   %s resident of %s at most, %s of that beside the cache\n",
+	       size_text(number_of(memory, "resident_bytes"), size),
+	       size_text(number_of(memory, "limit_bytes"), free_text),
+	       size_text(number_of(memory, "fixed_bytes"), fixed));
 	print_scrub(json_object_get(status, "scrub"));
 	printf("  journal  %llu commits in %llu records, %llu checkpoints, %llu records replayed at mount\n",
 	       number_of(meta, "commits"), number_of(meta, "records"), number_of(meta, "checkpoints"),
@@ -270,6 +275,46 @@ static int status(const struct ctl_mount *mount, char **words)
 		code = EXIT_DEGRADED;
 	json_decref(result);
 	return code;
+}
+
+/* ---- the cache ---- */
+
+static void print_stats(const struct ctl_mount *mount, const json_t *result)
+{
+	static const char *const rows[] = { "hits",    "misses",  "refaults", "pages",	"bytes", "dirty",
+					    "writing", "scanned", "stolen",   "direct", "stalls" };
+	const json_t *cache = json_object_get(result, "cache");
+	char used[32], budget[32], resident[32];
+
+	printf("%s: cache: %s of %s in use, %s resident; %llu wake-ups, %llu throttled\n", mount->mountpoint,
+	       size_text(number_of(cache, "used_bytes"), used), size_text(number_of(cache, "budget_bytes"), budget),
+	       size_text(number_of(cache, "resident_bytes"), resident), number_of(cache, "wakeups"),
+	       number_of(cache, "throttled"));
+	printf("  %-10s %16s %16s\n", "", "data", "nodes");
+	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++)
+		printf("  %-10s %16llu %16llu\n", rows[i], number_of(json_object_get(cache, "data"), rows[i]),
+		       number_of(json_object_get(cache, "nodes"), rows[i]));
+}
+
+static int ask_cache(const struct ctl_mount *mount, const char *command, bool print)
+{
+	json_t *result;
+	int code = ask(mount, json_pack("{s:s}", "command", command), &result);
+
+	if (!code && print && !as_json)
+		print_stats(mount, result);
+	json_decref(result);
+	return code;
+}
+
+static int stats(const struct ctl_mount *mount, char **words)
+{
+	return ask_cache(mount, "stats", true);
+}
+
+static int drop_caches(const struct ctl_mount *mount, char **words)
+{
+	return ask_cache(mount, "drop-caches", false);
 }
 
 /* ---- scrub ---- */
@@ -518,7 +563,8 @@ static const struct verb {
 } verbs[] = {
 	{ "status", status, true, 0, 0 }, { "scrub", scrub, false, 0, 2 },   { "resync", resync, false, 0, 1 },
 	{ "detach", detach, false, 1, 1 }, { "attach", attach, false, 1, 1 }, { "replace", replace, false, 2, 2 },
-	{ "drill", drill, false, 2, 3 },
+	{ "drill", drill, false, 2, 3 },   { "stats", stats, true, 0, 0 },
+	{ "drop-caches", drop_caches, false, 0, 0 },
 };
 
 static void usage(FILE *out)
@@ -526,6 +572,8 @@ static void usage(FILE *out)
 	fputs("usage: mirrorctl [--json] VERB [MNT [WORD...]]\n"
 	      "Asks the daemon of the mirrorfs mounted at MNT.\n\n"
 	      "  status [MNT]     health, legs, counters (all mounts if MNT is left out)\n"
+	      "  stats [MNT]      what the cache holds and has done, data and nodes apart\n"
+	      "  drop-caches MNT  forget what is clean, give its memory back\n"
 	      "  scrub MNT [limit=SIZE]   verify every copy, rewrite bad ones, wait for the end\n"
 	      "  scrub MNT start [limit=SIZE]   the same, and do not wait\n"
 	      "  scrub MNT stop   for now: it goes on where it was when it is started again\n"

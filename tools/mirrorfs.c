@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* mirrorfs: mounts a volume and serves it. */
+#include "budget.h"
 #include "daemon.h"
 #include "legs.h"
 #include "options.h"
@@ -29,18 +30,16 @@
 #include <sys/signalfd.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
-#include <sys/sysinfo.h>
 #include <unistd.h>
 
 /* mount(8) */
 enum { EXIT_OK = 0, EXIT_USAGE = 1, EXIT_SYSTEM = 2, EXIT_USER = 8, EXIT_FAIL = 32 };
 
-#define POOL_BYTES ((size_t)64 << 20)
-#define POOL_ABANDON_BYTES ((size_t)32 << 20)
 #define PAUSE_NS (200 * NSEC_PER_MSEC)
 
 struct volume {
 	struct mount_options options;
+	struct budget_plan memory;
 	const char *spec[MIRROR_LEGS];
 	char mountpoint[PATH_MAX];
 	char source[1100];
@@ -169,25 +168,10 @@ static int open_mirror(struct volume *volume, struct error *error)
 	return code;
 }
 
-static size_t cache_bytes(const struct mount_options *options)
-{
-	const uint64_t least = UINT64_C(64) << 20, most = UINT64_C(1) << 30;
-	uint64_t bytes = least;
-	struct sysinfo info;
-
-	if (options->cache_bytes)
-		return options->cache_bytes;
-	if (!sysinfo(&info))
-		bytes = (uint64_t)info.totalram * info.mem_unit / 8;
-	if (bytes < least)
-		bytes = least;
-	return bytes < most ? bytes : most;
-}
-
 /* Data waits to be written, then what it changed in the tree waits for the journal: half of the time each. */
 static int open_cache(struct volume *volume, struct error *error)
 {
-	struct cache_config config = { .budget_bytes = cache_bytes(&volume->options),
+	struct cache_config config = { .budget_bytes = volume->options.cache_bytes,
 				       .node_floor_percent = 25,
 				       .dirty_percent = 20,
 				       .write_after_ns = volume->options.commit_ns / 2 };
@@ -233,6 +217,8 @@ static int open_front(struct volume *volume, struct error *error)
 	struct front_options options = { .mountpoint = volume->mountpoint,
 					 .source = volume->source,
 					 .read_only = volume->options.read_only,
+					 .threads = volume->memory.threads,
+					 .io_bytes = volume->memory.io_bytes,
 					 .mount_options = volume->options.kernel };
 
 	return front_mount(volume->fs, &options, &volume->front, error);
@@ -247,7 +233,8 @@ static int open_ctl(struct volume *volume, struct error *error)
 					 .front = volume->front,
 					 .mountpoint = volume->mountpoint,
 					 .source = volume->source,
-					 .read_only = volume->options.read_only };
+					 .read_only = volume->options.read_only,
+					 .fixed_bytes = volume->memory.fixed_bytes };
 
 	return ctl_serve(&subjects, &volume->ctl, error);
 }
@@ -281,7 +268,10 @@ static int volume_open(struct volume *volume, struct error *error)
 {
 	int code;
 
-	volume->pool = iobuf_pool_create(POOL_BYTES, POOL_ABANDON_BYTES);
+	if (!volume->options.cache_bytes)
+		volume->options.cache_bytes = budget_default("");
+	volume->memory = budget_plan(volume->options.cache_bytes);
+	volume->pool = iobuf_pool_create(volume->memory.pool_bytes, volume->memory.abandon_bytes);
 	if (!volume->pool)
 		return error_set(error, -ENOMEM, "out of memory");
 	code = open_mirror(volume, error);

@@ -143,20 +143,21 @@ size_t cache_dirty_pages(const struct cache_space *space);
 
 /* Drops pages first .. last, dirty or not; waits for those being written or filled. For truncation. */
 void cache_drop_range(struct cache_space *space, uint64_t first, uint64_t last);
-/* Drops every clean, unreferenced page of every space. */
+/* Drops every clean, unreferenced page of every space, and gives the system back all memory that is idle. */
 void cache_drop_clean(struct cache *cache);
 
 struct cache_stats {
 	size_t budget_bytes;
 	size_t used_bytes;
+	size_t resident_bytes; /* what is used, and memory that is kept for the next pages */
 	size_t min_bytes, low_bytes, high_bytes; /* watermarks, of free memory */
 	struct {
 		size_t pages, bytes, dirty, writing;
 		uint64_t hits, misses, refaults, scanned, stolen;
+		uint64_t stalls; /* allocations that had to wait */
+		uint64_t direct; /* allocations that reclaimed for themselves */
 	} class[CACHE_CLASSES];
 	uint64_t wakeups; /* of the reclaimer */
-	uint64_t stalls; /* allocations that had to wait */
-	uint64_t direct; /* allocations that reclaimed for themselves */
 	uint64_t throttled; /* cache_throttle that waited */
 };
 void cache_stats(struct cache *cache, struct cache_stats *stats);

@@ -3,6 +3,7 @@
  * ctl: the control socket of a running mount, and the client's side of it. The only door to JSON.
  *
  * One request and one answer a connection, each a JSON object on a line. Requests: {"command": "status"};
+ * {"command": "stats"}; {"command": "drop-caches"}, which answers as "stats" does when it has;
  * {"command": "scrub", "do": "show"}, "start" (with "limit": bytes a second, 0 for none) or "stop";
  * {"command": "resync"}, perhaps with "limit"; {"command": "detach", "leg": NAME};
  * {"command": "attach", "address": ADDRESS, "force": BOOL}; {"command": "replace"} with all of these;
@@ -38,6 +39,7 @@ struct ctl_subjects {
 	const char *source;
 	bool read_only; /* the mount is */
 	enum leg_engine engine; /* of legs that are attached */
+	size_t fixed_bytes; /* of memory that the daemon may have beside 1.1 times the cache's budget */
 };
 
 /*

@@ -21,6 +21,7 @@ struct front_options {
 	const char *source; /* fsname in mountinfo: the first leg, absolute */
 	bool read_only;
 	unsigned int threads; /* 0: chosen */
+	size_t io_bytes; /* the longest read or write, whole pages up to 1 MiB; 0: chosen */
 	const char *mount_options; /* further words for the kernel ("nosuid,nodev"), comma separated; may be NULL */
 };
 
@@ -49,6 +50,7 @@ void front_destroy(struct front *front);
 struct front_stats {
 	const char *transport; /* "classic" */
 	unsigned int threads;
+	size_t buffer_bytes; /* of the threads together */
 	uint64_t requests;
 	uint64_t in_flight;
 	dev_t device; /* of the mount, as stat(2) and mountinfo show it */

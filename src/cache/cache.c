@@ -111,12 +111,11 @@ void cache_stats(struct cache *cache, struct cache_stats *stats)
 	*stats = (struct cache_stats){
 		.budget_bytes = cache->budget_bytes,
 		.used_bytes = cache->overhead_bytes,
+		.resident_bytes = cache->resident_bytes + cache->overhead_bytes,
 		.min_bytes = cache->min_bytes,
 		.low_bytes = cache->low_bytes,
 		.high_bytes = cache->high_bytes,
 		.wakeups = cache->wakeups,
-		.stalls = cache->stalls,
-		.direct = cache->direct,
 		.throttled = cache->throttled,
 	};
 	for (int i = 0; i < CACHE_CLASSES; i++) {
@@ -132,6 +131,8 @@ void cache_stats(struct cache *cache, struct cache_stats *stats)
 		stats->class[i].refaults = counts->refaults;
 		stats->class[i].scanned = counts->scanned;
 		stats->class[i].stolen = counts->stolen;
+		stats->class[i].stalls = counts->stalls;
+		stats->class[i].direct = counts->direct;
 	}
 	mutex_unlock(&cache->lock);
 }

@@ -80,7 +80,7 @@ struct cache_counts {
 	size_t pages, bytes, dirty, writing;
 	size_t dirty_bytes, writing_bytes, unclean_bytes;
 	uint64_t hits, misses; /* atomic: a hit takes no lock of the cache */
-	uint64_t refaults, scanned, stolen;
+	uint64_t refaults, scanned, stolen, stalls, direct;
 	uint64_t cleaned;
 };
 
@@ -131,7 +131,7 @@ struct cache {
 	bool reclaim_kicked;
 	bool starved; /* nothing is left to reclaim: putting or cleaning a page kicks then; atomic */
 	double scan_carry; /* part of a node that a pass was still due to look at */
-	uint64_t wakeups, stalls, direct, throttled;
+	uint64_t wakeups, throttled;
 	struct thread reclaimer, writer, presser;
 	struct cache_page *batch[WRITE_BATCH]; /* the writer's own: write-out needs no memory (I10) */
 };
@@ -160,6 +160,8 @@ ssize_t pool_available(const struct cache *cache);
 /* Memory for a page of the space, or NULL: data leaves `min` to nodes, which write-out needs. */
 struct page *pool_take(struct cache_space *space);
 void pool_give(struct page *page);
+/* Memory of up to `max` idle slots goes back to the system. False: there was less. */
+bool pool_trim(struct cache *cache, size_t max);
 
 /* ---- index.c; the space's lock held ---- */
 

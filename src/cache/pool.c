@@ -108,6 +108,15 @@ static void make_room(struct cache *cache, size_t bytes)
 	}
 }
 
+bool pool_trim(struct cache *cache, size_t max)
+{
+	for (int i = 0; i < ARENAS; i++) {
+		for (; cache->arenas[i].warm && max; max--)
+			chill(cache, &cache->arenas[i]);
+	}
+	return !max;
+}
+
 static struct page *take_slot(struct cache *cache, struct arena *arena)
 {
 	struct page *page = arena->warm;

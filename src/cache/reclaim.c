@@ -195,7 +195,7 @@ struct page *reclaim_page(struct cache_space *space, bool wait)
 		if (page)
 			break;
 		frees = cache->frees;
-		cache->direct++;
+		cache->class[space->class].direct++;
 		mutex_unlock(&cache->lock);
 		reclaim_direct(cache);
 		mutex_lock(&cache->lock);
@@ -205,7 +205,7 @@ struct page *reclaim_page(struct cache_space *space, bool wait)
 		/* Others were quicker: try again, unless nothing came free at all. */
 		if (cache->frees != frees)
 			continue;
-		cache->stalls++;
+		cache->class[space->class].stalls++;
 		cache->waiting++;
 		reclaim_kick(cache);
 		cond_wait(&cache->freed, &cache->lock);
@@ -218,6 +218,7 @@ struct page *reclaim_page(struct cache_space *space, bool wait)
 void cache_drop_clean(struct cache *cache)
 {
 	struct page *batch[BATCH];
+	bool more;
 
 	for (int class = 0; class < CACHE_CLASSES; class++) {
 		struct policy_scan scan = { .class = class, .bytes = SIZE_MAX, .all = true };
@@ -234,4 +235,10 @@ void cache_drop_clean(struct cache *cache)
 		}
 		mutex_unlock(&cache->lock);
 	}
+	/* A little at a time: others want the lock. */
+	do {
+		mutex_lock(&cache->lock);
+		more = pool_trim(cache, BATCH);
+		mutex_unlock(&cache->lock);
+	} while (more);
 }

@@ -55,6 +55,19 @@ static void status_command(struct ctl *ctl, int fd, const json_t *request)
 		command_answer_error(fd, -ENOMEM, "out of memory");
 }
 
+static void cache_command(struct ctl *ctl, int fd, const json_t *request)
+{
+	struct cache *cache = ctl->subjects.cache;
+
+	if (!cache) {
+		command_answer_error(fd, -EOPNOTSUPP, "there is no cache");
+		return;
+	}
+	if (!strcmp(json_string_value(json_object_get(request, "command")), "drop-caches"))
+		cache_drop_clean(cache);
+	command_answer(fd, "result", json_pack("{s:o}", "cache", status_cache(cache)));
+}
+
 static void scrub_command(struct ctl *ctl, int fd, const json_t *request)
 {
 	const char *what = json_string_value(json_object_get(request, "do")) ?: "show";
@@ -101,6 +114,8 @@ static const struct {
 	void (*run)(struct ctl *ctl, int fd, const json_t *request);
 } commands[] = {
 	{ "status", status_command },
+	{ "stats", cache_command },
+	{ "drop-caches", cache_command },
 	{ "scrub", scrub_command },
 	{ "resync", legs_resync },
 	{ "detach", legs_change },

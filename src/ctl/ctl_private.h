@@ -80,6 +80,7 @@ int path_connect(const char *path); /* a connected socket or -errno */
 
 /* status.c */
 json_t *status_make(const struct ctl_subjects *subjects); /* NULL: no memory */
+json_t *status_cache(struct cache *cache); /* likewise */
 
 /* command.c */
 void command_run(struct ctl *ctl, int fd, const char *line, size_t length); /* carries out one request line */

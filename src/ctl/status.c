@@ -4,6 +4,7 @@
 
 #include "mirrorfs/base/clock.h"
 
+#include <stdio.h>
 #include <unistd.h>
 
 #define INT(value) ((json_int_t)(value))
@@ -137,22 +138,48 @@ static json_t *meta_json(struct meta *meta)
 
 static json_t *cache_class_json(const struct cache_stats *stats, enum cache_class class)
 {
-	return json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "pages", INT(stats->class[class].pages),
+	return json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "pages",
+			 INT(stats->class[class].pages),
 			 "bytes", INT(stats->class[class].bytes), "dirty", INT(stats->class[class].dirty), "writing",
 			 INT(stats->class[class].writing), "hits", INT(stats->class[class].hits), "misses",
 			 INT(stats->class[class].misses), "refaults", INT(stats->class[class].refaults), "scanned",
-			 INT(stats->class[class].scanned), "stolen", INT(stats->class[class].stolen));
+			 INT(stats->class[class].scanned), "stolen", INT(stats->class[class].stolen), "stalls",
+			 INT(stats->class[class].stalls), "direct", INT(stats->class[class].direct));
 }
 
-static json_t *cache_json(struct cache *cache)
+json_t *status_cache(struct cache *cache)
 {
 	struct cache_stats stats;
+	uint64_t stalls = 0, direct = 0;
 
 	cache_stats(cache, &stats);
-	return json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:o, s:o}", "budget_bytes", INT(stats.budget_bytes),
-			 "used_bytes", INT(stats.used_bytes), "wakeups", INT(stats.wakeups), "stalls",
-			 INT(stats.stalls), "direct", INT(stats.direct), "throttled", INT(stats.throttled), "data",
-			 cache_class_json(&stats, CACHE_DATA), "nodes", cache_class_json(&stats, CACHE_NODES));
+	for (int class = 0; class < CACHE_CLASSES; class++) {
+		stalls += stats.class[class].stalls;
+		direct += stats.class[class].direct;
+	}
+	return json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:o, s:o}", "budget_bytes", INT(stats.budget_bytes),
+			 "used_bytes", INT(stats.used_bytes), "resident_bytes", INT(stats.resident_bytes), "wakeups",
+			 INT(stats.wakeups), "stalls", INT(stalls), "direct", INT(direct), "throttled",
+			 INT(stats.throttled), "data", cache_class_json(&stats, CACHE_DATA), "nodes",
+			 cache_class_json(&stats, CACHE_NODES));
+}
+
+/* What the kernel says that this process has, and the most that it may have. */
+static json_t *memory_json(const struct ctl_subjects *subjects)
+{
+	FILE *file = fopen("/proc/self/statm", "re");
+	struct cache_stats stats;
+	long pages = 0;
+
+	if (file) {
+		if (fscanf(file, "%*d %ld", &pages) != 1)
+			pages = 0;
+		fclose(file);
+	}
+	cache_stats(subjects->cache, &stats);
+	return json_pack("{s:I, s:I, s:I}", "resident_bytes", INT(pages) * sysconf(_SC_PAGESIZE), "fixed_bytes",
+			 INT(subjects->fixed_bytes), "limit_bytes",
+			 INT(stats.budget_bytes + stats.budget_bytes / 10 + subjects->fixed_bytes));
 }
 
 static json_t *fs_json(struct fs *fs)
@@ -191,8 +218,10 @@ json_t *status_make(const struct ctl_subjects *subjects)
 		json_object_set_new(json, "space", space_json(subjects->meta));
 		json_object_set_new(json, "meta", meta_json(subjects->meta));
 	}
-	if (subjects->cache)
-		json_object_set_new(json, "cache", cache_json(subjects->cache));
+	if (subjects->cache) {
+		json_object_set_new(json, "cache", status_cache(subjects->cache));
+		json_object_set_new(json, "memory", memory_json(subjects));
+	}
 	if (subjects->fs)
 		json_object_set_new(json, "fs", fs_json(subjects->fs));
 	if (subjects->front)

@@ -12,6 +12,7 @@
 
 #include "mirrorfs/base/log.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
@@ -213,6 +214,8 @@ int front_mount(struct fs *fs, const struct front_options *options, struct front
 		return error_set(error, -ENOMEM, "out of memory");
 	front->fs = fs;
 	front->fd = -1;
+	front->io_max = options->io_bytes ? options->io_bytes : FRONT_IO_MAX;
+	assert(front->io_max <= FRONT_IO_MAX && front->io_max % 4096 == 0);
 	LIST_INIT(&front->handles);
 	mutex_init(&front->lock, RANK_FRONT);
 	front->mountpoint = strdup(options->mountpoint);
@@ -367,6 +370,7 @@ void front_stats(struct front *front, struct front_stats *stats)
 {
 	*stats = (struct front_stats){ .transport = "classic",
 				       .threads = front->worker_count,
+				       .buffer_bytes = front->worker_count * front->io_max,
 				       .device = front->device };
 	for (unsigned int i = 0; i < front->worker_count; i++) {
 		stats->requests += atomic_load_explicit(&front->workers[i].requests, memory_order_relaxed);

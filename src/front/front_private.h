@@ -12,7 +12,7 @@
 #include <linux/fuse.h>
 #include <stdatomic.h>
 
-/* The longest read or write that the kernel sends; libfuse allows no more. */
+/* The longest read or write that the kernel may send; libfuse allows no more. */
 #define FRONT_IO_MAX (1u << 20)
 
 /* A thread that takes requests, and the memory in which it takes them. */
@@ -39,6 +39,7 @@ struct front {
 	int fd; /* of /dev/fuse; the session closes it */
 	char *mountpoint;
 	dev_t device; /* of the mount, as stat(2) and mountinfo show it */
+	size_t io_max; /* the longest read or write that this mount takes */
 	bool negotiated;
 	_Atomic bool aborted; /* the connection was cut off, not unmounted */
 
@@ -65,7 +66,7 @@ const void *transport_argument(void); /* the raw structure behind the header */
 unsigned char *transport_payload(void);
 
 /* init.c */
-void init_answer(const struct fuse_init_in *in, struct fuse_init_out *out);
+void init_answer(const struct front *front, const struct fuse_init_in *in, struct fuse_init_out *out);
 
 /* reply.c: each answers the request, and gives back what a kernel that no longer waits did not take */
 void reply_error(fuse_req_t req, int error); /* 0 or -errno */

@@ -8,7 +8,7 @@
  */
 #include "front_private.h"
 
-#define BACKGROUND_MAX 64 /* readahead and direct requests in flight before the kernel holds more back */
+#define BACKGROUND_PER_WORKER 4 /* readahead and direct requests in flight before the kernel holds more back */
 
 /*
  * Left out on purpose: ATOMIC_O_TRUNC (the kernel would not learn that the truncation took setuid away),
@@ -21,13 +21,16 @@ static const uint32_t wanted = FUSE_ASYNC_READ | FUSE_EXPORT_SUPPORT | FUSE_BIG_
 			       FUSE_ABORT_ERROR | FUSE_MAX_PAGES | FUSE_CACHE_SYMLINKS | FUSE_EXPLICIT_INVAL_DATA |
 			       FUSE_HANDLE_KILLPRIV_V2;
 
-void init_answer(const struct fuse_init_in *in, struct fuse_init_out *out)
+void init_answer(const struct front *front, const struct fuse_init_in *in, struct fuse_init_out *out)
 {
+	unsigned int background = front->worker_count * BACKGROUND_PER_WORKER;
+
 	out->flags = in->flags & wanted;
 	out->flags2 = 0;
-	out->max_background = BACKGROUND_MAX;
-	out->congestion_threshold = BACKGROUND_MAX * 3 / 4;
+	out->max_background = (uint16_t)background;
+	out->congestion_threshold = (uint16_t)(background * 3 / 4);
+	out->max_write = (uint32_t)front->io_max;
 	out->time_gran = 1;
 	if (in->flags & FUSE_MAX_PAGES)
-		out->max_pages = FRONT_IO_MAX / 4096;
+		out->max_pages = (uint16_t)(front->io_max / 4096);
 }

@@ -188,11 +188,12 @@ static void listing_forget(struct fs *fs, const struct listing *listing)
 static void list(fuse_req_t req, fuse_ino_t dir, size_t size, off_t cookie, bool plus)
 {
 	struct listing listing = { .req = req, .data = (char *)transport_payload(), .size = size };
-	struct fs *fs = fs_of(req);
+	struct front *front = fuse_req_userdata(req);
+	struct fs *fs = front->fs;
 	int error;
 
-	if (listing.size > FRONT_IO_MAX)
-		listing.size = FRONT_IO_MAX;
+	if (listing.size > front->io_max)
+		listing.size = front->io_max;
 	error = fs_readdir(fs, dir, (uint64_t)cookie, plus, plus ? listing_emit_plus : listing_emit, &listing);
 	/* What was listed before an error is told first; the error comes back with the next call. */
 	if (error && !listing.used)
@@ -373,11 +374,12 @@ static void op_release(fuse_req_t req, fuse_ino_t inode, struct fuse_file_info *
 
 static void op_read(fuse_req_t req, fuse_ino_t inode, size_t size, off_t offset, struct fuse_file_info *fi)
 {
+	struct front *front = fuse_req_userdata(req);
 	unsigned char *data = transport_payload();
 	ssize_t got = -EINVAL;
 
-	if (size <= FRONT_IO_MAX)
-		got = fs_read(fs_of(req), inode, data, size, (uint64_t)offset);
+	if (size <= front->io_max)
+		got = fs_read(front->fs, inode, data, size, (uint64_t)offset);
 	if (got < 0)
 		reply_error(req, (int)got);
 	else

@@ -23,7 +23,7 @@ static _Thread_local struct front_worker *current;
 
 int transport_worker_init(struct front_worker *worker, struct front *front)
 {
-	worker->memory = mmap(NULL, PAGE + FRONT_IO_MAX, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	worker->memory = mmap(NULL, PAGE + front->io_max, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	if (worker->memory == MAP_FAILED)
 		return -ENOMEM;
 	worker->front = front;
@@ -34,7 +34,7 @@ int transport_worker_init(struct front_worker *worker, struct front *front)
 
 void transport_worker_fini(struct front_worker *worker)
 {
-	munmap(worker->memory, PAGE + FRONT_IO_MAX);
+	munmap(worker->memory, PAGE + worker->front->io_max);
 }
 
 const void *transport_argument(void)
@@ -56,7 +56,7 @@ static ssize_t hook_writev(int fd, struct iovec *iov, int count, void *userdata)
 
 	if (in && in->opcode == FUSE_INIT && !out->error && count == 2 && iov[1].iov_len == sizeof(init)) {
 		memcpy(&init, iov[1].iov_base, sizeof(init));
-		init_answer(transport_argument(), &init);
+		init_answer(current->front, transport_argument(), &init);
 		iov[1].iov_base = &init;
 		current->front->negotiated = true;
 	}
@@ -82,7 +82,7 @@ static ssize_t receive(struct front_worker *worker)
 	ssize_t length;
 
 	do
-		length = read(worker->front->fd, worker->request, HEAD + FRONT_IO_MAX);
+		length = read(worker->front->fd, worker->request, HEAD + worker->front->io_max);
 	while (length < 0 && (errno == EINTR || errno == EAGAIN || errno == ENOENT));
 	if (length >= 0)
 		return length;

@@ -218,7 +218,7 @@ START_TEST(nodes_get_memory_although_data_came_first)
 }
 END_TEST
 
-START_TEST(drop_clean_leaves_dirty_and_used_pages)
+START_TEST(drop_clean_leaves_dirty_and_used_pages_and_gives_memory_back)
 {
 	struct cache_page *page;
 
@@ -233,6 +233,7 @@ START_TEST(drop_clean_leaves_dirty_and_used_pages)
 	ck_assert_uint_eq(stats_of(cache).class[CACHE_DATA].pages, 2);
 	ck_assert_uint_eq(stats_of(cache).class[CACHE_NODES].pages, 0);
 	ck_assert_uint_eq(stats_of(cache).class[CACHE_DATA].stolen, 0);
+	ck_assert_uint_eq(stats_of(cache).resident_bytes, stats_of(cache).used_bytes);
 	ck_assert(owner_has(&data, 5) && owner_has(&data, 6));
 	cache_put(page);
 }
@@ -253,6 +254,6 @@ void policy_tests(Suite *suite)
 	tcase_add_test(tests, nodes_keep_their_floor_against_a_data_scan);
 	tcase_add_test(tests, nodes_give_what_they_hold_above_their_floor);
 	tcase_add_test(tests, nodes_get_memory_although_data_came_first);
-	tcase_add_test(tests, drop_clean_leaves_dirty_and_used_pages);
+	tcase_add_test(tests, drop_clean_leaves_dirty_and_used_pages_and_gives_memory_back);
 	suite_add_tcase(suite, tests);
 }

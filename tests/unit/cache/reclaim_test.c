@@ -49,7 +49,7 @@ START_TEST(the_reclaimer_does_not_wake_while_enough_is_free)
 	ck_assert_int_eq(cache_write_range(&data.space, 0, UINT64_MAX), 0);
 	ck_assert_uint_eq(stats_of(cache).wakeups, 0);
 	ck_assert_uint_eq(stats_of(cache).class[CACHE_DATA].scanned, 0);
-	ck_assert_uint_eq(stats_of(cache).direct, 0);
+	ck_assert_uint_eq(stats_of(cache).class[CACHE_DATA].direct, 0);
 }
 END_TEST
 
@@ -68,7 +68,7 @@ START_TEST(it_wakes_below_low_and_works_up_to_high)
 	ck_assert_uint_eq(stats.wakeups, 1);
 	/* Not much further either. */
 	ck_assert_uint_le(stats.class[CACHE_DATA].stolen * 4096, stats.high_bytes - stats.low_bytes + 3 * 65536);
-	ck_assert_uint_eq(stats.stalls, 0);
+	ck_assert_uint_eq(stats.class[CACHE_DATA].stalls, 0);
 }
 END_TEST
 
@@ -154,7 +154,7 @@ static uint64_t dirty_everything(void)
 
 static bool has_stalled(void *context)
 {
-	return stats_of(cache).stalls > 0;
+	return stats_of(cache).class[CACHE_DATA].stalls > 0;
 }
 
 START_TEST(writing_out_with_no_free_memory_completes)
@@ -187,7 +187,7 @@ START_TEST(who_may_not_wait_is_told_so)
 	dirty_everything();
 	ck_assert_int_eq(cache_get(&other.space, 0, true, false, &page), -EAGAIN);
 	ck_assert_ptr_null(page);
-	ck_assert_uint_eq(stats_of(cache).stalls, 0);
+	ck_assert_uint_eq(stats_of(cache).class[CACHE_DATA].stalls, 0);
 	owner_set(&data, false, 0);
 	owner_answer(&data, 0);
 	ck_assert_int_eq(cache_write_range(&data.space, 0, UINT64_MAX), 0);

@@ -5,6 +5,8 @@
 #include <check.h>
 #include <stdlib.h>
 
+static struct front front = { .io_max = FRONT_IO_MAX, .worker_count = 16 };
+
 static struct fuse_init_out answer_to(uint32_t flags)
 {
 	struct fuse_init_in in = { .major = 7, .minor = 45, .flags = flags };
@@ -14,7 +16,7 @@ static struct fuse_init_out answer_to(uint32_t flags)
 				     .flags = FUSE_BIG_WRITES | FUSE_AUTO_INVAL_DATA | FUSE_ATOMIC_O_TRUNC,
 				     .max_write = FRONT_IO_MAX };
 
-	init_answer(&in, &out);
+	init_answer(&front, &in, &out);
 	return out;
 }
 
@@ -27,6 +29,19 @@ START_TEST(what_libfuse_leaves_out_is_agreed)
 	ck_assert(out.flags & FUSE_EXPLICIT_INVAL_DATA);
 	ck_assert_uint_eq(out.max_pages * 4096u, FRONT_IO_MAX);
 	ck_assert_uint_ge(out.max_background, 64);
+}
+END_TEST
+
+START_TEST(a_small_mount_agrees_on_small_requests_and_few)
+{
+	struct fuse_init_out out;
+
+	front.io_max = 256 << 10;
+	front.worker_count = 8;
+	out = answer_to(UINT32_MAX);
+	ck_assert_uint_eq(out.max_write, 256 << 10);
+	ck_assert_uint_eq(out.max_pages * 4096u, 256 << 10);
+	ck_assert_uint_eq(out.max_background, 32);
 }
 END_TEST
 
@@ -64,6 +79,7 @@ int main(void)
 	int failed;
 
 	tcase_add_test(tests, what_libfuse_leaves_out_is_agreed);
+	tcase_add_test(tests, a_small_mount_agrees_on_small_requests_and_few);
 	tcase_add_test(tests, what_would_lose_or_slow_is_never_agreed);
 	tcase_add_test(tests, an_older_kernel_gets_nothing_that_it_did_not_offer);
 	suite_add_tcase(suite, tests);

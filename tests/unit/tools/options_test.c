@@ -6,6 +6,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+TCase *budget_tests(void);
+
 static struct mount_options options;
 static struct error error;
 
@@ -131,6 +133,7 @@ int main(void)
 	tcase_add_test(tests, an_unknown_word_is_named_with_all_that_there_are);
 	tcase_add_test(tests, a_value_that_is_missing_wrong_or_too_much_is_refused);
 	suite_add_tcase(suite, tests);
+	suite_add_tcase(suite, budget_tests());
 	runner = srunner_create(suite);
 	srunner_run_all(runner, CK_NORMAL);
 	failed = srunner_ntests_failed(runner);

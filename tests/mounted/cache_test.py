@@ -1,0 +1,149 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The cache keeps to its budget, whatever is done on the mount."""
+import json
+import os
+import threading
+import time
+
+import programs
+import trees
+from cases import FULL, LONG, QUICK, case
+
+MIB = 1 << 20
+FIXED_MOST = 24 * MIB
+DEADLINE = 20  # seconds; the default of the mount option
+
+
+def stats(volume):
+    return json.loads(volume.ws.run("mirrorctl", "--json", "stats", volume.mnt).stdout)["result"]["cache"]
+
+
+def read_anew(path):
+    """Past what the kernel holds."""
+    with open(path, "rb") as file:
+        os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+        return file.read()
+
+
+@case(QUICK)
+def dropped_caches_are_empty_and_nothing_is_lost(ws):
+    volume = ws.volume()
+    volume.mount("cache=64M")
+    with open(volume.path("file"), "wb") as file:
+        file.write(trees.pattern(8 * MIB))
+        file.flush()
+        os.fsync(file.fileno())
+    before = stats(volume)
+    assert before["data"]["pages"] >= 2048 and before["nodes"]["pages"] > 0, before
+    assert read_anew(volume.path("file")) == trees.pattern(8 * MIB)
+    assert stats(volume)["data"]["hits"] >= before["data"]["hits"] + 2048
+    ws.run("mirrorctl", "drop-caches", volume.mnt)
+    after = stats(volume)
+    assert after["data"]["pages"] == 0 and after["nodes"]["pages"] <= 2, after
+    assert after["resident_bytes"] < before["resident_bytes"] - 7 * MIB, (before, after)
+    assert read_anew(volume.path("file")) == trees.pattern(8 * MIB)
+    assert stats(volume)["data"]["misses"] >= after["data"]["misses"] + 2048
+    told = ws.run("mirrorctl", "stats", volume.mnt).stdout
+    for word in ("hits", "refaults", "scanned", "stolen", "stalls", "wake-ups", "dirty", "writing"):
+        assert word in told, told
+    volume.umount()
+
+
+class Watch(threading.Thread):
+    """Looks at the daemon's memory, and at how long the mount takes for a small durable change, until it is ended."""
+
+    def __init__(self, volume):
+        super().__init__()
+        self.volume = volume
+        self.most = 0
+        self.slowest = 0.0
+        self.done = threading.Event()
+        self.start()
+
+    def resident(self):
+        with open(f"/proc/{self.volume.pid}/statm", encoding="utf-8") as file:
+            return int(file.read().split()[1]) * 4096
+
+    def run(self):
+        while not self.done.wait(0.05):
+            self.most = max(self.most, self.resident())
+            began = time.monotonic()
+            with open(self.volume.path("probe"), "w", encoding="utf-8") as file:
+                file.write("x")
+                os.fsync(file.fileno())
+            self.slowest = max(self.slowest, time.monotonic() - began)
+
+    def end(self):
+        self.done.set()
+        self.join()
+        memory = self.volume.status()[0]["memory"]
+        budget = stats(self.volume)["budget_bytes"]
+        print(f"resident {self.most / MIB:.1f} MiB of {memory['limit_bytes'] / MIB:.1f} MiB, "
+              f"slowest answer {self.slowest:.2f} s", flush=True)
+        assert memory["fixed_bytes"] <= FIXED_MOST, memory
+        assert memory["limit_bytes"] == budget + budget // 10 + memory["fixed_bytes"], memory
+        assert self.most <= memory["limit_bytes"], (self.most, memory)
+        assert self.slowest < DEADLINE, self.slowest
+
+
+def fio(ws, volume, name, *more):
+    ws.run("fio", f"--name={name}", f"--directory={volume.mnt}", "--verify=crc32c", "--verify_fatal=1",
+           "--do_verify=1", "--verify_state_save=0", "--ioengine=psync", "--minimal", *more, timeout=300)
+
+
+def compile_here(ws, volume, count):
+    for i in range(count):
+        with open(volume.path(f"source{i}.c"), "w", encoding="utf-8") as file:
+            file.write(f"#include <stdio.h>\nint value{i}(void)\n{{\n\treturn printf(\"%d\", {i}) - 1;\n}}\n")
+        ws.run("gcc", "-O1", "-c", "-o", volume.path(f"object{i}.o"), volume.path(f"source{i}.c"))
+    with open(volume.path("main.c"), "w", encoding="utf-8") as file:
+        file.write("int value0(void);\nint main(void)\n{\n\treturn value0();\n}\n")
+    ws.run("gcc", "-o", volume.path("program"), volume.path("main.c"),
+           *[volume.path(f"object{i}.o") for i in range(count)])
+    assert ws.run(volume.path("program")).stdout == "0"
+
+
+def work_within(ws, budget, megabytes):
+    """fio, a compiler and git on a cache of that size, of which fio alone overflows it."""
+    volume = ws.volume(size=f"{4 * megabytes + 256}M")
+    volume.mount(f"cache={budget}")
+    watch = Watch(volume)
+    try:
+        fio(ws, volume, "stream", "--rw=write", "--bs=1M", f"--size={megabytes}M", "--numjobs=2")
+        fio(ws, volume, "random", "--rw=randrw", "--bs=4k", f"--size={megabytes // 2}M", f"--io_size={megabytes // 8}M")
+        programs.make_repository(ws, ws.join("origin"))
+        ws.run(*programs.GIT, "clone", "-q", "--no-hardlinks", ws.join("origin"), volume.path("clone"))
+        programs.check_repository(ws, volume.path("clone"))
+        compile_here(ws, volume, 4)
+    finally:
+        watch.end()
+    volume.remount(f"cache={budget}")
+    programs.check_repository(ws, volume.path("clone"))
+    volume.umount()
+
+
+@case(FULL, needs=["fio"])
+def memory_stays_within_what_status_tells(ws):
+    volume = ws.volume()
+    volume.mount("cache=16M")
+    watch = Watch(volume)
+    try:
+        fio(ws, volume, "stream", "--rw=write", "--bs=1M", "--size=24M", "--numjobs=4")
+    finally:
+        watch.end()
+    volume.umount()
+
+
+@case(LONG, needs=["fio", "git", "gcc"], timeout=600)
+def sixteen_mib_are_enough_and_are_kept_to(ws):
+    work_within(ws, "16M", 64)
+
+
+@case(LONG, needs=["fio", "git", "gcc"], timeout=600)
+def sixty_four_mib_are_kept_to(ws):
+    work_within(ws, "64M", 256)
+
+
+@case(LONG, needs=["fio", "git", "gcc"], timeout=1800)
+def a_gib_is_kept_to(ws):
+    work_within(ws, "1G", 2048)
