@@ -69,10 +69,11 @@ static bool address_valid(const struct meta *meta, uint64_t address, uint64_t ge
 }
 
 static int load(struct meta *meta, uint64_t address, uint64_t generation, uint32_t crc, int level,
-		     const struct node_bounds *bounds, struct cache_page **page)
+		const struct node_bounds *bounds, struct cache_page **page)
 {
 	int error;
 
+	*page = NULL;
 	if (!address_valid(meta, address, generation) || level < 0)
 		return -EIO;
 	error = cache_get(&meta->nodes, address, true, true, page);
@@ -83,15 +84,17 @@ static int load(struct meta *meta, uint64_t address, uint64_t generation, uint32
 		error = -EIO; /* two pointers of a broken tree name one node */
 	else
 		return error;
-	if (error)
+	if (error) {
 		cache_put(*page);
+		*page = NULL;
+	}
 	return error;
 }
 
 int load_root(struct meta *meta, struct cache_page **page)
 {
 	return load(meta, meta->root.address, meta->root.generation, meta->root.crc, (int)meta->root.level,
-			 &load_everything, page);
+		    &load_everything, page);
 }
 
 struct format_pointer load_pointer(const void *node, unsigned int slot)
@@ -110,5 +113,5 @@ int load_child(struct meta *meta, const struct cache_page *parent, unsigned int 
 	if (le64_get(at.generation) > node_generation(parent->data))
 		return -EIO;
 	return load(meta, le64_get(at.address), le64_get(at.generation), le32_get(at.crc),
-			 node_level(parent->data) - 1, bounds, page);
+		    node_level(parent->data) - 1, bounds, page);
 }

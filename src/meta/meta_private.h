@@ -201,7 +201,7 @@ void super_scrub(struct meta *meta, struct meta_scrub *scrub);
 uint64_t super_generation(struct meta *meta, int leg, uint64_t below);
 void super_adopt(struct meta *meta, const struct format_super *super);
 
-/* load.c; the tree's lock is the caller's. The page is put back by the caller; -EIO: no leg has it right. */
+/* load.c; the tree's lock is the caller's. The caller puts the page; -EIO: no leg has it right. Errors: no page. */
 extern const struct node_bounds load_everything; /* the root's, and so of all there is */
 int load_root(struct meta *meta, struct cache_page **page);
 /* `bounds`: the child's. */

@@ -91,7 +91,7 @@ int tree_touch(struct meta *meta, const struct meta_key *key, struct tree_touche
 		bounds = node_child_bounds(page->data, slot, &bounds);
 		error = load_child(meta, page, slot, &bounds, &child);
 		cache_put(page);
-		page = error ? NULL : child;
+		page = child;
 	}
 	cache_put(page);
 	return error;
@@ -259,7 +259,7 @@ int tree_pointer(struct meta *meta, unsigned int level, const struct meta_key *k
 			break;
 		error = load_child(meta, page, slot, bounds, &child);
 		cache_put(page);
-		page = error ? NULL : child;
+		page = child;
 	}
 	cache_put(page);
 	return error;

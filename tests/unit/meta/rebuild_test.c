@@ -72,6 +72,26 @@ START_TEST(what_lies_below_a_lost_node_is_found)
 }
 END_TEST
 
+/* A slot that is right by its checksum names a root outside the heap, or one that is not there. */
+START_TEST(without_a_root_all_leaves_are_found)
+{
+	put_many(1);
+	volume_remount();
+	volume_unmount();
+	for (int leg = 0; leg < MIRROR_LEGS; leg++) {
+		for (int newest = 0; newest < 2; newest++) {
+			struct format_super *super = (struct format_super *)disk_super(leg, newest);
+
+			super->root.address = le64_of(_i ? le64_get(super->root.address) + 1 : UINT64_MAX - 1);
+			super_reseal(super);
+		}
+	}
+	rebuild(1);
+	for (uint64_t i = 0; i < MANY; i++)
+		expect_item(FILE1, i, 1, NODE_VALUE_MAX);
+}
+END_TEST
+
 /* The legs are full of leaves that were true once. */
 START_TEST(what_was_deleted_or_changed_does_not_come_back)
 {
@@ -195,6 +215,7 @@ Suite *rebuild_suite(void)
 	tcase_add_checked_fixture(tcase, volume_setup, volume_teardown);
 	tcase_set_timeout(tcase, 60);
 	tcase_add_loop_test(tcase, what_lies_below_a_lost_node_is_found, 0, 2);
+	tcase_add_loop_test(tcase, without_a_root_all_leaves_are_found, 0, 2);
 	tcase_add_test(tcase, what_was_deleted_or_changed_does_not_come_back);
 	tcase_add_test(tcase, of_an_older_leaf_only_what_records_prove_is_taken);
 	tcase_add_test(tcase, the_journal_is_replayed_on_what_was_found);
