@@ -19,11 +19,13 @@
 
 enum { EXIT_HEALTHY = 0, EXIT_FAILED = 1, EXIT_USAGE = 2, EXIT_DEGRADED = 3, EXIT_BROKEN = 4, EXIT_NO_DAEMON = 5 };
 
+enum { FILES = 256 }; /* an option without a letter */
+
 #define MOUNTS_MAX 64
 #define DRILL_SECONDS 60
 #define POLL_MSEC 200 /* how often a scrub is asked about */
 
-static bool as_json;
+static bool as_json, force, files; /* options */
 
 static void say(const char *format, ...) __attribute__((format(printf, 1, 2)));
 static void say(const char *format, ...)
@@ -258,15 +260,55 @@ static void print_status(const json_t *status)
 	       number_of(transport, "in_flight"), text_of(transport, "transport"), number_of(transport, "threads"));
 }
 
+static void print_file(const json_t *file)
+{
+	const json_t *range;
+	char size[32];
+	size_t i;
+
+	printf("  %s: %s: bytes", text_of(file, "file"), size_text(number_of(file, "bytes"), size));
+	json_array_foreach(json_object_get(file, "ranges"), i, range)
+		printf("%s %llu to %llu", i ? "," : "", number_of(range, "from"), number_of(range, "to"));
+	if (number_of(file, "more_ranges"))
+		printf(" and %llu more places", number_of(file, "more_ranges"));
+	putchar('\n');
+}
+
+/* What is on one leg alone. */
+static void print_files(const struct ctl_mount *mount, const json_t *listing)
+{
+	const json_t *list = json_object_get(listing, "files"), *file;
+	unsigned long long count = json_array_size(list) + number_of(listing, "more_files");
+	json_int_t leg = json_integer_value(json_object_get(listing, "lacking_leg"));
+	char size[32], nodes[32];
+	size_t i;
+
+	if (leg < 0)
+		printf("%s: %s: no leg lacks anything\n", mount->mountpoint, text_of(listing, "health"));
+	else
+		printf("%s: %s: on leg %d alone are %s in %llu files, and %s of metadata\n", mount->mountpoint,
+		       text_of(listing, "health"), !leg, size_text(number_of(listing, "bytes"), size), count,
+		       size_text(number_of(listing, "metadata_bytes"), nodes));
+	json_array_foreach(list, i, file)
+		print_file(file);
+	if (number_of(listing, "more_files"))
+		printf("  and %llu more files with %s\n", number_of(listing, "more_files"),
+		       size_text(number_of(listing, "more_bytes"), size));
+	if (text_of(listing, "error")[0])
+		printf("  and what could not be looked up: %s\n", text_of(listing, "error"));
+}
+
 static int status(const struct ctl_mount *mount, char **words)
 {
 	const char *health;
 	json_t *result;
-	int code = ask(mount, json_pack("{s:s}", "command", "status"), &result);
+	int code = ask(mount, json_pack("{s:s}", "command", files ? "files" : "status"), &result);
 
 	if (code)
 		return code;
-	if (!as_json)
+	if (!as_json && files)
+		print_files(mount, result);
+	else if (!as_json)
 		print_status(result);
 	health = text_of(result, "health");
 	if (!strcmp(health, "failed"))
@@ -441,8 +483,6 @@ static int drill(const struct ctl_mount *mount, char **words)
 
 /* ---- legs ---- */
 
-static bool force;
-
 /* A path as the daemon must be told it: it has another working directory. False: told. */
 static bool address_of(const char *name, char *address, size_t size)
 {
@@ -558,13 +598,15 @@ static int resync(const struct ctl_mount *mount, char **words)
 static const struct verb {
 	const char *name;
 	int (*run)(const struct ctl_mount *mount, char **words); /* EXIT_USAGE: the words behind MNT make no sense */
-	bool all; /* without MNT: every mount */
 	int least, most; /* words behind MNT */
+	bool all; /* without MNT: every mount */
+	bool forced; /* it may be */
 } verbs[] = {
-	{ "status", status, true, 0, 0 }, { "scrub", scrub, false, 0, 2 },   { "resync", resync, false, 0, 1 },
-	{ "detach", detach, false, 1, 1 }, { "attach", attach, false, 1, 1 }, { "replace", replace, false, 2, 2 },
-	{ "drill", drill, false, 2, 3 },   { "stats", stats, true, 0, 0 },
-	{ "drop-caches", drop_caches, false, 0, 0 },
+	{ "status", status, 0, 0, true, false },   { "scrub", scrub, 0, 2, false, false },
+	{ "resync", resync, 0, 1, false, false },  { "detach", detach, 1, 1, false, false },
+	{ "attach", attach, 1, 1, false, true },   { "replace", replace, 2, 2, false, true },
+	{ "drill", drill, 2, 3, false, false },	   { "stats", stats, 0, 0, true, false },
+	{ "drop-caches", drop_caches, 0, 0, false, false },
 };
 
 static void usage(FILE *out)
@@ -572,6 +614,7 @@ static void usage(FILE *out)
 	fputs("usage: mirrorctl [--json] VERB [MNT [WORD...]]\n"
 	      "Asks the daemon of the mirrorfs mounted at MNT.\n\n"
 	      "  status [MNT]     health, legs, counters (all mounts if MNT is left out)\n"
+	      "  status --files MNT   the files that have blocks on one leg alone\n"
 	      "  stats [MNT]      what the cache holds and has done, data and nodes apart\n"
 	      "  drop-caches MNT  forget what is clean, give its memory back\n"
 	      "  scrub MNT [limit=SIZE]   verify every copy, rewrite bad ones, wait for the end\n"
@@ -627,6 +670,7 @@ int main(int argc, char **argv)
 {
 	static const struct option long_options[] = { { "json", no_argument, NULL, 'j' },
 						      { "force", no_argument, NULL, 'f' },
+						      { "files", no_argument, NULL, FILES },
 						      { "help", no_argument, NULL, 'h' },
 						      { "version", no_argument, NULL, 'V' },
 						      { NULL, 0, NULL, 0 } };
@@ -639,6 +683,9 @@ int main(int argc, char **argv)
 			break;
 		case 'f':
 			force = true;
+			break;
+		case FILES:
+			files = true;
 			break;
 		case 'h':
 			usage(stdout);
@@ -656,6 +703,8 @@ int main(int argc, char **argv)
 		const struct verb *verb = &verbs[i];
 
 		if (strcmp(argv[optind], verb->name) != 0)
+			continue;
+		if ((force && !verb->forced) || (files && (verb->run != status || count < 0)))
 			continue;
 		if (count < 0 ? verb->all : count >= verb->least && count <= verb->most)
 			code = run(verb, count < 0 ? NULL : argv[optind + 1], argv + optind + (count < 0 ? 1 : 2));

@@ -201,5 +201,12 @@ struct fs_check {
 int fs_check(struct meta *meta, struct fs_check *check);
 /* Some path of an inode, for people: "/a/b", or "inode 7, which has no name". */
 void fs_check_path(struct meta *meta, uint64_t inode, char *path, size_t size);
+/* Those of many at once, ascending by inode, in one pass over all names. `go_on` false: enough. */
+struct fs_path {
+	uint64_t inode;
+	char path[512]; /* one that does not fit is told as a nameless one */
+};
+void fs_check_paths(struct meta *meta, struct fs_path *paths, size_t count, bool (*go_on)(void *context),
+		    void *context);
 
 #endif

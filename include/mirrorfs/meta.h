@@ -291,6 +291,22 @@ struct meta_scrub {
  */
 int meta_scrub(struct meta *meta, struct meta_scrub *scrub);
 
+/* ---- what is on one leg alone ---- */
+
+struct meta_missing {
+	/* A piece of a file: those of a file come together and in order. Nothing is locked. False: stop. */
+	bool (*piece)(struct meta_missing *missing, uint64_t object, uint64_t offset, uint32_t count);
+	void *context;
+	/* The answer: the leg that lacks it, -1: none lacks anything; and how much metadata it lacks. */
+	int leg;
+	uint64_t node_blocks;
+};
+/*
+ * Tells all that a leg lacks, file by file, by what is mapped at present; beside the foreground, of which nobody waits
+ * for more than one lookup. 0, -EINTR stopped, -EIO.
+ */
+int meta_missing(struct meta *meta, struct meta_missing *missing);
+
 /* ---- a tree that cannot be read as a whole ---- */
 
 /* Keys that a lost node, and all below it, had: from `first` up to and excluding `end`. */

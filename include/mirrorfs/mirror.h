@@ -230,6 +230,15 @@ struct mirror_since {
 	uint64_t after, generation, position;
 };
 
+/* What a leg lacks: all but that, and but what was born after `upto` or lies below `copied`, as both legs have it. */
+struct mirror_missing {
+	int leg;
+	struct mirror_since since;
+	uint64_t upto, copied;
+};
+/* As the labels and a running resync have it. False: no leg is known to lack anything. */
+bool mirror_missing(struct mirror *mirror, struct mirror_missing *missing);
+
 /*
  * Who knows what there is to copy. Called by the resync's thread, without any lock; each may wait. Only `next` is
  * called more than once for a resync.

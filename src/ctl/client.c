@@ -180,10 +180,15 @@ static int answer_read(FILE *stream, json_t **result, struct error *error)
 	char *line = NULL;
 	size_t size = 0;
 	json_t *json = NULL;
+	ssize_t length;
 	int code = 0;
 
-	errno = 0;
-	if (getline(&line, &size, stream) < 0)
+	/* Empty lines say that it goes on. */
+	do {
+		errno = 0;
+		length = getline(&line, &size, stream);
+	} while (length == 1 && *line == '\n');
+	if (length < 0)
 		code = errno == EAGAIN ? error_set(error, -ETIMEDOUT, "the daemon does not answer") :
 					 error_set(error, -ECONNREFUSED, "the daemon has gone");
 	else

@@ -12,9 +12,11 @@
 #include <string.h>
 #include <sys/socket.h>
 
+#define SLOW_CLIENT_SECONDS 5
+
 /* ---- answers ---- */
 
-void command_answer(int fd, const char *name, json_t *value)
+static void answer(int fd, const char *name, json_t *value, int flags)
 {
 	json_t *line = json_pack("{s:i, s:o}", "version", CTL_VERSION, name, value);
 	char *text = line ? json_dumps(line, JSON_COMPACT) : NULL;
@@ -27,13 +29,26 @@ void command_answer(int fd, const char *name, json_t *value)
 	length = strlen(text);
 	text[length++] = '\n';
 	while (sent < length && got >= 0) {
-		got = send(fd, text + sent, length - sent, MSG_DONTWAIT | MSG_NOSIGNAL);
+		got = send(fd, text + sent, length - sent, flags | MSG_NOSIGNAL);
 		if (got > 0)
 			sent += (size_t)got;
 		else if (got < 0 && errno == EINTR)
 			got = 0;
 	}
 	free(text);
+}
+
+void command_answer(int fd, const char *name, json_t *value)
+{
+	answer(fd, name, value, MSG_DONTWAIT);
+}
+
+void command_answer_whole(int fd, const char *name, json_t *value)
+{
+	const struct timeval patience = { .tv_sec = SLOW_CLIENT_SECONDS };
+
+	setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof(patience));
+	answer(fd, name, value, 0);
 }
 
 void command_answer_error(int fd, int error, const char *text)
@@ -122,6 +137,7 @@ static const struct {
 	{ "attach", legs_change },
 	{ "replace", legs_change },
 	{ "drill", drill_command },
+	{ "files", files_command },
 };
 
 void command_run(struct ctl *ctl, int fd, const char *line, size_t length)

@@ -199,7 +199,8 @@ static void serve(void *arg)
 static void destroy(struct ctl *ctl)
 {
 	scrub_end(ctl);
-	legs_end(ctl);
+	files_end(ctl);
+	worker_end(&ctl->legs);
 	for (int i = 0; i < CTL_CONNECTIONS; i++)
 		if (ctl->connections[i].fd >= 0)
 			close(ctl->connections[i].fd);

@@ -48,12 +48,12 @@ struct ctl_scrub {
 	struct ctl_finding findings[CTL_FINDINGS];
 };
 
-/* A command that changes the legs waits for them. */
-struct ctl_legs {
+/* A command that waits for the legs. */
+struct ctl_worker {
 	struct thread thread;
 	bool started; /* to be joined */
 	_Atomic bool running;
-	int fd;
+	int fd; /* of the client */
 	json_t *request;
 };
 
@@ -66,7 +66,8 @@ struct ctl {
 	struct thread thread;
 	struct ctl_connection connections[CTL_CONNECTIONS];
 	struct ctl_scrub scrub;
-	struct ctl_legs legs;
+	struct ctl_worker legs, files;
+	_Atomic bool files_stop;
 };
 
 /* path.c */
@@ -81,6 +82,7 @@ int path_connect(const char *path); /* a connected socket or -errno */
 /* status.c */
 json_t *status_make(const struct ctl_subjects *subjects); /* NULL: no memory */
 json_t *status_cache(struct cache *cache); /* likewise */
+const char *status_health(const struct ctl_subjects *subjects);
 
 /* command.c */
 void command_run(struct ctl *ctl, int fd, const char *line, size_t length); /* carries out one request line */
@@ -88,11 +90,21 @@ void command_run(struct ctl *ctl, int fd, const char *line, size_t length); /* c
 /* Sends {"version": …, `name`: `value`} and a newline, as far as the client's buffer goes; `value` is stolen. */
 void command_answer(int fd, const char *name, json_t *value);
 void command_answer_error(int fd, int error, const char *text);
+void command_answer_whole(int fd, const char *name, json_t *value); /* waits for a slow client, but not for ever */
+
+/* worker.c; the serving thread, but for worker_done(), which is the last that a worker does */
+void worker_start(struct ctl_worker *worker, const char *name, int fd, const json_t *request, void (*run)(void *),
+		  void *arg);
+void worker_done(struct ctl_worker *worker);
+void worker_end(struct ctl_worker *worker);
+
+/* files.c */
+void files_command(struct ctl *ctl, int fd, const json_t *request);
+void files_end(struct ctl *ctl);
 
 /* legs.c */
 void legs_resync(struct ctl *ctl, int fd, const json_t *request);
 void legs_change(struct ctl *ctl, int fd, const json_t *request);
-void legs_end(struct ctl *ctl);
 
 /* scrub.c */
 void scrub_begin(struct ctl *ctl); /* goes on with what the last mount left */

@@ -115,48 +115,20 @@ static int change(struct ctl *ctl, const json_t *request, struct error *error)
 static void change_run(void *arg)
 {
 	struct ctl *ctl = arg;
-	struct ctl_legs *legs = &ctl->legs;
+	struct ctl_worker *worker = &ctl->legs;
 	struct error error = { "" };
-	int code = change(ctl, legs->request, &error);
+	int code = change(ctl, worker->request, &error);
 
 	if (code)
-		command_answer_error(legs->fd, code, error.text[0] ? error.text : strerror(-code));
+		command_answer_error(worker->fd, code, error.text[0] ? error.text : strerror(-code));
 	else
-		command_answer(legs->fd, "result", json_object());
-	json_decref(legs->request);
-	close(legs->fd);
-	atomic_store(&legs->running, false);
+		command_answer(worker->fd, "result", json_object());
+	worker_done(worker);
 }
 
 void legs_change(struct ctl *ctl, int fd, const json_t *request)
 {
-	struct ctl_legs *legs = &ctl->legs;
-	int error = -ENOMEM;
-
-	if (atomic_load(&legs->running)) {
-		command_answer_error(fd, -EBUSY, "the legs are being changed already");
-		return;
-	}
-	legs_end(ctl);
-	legs->fd = dup(fd);
-	legs->request = json_deep_copy(request);
-	atomic_store(&legs->running, true);
-	if (legs->fd >= 0 && legs->request)
-		error = thread_start(&legs->thread, "legs", change_run, ctl);
-	legs->started = !error;
-	if (!error)
-		return;
-	json_decref(legs->request);
-	close(legs->fd);
-	atomic_store(&legs->running, false);
-	command_answer_error(fd, error, "cannot start a thread");
-}
-
-void legs_end(struct ctl *ctl)
-{
-	if (ctl->legs.started)
-		thread_join(&ctl->legs.thread);
-	ctl->legs.started = false;
+	worker_start(&ctl->legs, "legs", fd, request, change_run, ctl);
 }
 
 void legs_resync(struct ctl *ctl, int fd, const json_t *request)

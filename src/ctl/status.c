@@ -5,6 +5,7 @@
 #include "mirrorfs/base/clock.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <unistd.h>
 
 #define INT(value) ((json_int_t)(value))
@@ -22,6 +23,19 @@ static const char *health(const struct ctl_subjects *subjects, const struct mirr
 	if (failed(subjects, status))
 		return "failed";
 	return status->healthy ? "healthy" : "degraded";
+}
+
+const char *status_health(const struct ctl_subjects *subjects)
+{
+	struct mirror_status *status = malloc(sizeof(*status));
+	const char *told = "failed";
+
+	if (status) {
+		mirror_status(subjects->mirror, status);
+		told = health(subjects, status);
+	}
+	free(status);
+	return told;
 }
 
 static json_t *volume_json(const struct ctl_subjects *subjects, const struct mirror_status *status)

@@ -182,6 +182,67 @@ void fs_check_path(struct meta *meta, uint64_t number, char *path, size_t size)
 		snprintf(path, size, "inode %llu, which has no name", (unsigned long long)number);
 }
 
+static struct fs_path *path_wanted(struct fs_path *paths, size_t count, uint64_t inode)
+{
+	size_t low = 0, high = count;
+
+	while (low < high) {
+		size_t middle = low + (high - low) / 2;
+
+		if (paths[middle].inode < inode)
+			low = middle + 1;
+		else
+			high = middle;
+	}
+	return low < count && paths[low].inode == inode && !paths[low].path[0] ? &paths[low] : NULL;
+}
+
+/* The entry's directory is mostly that of the one before. */
+static void path_found(struct meta *meta, struct fs_path *found, struct fs_path *dir, uint64_t in,
+		       const union dirent_value *value)
+{
+	if (dir->inode != in)
+		fs_check_path(meta, in, dir->path, sizeof(dir->path));
+	dir->inode = in;
+	if (dir->path[0] != '/' ||
+	    snprintf(found->path, sizeof(found->path), "%s/%.*s", dir->path[1] ? dir->path : "",
+		     value->head.name_length, (const char *)value->bytes + sizeof(value->head)) >=
+		    (int)sizeof(found->path))
+		found->path[0] = '\0';
+}
+
+void fs_check_paths(struct meta *meta, struct fs_path *paths, size_t count, bool (*go_on)(void *context),
+		    void *context)
+{
+	const struct meta_key last = { UINT64_MAX, TYPE_DIRENT, UINT64_MAX };
+	struct meta_key key = { OBJECT_ROOT, TYPE_DIRENT, 0 };
+	struct fs_path dir = { .inode = 0 };
+	union dirent_value value;
+	size_t left = count;
+	ssize_t length;
+
+	while (left && (length = meta_next(meta, &key, &last, &value, sizeof(value))) >= 0 && go_on(context)) {
+		struct fs_path *found = NULL;
+
+		if (key.type == TYPE_DIRENT && dir_value_valid(&value, (size_t)length))
+			found = path_wanted(paths, count, le64_get(value.head.object));
+		if (found)
+			path_found(meta, found, &dir, key.object, &value);
+		left -= found != NULL;
+		if (key.type < TYPE_DIRENT)
+			key = (struct meta_key){ key.object, TYPE_DIRENT, 0 };
+		else if (key.type > TYPE_DIRENT)
+			key = (struct meta_key){ key.object + 1, TYPE_DIRENT, 0 };
+		else
+			key.offset++;
+	}
+	for (size_t i = 0; i < count; i++) {
+		if (!paths[i].path[0])
+			snprintf(paths[i].path, sizeof(paths[i].path), "inode %llu, which has no name",
+				 (unsigned long long)paths[i].inode);
+	}
+}
+
 const char *check_path(struct check *check, uint64_t number)
 {
 	if (check->path_of != number)

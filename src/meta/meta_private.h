@@ -85,8 +85,7 @@ struct meta_txn {
 /* The walk over what a leg lacks (resync.c). */
 struct meta_resync {
 	bool serving; /* the mirror knows us */
-	struct mirror_since since;
-	uint64_t upto; /* what is born later is written to both legs */
+	struct mirror_missing missing; /* what there is to copy, as of its beginning */
 	unsigned int levels; /* of nodes, still to be gone through; 0: it is at the data */
 	struct meta_key key; /* what comes next */
 	bool endless; /* nothing comes next on this level */
@@ -312,6 +311,13 @@ uint64_t journal_next_position(const struct meta *meta, uint64_t position, uint6
 /* resync.c */
 void resync_serve(struct meta *meta);
 void resync_stop(struct meta *meta);
+/*
+ * The node of `level` below which *key, or else the first key behind it, belongs and that is newer than `after`.
+ * *key goes forward over what is not. -ENOENT: none. Tree locked.
+ */
+int resync_newer_node(struct meta *meta, unsigned int level, uint64_t after, struct meta_key *key,
+		      struct format_pointer *pointer, struct node_bounds *bounds);
+bool resync_lacks(const struct mirror_missing *missing, uint64_t address, const struct format_alloc *alloc);
 
 /* replay.c */
 int replay(struct meta *meta, struct error *error);

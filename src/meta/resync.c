@@ -40,11 +40,7 @@ static_assert(EXTENT_BLOCKS_MAX <= MIRROR_IO_BLOCKS, "an extent is one request")
 static const struct meta_key alloc_first = { OBJECT_VOLUME, TYPE_ALLOC, 0 };
 static const struct meta_key alloc_last = { OBJECT_VOLUME, TYPE_ALLOC, UINT64_MAX };
 
-/*
- * The node of `level` below which *key, or else the first key behind it, belongs and that is newer than `after`.
- * *key goes forward over what is not. -ENOENT: none. Tree locked.
- */
-static int newer_node(struct meta *meta, unsigned int level, uint64_t after, struct meta_key *key,
+int resync_newer_node(struct meta *meta, unsigned int level, uint64_t after, struct meta_key *key,
 		      struct format_pointer *pointer, struct node_bounds *bounds)
 {
 	unsigned int at = meta->root.level;
@@ -89,9 +85,11 @@ static int next_node(struct meta *meta, struct mirror_live *live)
 		struct format_pointer pointer;
 		struct node_bounds bounds;
 		unsigned int level = walk->levels - 1;
-		int error = walk->endless ? -ENOENT :
-					    newer_node(meta, level, walk->since.after, &walk->key, &pointer, &bounds);
+		int error = -ENOENT;
 
+		if (!walk->endless)
+			error = resync_newer_node(meta, level, walk->missing.since.after, &walk->key, &pointer,
+						  &bounds);
 		if (error && error != -ENOENT)
 			return error;
 		if (error) {
@@ -102,7 +100,7 @@ static int next_node(struct meta *meta, struct mirror_live *live)
 		}
 		walk->key = bounds.end;
 		walk->endless = bounds.endless;
-		if (le64_get(pointer.generation) > walk->upto)
+		if (le64_get(pointer.generation) > walk->missing.upto)
 			continue;
 		walk->found = NODE_BLOCKS;
 		if (!live)
@@ -133,13 +131,13 @@ static bool data_right(const struct mirror_live *live, uint32_t unit, const void
 	return crc32c(data, FORMAT_BLOCK) == own->crc[unit];
 }
 
-static bool is_missing(const struct meta_resync *walk, uint64_t address, const struct format_alloc *alloc)
+bool resync_lacks(const struct mirror_missing *missing, uint64_t address, const struct format_alloc *alloc)
 {
-	uint64_t birth = le64_get(alloc->birth);
+	uint64_t birth = le64_get(alloc->birth), end = address + le32_get(alloc->length);
 
-	if (birth <= walk->since.after || birth > walk->upto)
+	if (birth <= missing->since.after || birth > missing->upto || end <= missing->copied)
 		return false;
-	return birth > walk->since.generation || address + le32_get(alloc->length) > walk->since.position;
+	return birth > missing->since.generation || end > missing->since.position;
 }
 
 /* The next allocation that the leg lacks; walk->key is then its own. Tree locked. */
@@ -154,7 +152,7 @@ static int next_alloc(struct meta *meta, struct format_alloc *alloc)
 		if (meta_key_compare(&key, &walk->leaf_end) >= 0) {
 			struct format_pointer pointer;
 			struct node_bounds bounds;
-			int error = newer_node(meta, 0, walk->since.after, &key, &pointer, &bounds);
+			int error = resync_newer_node(meta, 0, walk->missing.since.after, &key, &pointer, &bounds);
 
 			if (error)
 				return error;
@@ -172,7 +170,7 @@ static int next_alloc(struct meta *meta, struct format_alloc *alloc)
 		/* Behind the leaf's end this may be one of a leaf that is old. */
 		if (meta_key_compare(&key, &walk->leaf_end) >= 0)
 			continue;
-		if (is_missing(walk, key.offset, alloc))
+		if (resync_lacks(&walk->missing, key.offset, alloc))
 			return 0;
 		walk->key.offset++;
 	}
@@ -276,9 +274,8 @@ static int resync_begin(void *context, const struct mirror_since *since, uint64_
 	error = checkpoint_run(meta);
 	if (error)
 		return error;
-	meta->resync.since = *since;
 	mutex_lock(&meta->journal_lock);
-	meta->resync.upto = meta->last_cut.generation;
+	meta->resync.missing = (struct mirror_missing){ .since = *since, .upto = meta->last_cut.generation };
 	mutex_unlock(&meta->journal_lock);
 	walk_start(meta);
 	for (*total = 0; !(error = next_any(meta, NULL)); *total += meta->resync.found)

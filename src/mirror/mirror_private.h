@@ -174,6 +174,9 @@ struct resync {
 	bool looking;  /* what is read now is read to find what to copy */
 	int leg;       /* being filled; -1: none */
 	unsigned int flying;
+	struct mirror_since since; /* what the leg had when it began */
+	uint64_t upto;		   /* what is born later is on both legs */
+	uint64_t copied;	   /* what lies below is, too */
 	uint64_t done, total, lost; /* blocks */
 	uint64_t ended;
 	uint64_t started_ns, piece_ns, foreground_ns;
@@ -381,6 +384,7 @@ void leg_take_locked(struct mirror *mirror, int leg, struct leg *open); /* and i
 /* ---- resync.c ---- */
 
 void resync_cancel_locked(struct mirror *mirror); /* waits until none runs */
+struct mirror_since resync_since_locked(const struct mirror *mirror, int leg);
 struct mirror_resync_status resync_status_locked(const struct mirror *mirror);
 
 /* ---- keeper.c, pin.c ---- */

@@ -241,8 +241,20 @@ static void yield_locked(struct mirror *mirror, int leg)
 
 /* ---- all of it ---- */
 
-/* Ends what has landed. With `all`: waits for everything. */
-static int retire_landed(struct mirror *mirror, struct copy *copies, bool all)
+/* Below this everything was copied, or is bad on the survivor as well: what is in flight comes in ascending order. */
+static void note_copied(struct mirror *mirror, const struct copy *copies, uint64_t position)
+{
+	for (unsigned int i = 0; i < COPIES; i++) {
+		if (copies[i].io.buf && copies[i].live.position && copies[i].live.block < position)
+			position = copies[i].live.block;
+	}
+	mutex_lock(&mirror->lock);
+	mirror->resync.copied = position;
+	mutex_unlock(&mirror->lock);
+}
+
+/* Ends what has landed, of what lies below `position`. With `all`: waits for everything. */
+static int retire_landed(struct mirror *mirror, struct copy *copies, uint64_t position, bool all)
 {
 	int error = 0, result;
 
@@ -255,6 +267,8 @@ static int retire_landed(struct mirror *mirror, struct copy *copies, bool all)
 		landed = copies[i].io.buf && !copies[i].flying;
 		mutex_unlock(&mirror->lock);
 		result = landed ? retire(&copies[i]) : 0;
+		if (landed)
+			note_copied(mirror, copies, position);
 		error = error ? error : result;
 	}
 	return error;
@@ -321,9 +335,9 @@ static int copy_all(struct mirror *mirror, int leg, const struct mirror_since *s
 			error = -EINTR;
 			break;
 		}
-		error = retire_landed(mirror, copies, false);
+		error = retire_landed(mirror, copies, position, false);
 		if (!error && position > since->position && clock_now_ns() - saved_ns >= SAVE_NS) {
-			error = retire_landed(mirror, copies, true);
+			error = retire_landed(mirror, copies, position, true);
 			if (!error)
 				error = save(mirror, leg, position);
 			saved_ns = clock_now_ns();
@@ -331,14 +345,14 @@ static int copy_all(struct mirror *mirror, int leg, const struct mirror_since *s
 		if (!error)
 			error = next(mirror, copies, &position);
 	}
-	result = retire_landed(mirror, copies, true);
+	result = retire_landed(mirror, copies, position, true);
 	if (!result && error == -EINTR && position > since->position)
 		(void)save(mirror, leg, position);
 	return error == -ENOENT ? result : error;
 }
 
 /* What the labels say that the leg has. Lock held. */
-static struct mirror_since since_locked(const struct mirror *mirror, int leg)
+struct mirror_since resync_since_locked(const struct mirror *mirror, int leg)
 {
 	const struct format_label *label = &mirror->legs[leg].label, *from = &mirror->legs[!leg].label;
 	struct mirror_since since = {.after = label_lacks_after(from, label)};
@@ -380,7 +394,7 @@ static int begin(struct mirror *mirror, int leg, struct mirror_since *since)
 	int error;
 
 	mutex_lock(&mirror->lock);
-	*since = since_locked(mirror, leg);
+	*since = resync_since_locked(mirror, leg);
 	mutex_unlock(&mirror->lock);
 	if (since->after && source->proven(source->context, leg, since->after) < since->after)
 		*since = (struct mirror_since){.after = 0};
@@ -399,9 +413,13 @@ static int begin(struct mirror *mirror, int leg, struct mirror_since *since)
 	}
 	if (!error && !may_begin_locked(mirror, leg))
 		error = -EIO;
-	if (!error)
+	if (!error) {
+		mirror->resync.since = *since;
+		mirror->resync.upto = UINT64_MAX;
+		mirror->resync.copied = 0;
 		state_set_locked(mirror, leg, MIRROR_RESYNC,
 				 "being filled with what was born after generation %" PRIu64, since->after);
+	}
 	mutex_unlock(&mirror->lock);
 	return error;
 }
@@ -450,6 +468,7 @@ static int fill(struct mirror *mirror, int leg)
 		error = resync->source.begin(resync->source.context, &since, &total);
 	mutex_lock(&mirror->lock);
 	resync->total = total;
+	resync->upto = error ? UINT64_MAX : mirror->checkpoint;
 	resync->started_ns = clock_now_ns();
 	mutex_unlock(&mirror->lock);
 	if (!error)
@@ -545,6 +564,39 @@ void resync_cancel_locked(struct mirror *mirror)
 		cond_broadcast(&mirror->idle);
 		cond_wait(&mirror->idle, &mirror->lock);
 	}
+}
+
+static bool missing_locked(const struct mirror *mirror, struct mirror_missing *missing)
+{
+	int survivor = mirror->identity.leg_count < MIRROR_LEGS ? 0 : survivor_locked(mirror), leg = !survivor;
+	const struct format_label *from;
+
+	if (survivor < 0)
+		return false;
+	*missing = (struct mirror_missing){.leg = leg, .upto = UINT64_MAX};
+	from = &mirror->legs[!leg].label;
+	if (mirror->legs[leg].state == MIRROR_RESYNC) {
+		missing->since = mirror->resync.since;
+		missing->upto = mirror->resync.upto;
+		missing->copied = mirror->resync.copied;
+	} else if (le32_get(mirror->legs[leg].label.magic)) {
+		missing->since = resync_since_locked(mirror, leg);
+	} else if (label_has(from, LABEL_LACKS_OTHER)) {
+		missing->since.after = le64_get(from->lacks_after);
+	} else {
+		return mirror->identity.leg_count < MIRROR_LEGS; /* it was in sync when it was last seen */
+	}
+	return true;
+}
+
+bool mirror_missing(struct mirror *mirror, struct mirror_missing *missing)
+{
+	bool some;
+
+	mutex_lock(&mirror->lock);
+	some = missing_locked(mirror, missing);
+	mutex_unlock(&mirror->lock);
+	return some;
 }
 
 struct mirror_resync_status resync_status_locked(const struct mirror *mirror)

@@ -1,10 +1,12 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Legs that come back, leave, join and take each other's place."""
+import json
 import os
 import time
 
 import trees
 from cases import QUICK, case
+from workspace import wait_for
 
 MIB = 1 << 20
 DEGRADED = 3  # exit status of mirrorctl
@@ -99,6 +101,77 @@ def a_leg_is_detached_and_attached_again(ws):
     expected = trees.manifest(volume.mnt)
     volume.umount()
     is_whole(volume, 1, expected)
+
+
+def files_of(volume):
+    """The files that have blocks on one leg alone, each with its ranges in bytes; the whole answer."""
+    done = volume.ws.run("mirrorctl", "--json", "status", "--files", volume.mnt, ok=False)
+    told = json.loads(done.stdout)["result"]
+    return {f["file"]: [(r["from"], r["to"]) for r in f["ranges"]] for f in told["files"]}, told, done.returncode
+
+
+@case()
+def files_on_one_leg_alone_are_named_until_they_are_on_both(ws):
+    volume = ws.volume()
+    volume.mount("commit=1")
+    trees.write(volume.path("old"), trees.pattern(20 * MIB))
+    os.makedirs(volume.path("a folder", "below"))
+    volume.remount("commit=1")
+    assert files_of(volume) == ({}, {**files_of(volume)[1], "lacking_leg": -1}, 0)
+    ws.run("mirrorctl", "detach", volume.mnt, "1")
+    with open(volume.path("old"), "r+b") as file:
+        for block in (7, 8, 100):
+            os.pwrite(file.fileno(), b"new" * 1000, block * 4096)
+        os.fsync(file.fileno())
+    trees.write(volume.path("a folder", "below", "new"), trees.pattern(40 * MIB))
+    wait_for("all of it on a leg", lambda: files_of(volume)[1]["bytes"] == 40 * MIB + 3 * 4096)
+    expected = {"/old": [(7 * 4096, 9 * 4096), (100 * 4096, 101 * 4096)], "/a folder/below/new": [(0, 40 * MIB)]}
+    found, told, status = files_of(volume)
+    assert found == expected and status == DEGRADED and told["lacking_leg"] == 1 and told["metadata_bytes"], told
+    said = ws.run("mirrorctl", "status", "--files", volume.mnt, ok=False).stdout
+    assert "on leg 0 alone are 40.0 MiB in 2 files" in said and "/old: 12.0 KiB: bytes 28672 to 36864, 409600" in said
+    # So it is in the next mount, without the leg; and while it is filled there is less and less of it.
+    volume.umount()
+    os.rename(volume.legs[1], ws.join("away"))
+    volume.mount(legs=[volume.legs[0]])
+    assert files_of(volume)[0] == expected
+    os.rename(ws.join("away"), volume.legs[1])
+    ws.run("mirrorctl", "resync", volume.mnt, "limit=8M")
+    ws.run("mirrorctl", "attach", volume.mnt, volume.legs[1])
+    wait_for("a resync that is under way", lambda: 0 < files_of(volume)[1]["bytes"] < 30 * MIB)
+    found, told, status = files_of(volume)
+    assert set(found) == {"/a folder/below/new"} and not told["metadata_bytes"] and status == DEGRADED, told
+    (begin, end), = found["/a folder/below/new"]
+    assert begin > 0 and end == 40 * MIB, found
+    ws.run("mirrorctl", "resync", volume.mnt, "limit=0")
+    healthy(volume)
+    assert files_of(volume)[0] == {} and files_of(volume)[2] == 0
+    clean(volume)
+    volume.umount()
+
+
+@case()
+def a_thousand_files_are_named_and_the_others_counted(ws):
+    volume = ws.volume()
+    volume.mount("commit=1")
+    ws.run("mirrorctl", "detach", volume.mnt, "0")
+    for number in range(1100):
+        with open(volume.path(f"file {number}"), "wb") as file:
+            file.write(b"x" * 5000)
+    with open(volume.path("in many pieces"), "wb") as file:
+        for number in range(50):
+            os.pwrite(file.fileno(), b"y", number * 8192)
+        os.fsync(file.fileno())
+    wait_for("all of it on a leg", lambda: files_of(volume)[1]["bytes"] == 1100 * 8192 + 50 * 4096)
+    found, told, _ = files_of(volume)
+    assert len(found) == 1000 and told["more_files"] == 101 and told["lacking_leg"] == 0, told["more_files"]
+    assert told["more_bytes"] == 100 * 8192 + 50 * 4096, told["more_bytes"]
+    for number in range(1000):
+        os.unlink(volume.path(f"file {number}"))
+    wait_for("the end of what was deleted", lambda: files_of(volume)[1]["more_files"] == 0)
+    piece = [f for f in files_of(volume)[1]["files"] if f["file"] == "/in many pieces"][0]
+    assert len(piece["ranges"]) == 16 and piece["more_ranges"] == 34, piece
+    volume.umount()
 
 
 @case()

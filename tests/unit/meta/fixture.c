@@ -535,14 +535,19 @@ void put_begin(struct put *put, uint64_t object, uint64_t offset, uint32_t block
 	put_join(put, meta_txn_begin(meta), object, offset, blocks, seed, in_record, goal);
 }
 
-int put_wait(struct put *put)
+void put_answered(struct put *put)
 {
-	uint64_t stamp;
-
 	mutex_lock(&lock);
 	while (!put->done)
 		cond_wait(&written, &lock);
 	mutex_unlock(&lock);
+}
+
+int put_wait(struct put *put)
+{
+	uint64_t stamp;
+
+	put_answered(put);
 	/* The leg's thread lets go of the write's pin a little later. */
 	stamp = mirror_pin_stamp(mirror);
 	while (mirror_pins_passed(mirror) < stamp)

@@ -101,7 +101,8 @@ void put_join(struct put *put, struct meta_txn *txn, uint64_t object, uint64_t o
 	      unsigned int seed, bool in_record, uint64_t goal);
 void put_begin(struct put *put, uint64_t object, uint64_t offset, uint32_t blocks, unsigned int seed, bool in_record,
 	       uint64_t goal);
-int put_wait(struct put *put); /* for the write */
+void put_answered(struct put *put); /* waits for the write alone: put_wait() is still to come */
+int put_wait(struct put *put); /* for the write, and until nobody holds a pin of that time */
 uint64_t put_map(struct put *put); /* how many blocks the file lost */
 uint64_t put_commit(struct put *put); /* put_map() and the commit: its sequence */
 /* All of it: the sequence. `where` may be NULL. */

@@ -3,6 +3,7 @@
 
 #include "mirrorfs/base/clock.h"
 
+#include <stdio.h>
 #include <unistd.h>
 
 #define OLD 100 /* a file that both legs have from the beginning */
@@ -291,6 +292,107 @@ START_TEST(a_leg_missing_unexpectedly_lacks_what_came_after_the_last_but_one_che
 }
 END_TEST
 
+/* What meta_missing() has told, a line each: "object: offset+count". */
+static char told[4096];
+
+static bool tell(struct meta_missing *missing, uint64_t object, uint64_t offset, uint32_t count)
+{
+	size_t length = strlen(told);
+
+	(void)missing;
+	snprintf(told + length, sizeof(told) - length, "%llu: %llu+%u\n", (unsigned long long)object,
+		 (unsigned long long)offset, count);
+	return true;
+}
+
+static struct meta_missing missing_now(void)
+{
+	struct meta_missing missing = { .piece = tell };
+
+	told[0] = '\0';
+	ck_assert_int_eq(meta_missing(meta, &missing), 0);
+	return missing;
+}
+
+static bool enough(struct meta_missing *missing, uint64_t object, uint64_t offset, uint32_t count)
+{
+	tell(missing, object, offset, count);
+	return false;
+}
+
+START_TEST(what_is_on_one_leg_alone_is_told_by_file)
+{
+	struct meta_missing missing;
+
+	put_big(OLD, OLD_BLOCKS, 1);
+	ck_assert_int_eq(meta_checkpoint(meta), 0);
+	ck_assert_int_eq(missing_now().leg, -1);
+	volume_unmount();
+	mount_with(1);
+	missing = missing_now();
+	ck_assert_int_eq(missing.leg, 1);
+	ck_assert_str_eq(told, "");
+	put_file(OLD, 400, 5, 3, false, 0, NULL);
+	put_file(NEW, 20, 3, 2, true, 0, NULL);
+	put_file(NEW, 0, 20, 2, false, 0, NULL);
+	missing = missing_now();
+	ck_assert_str_eq(told, "100: 400+5\n200: 0+20\n200: 20+3\n");
+	ck_assert_uint_gt(missing.node_blocks, 0);
+	/* It is so in the next mount, and what is gone is not told. */
+	punch(NEW, 0, 20);
+	volume_unmount();
+	mount_with(1);
+	missing_now();
+	ck_assert_str_eq(told, "100: 400+5\n200: 20+3\n");
+	missing = (struct meta_missing){ .piece = enough };
+	told[0] = '\0';
+	ck_assert_int_eq(meta_missing(meta, &missing), -EINTR);
+	ck_assert_str_eq(told, "100: 400+5\n");
+	volume_unmount();
+	mount_with(3);
+	ck_assert_int_eq(resync_ends(1), MIRROR_INSYNC);
+	missing = missing_now();
+	ck_assert_int_eq(missing.leg, -1);
+	ck_assert_str_eq(told, "");
+}
+END_TEST
+
+START_TEST(while_a_leg_is_filled_what_is_still_missing_is_told)
+{
+	struct range_extent first, second;
+	struct put put;
+
+	put_big(OLD, OLD_BLOCKS, 1);
+	ck_assert_int_eq(meta_checkpoint(meta), 0);
+	volume_unmount();
+	mount_with(1);
+	put_file(NEW, 0, 200, 2, false, 0, &first);
+	put_file(NEW, 300, 200, 2, false, 0, &second);
+	ck_assert_uint_lt(first.start, second.start);
+	volume_unmount();
+	/* It gets as far as the second piece. */
+	disk_fails(0, LEG_READ, second.start, 1, FAKE_HANG);
+	legs_there = 3;
+	volume_mount(false);
+	disk_wait_hanging(disks[0], 1);
+	while (missing_now(), strcmp(told, "200: 300+200\n"))
+		usleep(1000);
+	/* What is written now is on both legs. */
+	put_begin(&put, NEW, 600, 5, 2, false, 0);
+	put_answered(&put);
+	put_commit(&put);
+	ck_assert_uint_eq(missing_now().node_blocks, 0);
+	ck_assert_str_eq(told, "200: 300+200\n");
+	disks_work();
+	disk_release(disks[0], 0);
+	ck_assert_int_eq(put_wait(&put), 0);
+	ck_assert_int_eq(resync_ends(1), MIRROR_INSYNC);
+	missing_now();
+	ck_assert_str_eq(told, "");
+	legs_are_equal();
+}
+END_TEST
+
 Suite *resync_suite(void)
 {
 	Suite *suite = suite_create("resync");
@@ -305,6 +407,8 @@ Suite *resync_suite(void)
 	tcase_add_test(tests, a_commit_that_took_its_blocks_before_the_resync_is_on_both_legs);
 	tcase_add_test(tests, wherever_the_power_fails_both_legs_come_good);
 	tcase_add_test(tests, a_leg_missing_unexpectedly_lacks_what_came_after_the_last_but_one_checkpoint);
+	tcase_add_test(tests, what_is_on_one_leg_alone_is_told_by_file);
+	tcase_add_test(tests, while_a_leg_is_filled_what_is_still_missing_is_told);
 	suite_add_tcase(suite, tests);
 	return suite;
 }
