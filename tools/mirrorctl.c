@@ -111,6 +111,9 @@ static void print_leg(const json_t *leg)
 	       text_of(leg, "address")[0] ? "  " : "", text_of(leg, "address"));
 	if (text_of(leg, "why")[0])
 		printf("           because: %s\n", text_of(leg, "why"));
+	if (json_is_true(json_object_get(leg, "leaving")))
+		puts("           LEAVING: its file was deleted or moved; mirrorctl replace puts another one in its "
+		     "place");
 	if (json_object_get(leg, "drill"))
 		printf("           DRILL: %s, for %llu more seconds\n", text_of(json_object_get(leg, "drill"), "rules"),
 		       number_of(json_object_get(leg, "drill"), "seconds_left"));

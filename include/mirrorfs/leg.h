@@ -33,6 +33,11 @@ enum leg_op {
 	LEG_WRITE,
 	LEG_FLUSH, /* completed writes are durable when it completes; offset, length and data are unused */
 	LEG_DISCARD, /* advice: content of the range becomes undefined (holes in an image file); data unused */
+	/*
+	 * Looks whether an image's path still names it: -ENOENT, it has been deleted; -ESTALE, it has not, but is
+	 * elsewhere; whatever else keeps from telling. It passes by what wraps the leg; all else is unused.
+	 */
+	LEG_LOOK,
 	LEG_OPS,
 };
 
@@ -121,7 +126,7 @@ void leg_close(struct leg *leg);
  * Hands the request to the leg. 0: `done` will be called, once, on another thread (or later on this one), and
  * until then the engine owns `io` and `data`. -errno: refused, `done` will not be called: -EINVAL for an
  * empty or misaligned request (our own bug; counted), -ERANGE beyond INT64_MAX, -EROFS a write or discard of a leg
- * open for reading, -EOPNOTSUPP a discard without geometry.discard, -ENOMEM. Never waits. Any thread; no lock of rank
+ * open for reading, -EOPNOTSUPP a discard without geometry.discard or a look at what is no image, -ENOMEM. Never waits. Any thread; no lock of rank
  * RANK_LEG or above may be held. A request beyond the end of the leg is taken, and completed with -ENXIO.
  */
 int leg_submit(struct leg *leg, struct leg_io *io);

@@ -150,6 +150,7 @@ enum mirror_event_kind {
 	MIRROR_EVENT_REPAIR, /* a bad copy was rewritten */
 	MIRROR_EVENT_UNRECOVERABLE, /* a range is bad on every in-sync leg */
 	MIRROR_EVENT_READ_ONLY, /* I12 */
+	MIRROR_EVENT_LEG_NAME, /* a leg's image was deleted or moved, or is found again */
 	MIRROR_EVENT_LEG_PACE, /* a leg is far slower than the other one, or no longer so */
 	MIRROR_EVENT_KINDS,
 };
@@ -269,7 +270,8 @@ void mirror_resync_limit(struct mirror *mirror, uint64_t bytes_per_second);
 /* ---- legs that leave and join a volume in use ---- */
 
 /*
- * The leg is taken out and closed; what it lacks from then on is remembered. -EBUSY: the other one is not whole, or
+ * The leg is taken out and closed; what it lacks from then on is remembered. -EBUSY: the other one is not whole, or is
+ * leaving, or
  * this one has not given everything back (then it is out, and may be detached again later); -ENOENT, -EROFS. May wait.
  */
 int mirror_detach(struct mirror *mirror, int leg, struct error *error);
@@ -292,7 +294,7 @@ struct mirror_resync_status {
 
 struct mirror_status {
 	struct mirror_identity identity;
-	bool healthy; /* every leg of the volume in sync, not failed */
+	bool healthy; /* every leg of the volume in sync and not leaving, not failed */
 	bool failed; /* I12 */
 	char failed_why[256];
 	bool read_only;
@@ -318,6 +320,7 @@ struct mirror_status {
 		char drill[LEG_DRILL_MAX]; /* the rules of a drill that is on; "" */
 		uint64_t drill_left_ns;
 		char why[256]; /* why it is not in sync; "" */
+		bool leaving; /* its image was deleted or moved: it is to be replaced while it is there */
 	} leg[MIRROR_LEGS];
 	uint64_t empty_refused; /* at the mirror's door (I4): must stay 0 */
 	uint64_t request_errors; /* of the class "request": charged to nobody */

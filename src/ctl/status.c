@@ -52,7 +52,7 @@ static json_t *volume_json(const struct ctl_subjects *subjects, const struct mir
 
 static json_t *counters_json(const struct leg_counters *counters)
 {
-	static const char *const names[LEG_OPS] = { "read", "write", "flush", "discard" };
+	static const char *const names[LEG_OPS] = { "read", "write", "flush", "discard", "look" };
 	json_t *json = json_pack("{s:I, s:I, s:I}", "empty_refused", INT(counters->empty_refused), "unaligned_refused",
 				 INT(counters->unaligned_refused), "in_flight", INT(counters->in_flight));
 	json_t *errors = json_object();
@@ -86,6 +86,7 @@ static json_t *leg_json(const struct mirror_status *status, int i)
 			 INT(status->leg[i].repaired), "timeouts", INT(status->leg[i].timeouts), "abandoned",
 			 INT(status->leg[i].abandoned), "charged", INT(status->leg[i].charged), "io",
 			 counters_json(&status->leg[i].counters));
+	json_object_set_new(json, "leaving", json_boolean(status->leg[i].leaving));
 	if (status->leg[i].drill[0])
 		json_object_set_new(json, "drill",
 				    json_pack("{s:s, s:I}", "rules", status->leg[i].drill, "seconds_left",

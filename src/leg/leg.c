@@ -15,6 +15,14 @@
 
 #define LEG_SCHEME_FAULT "fault:"
 
+/* Below all that is wrapped around it. */
+static struct leg *leg_engine_of(struct leg *leg)
+{
+	while (leg->below)
+		leg = leg->below;
+	return leg;
+}
+
 enum leg_verdict leg_classify(enum leg_op op, int error)
 {
 	switch (-error) {
@@ -186,14 +194,13 @@ int leg_open(const char *address, const struct leg_options *options, struct leg 
 
 void leg_close(struct leg *leg)
 {
-	struct leg *engine = leg, *driller;
+	struct leg *engine, *driller;
 	bool busy;
 
 	if (!leg)
 		return;
 	/* What a wrapper holds back itself, it ends. */
-	while (engine->below)
-		engine = engine->below;
+	engine = leg_engine_of(leg);
 	mutex_lock(&engine->lock);
 	busy = engine->counters.in_flight;
 	mutex_unlock(&engine->lock);
@@ -236,7 +243,9 @@ static int leg_admit(struct leg *leg, const struct leg_io *io)
 {
 	if ((unsigned int)io->op >= LEG_OPS)
 		return -EINVAL;
-	if (io->op != LEG_FLUSH) {
+	if (io->op == LEG_LOOK && !leg->geometry.file_ino)
+		return -EOPNOTSUPP;
+	if (io->op != LEG_FLUSH && io->op != LEG_LOOK) {
 		int error;
 
 		if (!io->length) { /* I4 */
@@ -259,6 +268,8 @@ int leg_submit(struct leg *leg, struct leg_io *io)
 {
 	struct leg *drill = atomic_load(&leg->drill);
 
+	if (io->op == LEG_LOOK)
+		return leg_submit_past_drill(leg_engine_of(leg), io);
 	return leg_submit_past_drill(drill ? drill : leg, io);
 }
 
@@ -296,7 +307,8 @@ void leg_complete(struct leg_io *io, int error, size_t bytes)
 	leg->counters.in_flight--;
 	leg->counters.ops[io->op]++;
 	leg->counters.bytes[io->op] += bytes;
-	leg->counters.errors[leg_classify(io->op, error)]++;
+	if (io->op != LEG_LOOK) /* which tells of the name alone */
+		leg->counters.errors[leg_classify(io->op, error)]++;
 	mutex_unlock(&leg->lock);
 	io->done(io);
 }

@@ -14,6 +14,7 @@
 #include <linux/fs.h>
 #include <stdlib.h>
 #include <sys/ioctl.h>
+#include <sys/stat.h>
 #include <sys/uio.h>
 #include <unistd.h>
 
@@ -24,6 +25,22 @@ static int workers_discard(const struct leg *leg, const struct leg_io *io)
 	if (leg->geometry.device)
 		return ioctl(leg->fd, BLKDISCARD, range);
 	return fallocate(leg->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)io->offset, (off_t)io->length);
+}
+
+static int workers_look(const struct leg *leg)
+{
+	struct stat open, named;
+
+	if (fstat(leg->fd, &open))
+		return -1;
+	if (!stat(leg->path, &named)) {
+		if (named.st_dev == open.st_dev && named.st_ino == open.st_ino)
+			return 0;
+	} else if (errno != ENOENT && errno != ENOTDIR) {
+		return -1;
+	}
+	errno = open.st_nlink ? ESTALE : ENOENT;
+	return -1;
 }
 
 static long workers_call(const struct leg *leg, const struct leg_io *io)
@@ -38,6 +55,8 @@ static long workers_call(const struct leg *leg, const struct leg_io *io)
 				io->flags & LEG_DSYNC ? RWF_DSYNC : 0);
 	case LEG_FLUSH:
 		return fdatasync(leg->fd);
+	case LEG_LOOK:
+		return workers_look(leg);
 	default:
 		return workers_discard(leg, io);
 	}

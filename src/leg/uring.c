@@ -8,8 +8,9 @@
  * a filesystem come and go; the ring's owner does not. It also lets the ring defer its work to the owner's own
  * calls (kernel 6.1), and makes the submission queue private, so no request is refused because it is full.
  *
- * Reads, writes and flushes go through the ring. A discard can wait in the kernel, and a request beyond the end
- * of the leg needs no kernel at all: both go to a worker of the threads engine.
+ * Reads, writes and flushes go through the ring. A discard or a look at the path can wait in the kernel, and a request
+ * beyond the end of the leg needs no kernel at all: these go to workers of the threads engine, two of them, so that a
+ * path which hangs holds up no discards.
  */
 #include "leg_private.h"
 
@@ -22,6 +23,7 @@
 #include <unistd.h>
 
 #define URING_DEPTH 128u /* requests in the kernel at a time; more wait in our queue */
+#define URING_WORKERS 2u
 #define URING_RETRY_MSEC 10 /* until a submission that the kernel had no memory for is tried again */
 
 struct uring_leg {
@@ -167,7 +169,7 @@ static int uring_submit(struct leg *leg, struct leg_io *io)
 	bool elsewhere;
 
 	mutex_lock(&leg->lock);
-	elsewhere = io->op == LEG_DISCARD || leg_file_beyond_locked(leg, io);
+	elsewhere = io->op == LEG_DISCARD || io->op == LEG_LOOK || leg_file_beyond_locked(leg, io);
 	mutex_unlock(&leg->lock);
 	if (elsewhere)
 		leg_workers_submit(&uring->workers, io);
@@ -233,7 +235,7 @@ int leg_uring_create(struct leg_file *file, const char *address, struct leg **le
 		error = -errno;
 		goto no_wake;
 	}
-	error = leg_workers_start(&uring->workers, &uring->leg, 1);
+	error = leg_workers_start(&uring->workers, &uring->leg, URING_WORKERS);
 	if (error)
 		goto no_workers;
 	error = thread_start(&uring->thread, "leg-uring", uring_run, uring);

@@ -42,7 +42,7 @@ static bool quiet_locked(const struct mirror_leg *mine)
 	struct leg_counters counters;
 
 	leg_counters(mine->leg, &counters);
-	return TAILQ_EMPTY(&mine->tries) && !mine->relabel.flying && !counters.in_flight;
+	return !leg_busy(mine) && !counters.in_flight;
 }
 
 /* It has failed, as far as anybody else is concerned. */
@@ -65,6 +65,9 @@ int mirror_detach(struct mirror *mirror, int leg, struct error *error)
 	code = usable_locked(mirror, !leg, error);
 	if (!code && !mine->leg)
 		code = error_set(error, -ENOENT, "leg %d is not there", leg);
+	if (!code && from->leaving)
+		code = error_set(error, -EBUSY, "the file of leg %d, the other one, was deleted or moved: replace that first",
+				 !leg);
 	if (!code) {
 		resync_cancel_locked(mirror);
 		take_out_locked(mirror, leg);
@@ -82,6 +85,7 @@ int mirror_detach(struct mirror *mirror, int leg, struct error *error)
 	if (!code) {
 		gone = mine->leg;
 		mine->leg = NULL;
+		mine->leaving = false;
 		state_set_locked(mirror, leg, MIRROR_ABSENT, "detached; it was %.200s", leg_path(gone));
 	}
 	mutex_unlock(&mirror->lock);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * The keeper: a thread that judges time, has labels written (relabel.c), and gives the answers that nobody else may
- * give. It never waits for a leg.
+ * The keeper: a thread that judges time, has labels written (relabel.c) and names looked after (look.c), and gives the
+ * answers that nobody else may give. It never waits for a leg.
  *
  * Time (I6) is the daemon's own running time: it advances by ticks, only while requests are in flight, and a tick
  * that comes much later than due (a suspended machine, a stopped process) counts as one tick. Such a tick judges
@@ -173,6 +173,13 @@ static bool tell_event(struct mirror *mirror)
 	return true;
 }
 
+static uint64_t next_ns(const struct mirror *mirror)
+{
+	uint64_t look_ns = look_next_locked(mirror), tick_ns = mirror->tick_ns + TICK_NS;
+
+	return mirror->ticking && tick_ns < look_ns ? tick_ns : look_ns;
+}
+
 void keeper_run(void *arg)
 {
 	struct mirror *mirror = arg;
@@ -187,14 +194,12 @@ void keeper_run(void *arg)
 			hedge_reads(mirror);
 		}
 		relabel_release_locked(mirror);
-		if (relabel_work_locked(mirror) || complete_refused(mirror) || answer_one(mirror) || tell_event(mirror))
+		if (relabel_work_locked(mirror) || look_work_locked(mirror) || complete_refused(mirror) ||
+		    answer_one(mirror) || tell_event(mirror))
 			continue;
 		if (mirror->stopping)
 			break;
-		if (mirror->ticking)
-			cond_wait_until(&mirror->kick, &mirror->lock, mirror->tick_ns + TICK_NS);
-		else
-			cond_wait(&mirror->kick, &mirror->lock);
+		cond_wait_until(&mirror->kick, &mirror->lock, next_ns(mirror));
 	}
 	mutex_unlock(&mirror->lock);
 }

@@ -107,6 +107,7 @@ void leg_take_locked(struct mirror *mirror, int leg, struct leg *open)
 		first_tries_ns += mirror->legs[i].leg ? mirror->legs[i].timeout_ns + 2 * TICK_NS : 0;
 	if (mirror->deadline_ns < first_tries_ns)
 		mirror->deadline_ns = first_tries_ns;
+	look_begin_locked(mirror, leg);
 }
 
 static void take_legs(struct mirror *mirror, const struct assembly *assembly)
@@ -228,10 +229,14 @@ int mirror_open(struct leg *legs[MIRROR_LEGS], const struct mirror_options *opti
 
 /* ---- close ---- */
 
+bool leg_busy(const struct mirror_leg *mine)
+{
+	return !TAILQ_EMPTY(&mine->tries) || mine->relabel.flying || mine->look.flying;
+}
+
 static bool legs_quiet_locked(const struct mirror *mirror)
 {
-	return !relabel_flying_locked(mirror) && TAILQ_EMPTY(&mirror->legs[0].tries) &&
-	       TAILQ_EMPTY(&mirror->legs[1].tries);
+	return !leg_busy(&mirror->legs[0]) && !leg_busy(&mirror->legs[1]);
 }
 
 /* What the labels are still to say of legs that are out, they say. */
@@ -278,11 +283,10 @@ bool mirror_close(struct mirror *mirror)
 	quiet = legs_quiet_locked(mirror);
 	for (int leg = 0; leg < MIRROR_LEGS; leg++) {
 		struct mirror_leg *mine = &mirror->legs[leg];
-		bool busy = !TAILQ_EMPTY(&mine->tries) || mine->relabel.flying;
 
 		if (!mine->leg)
 			continue;
-		if (busy) {
+		if (leg_busy(mine)) {
 			log_warn("leg left open, it has not given back %llu requests: leg=%d path=%s",
 				 (unsigned long long)mine->abandoned, leg, leg_path(mine->leg));
 			continue;
@@ -551,7 +555,8 @@ void mirror_status(struct mirror *mirror, struct mirror_status *status)
 	status->identity = mirror->identity;
 	status->failed = mirror->failed;
 	status->read_only = mirror->options.read_only;
-	status->healthy = !mirror->failed && survivor_locked(mirror) < 0;
+	status->healthy = !mirror->failed && survivor_locked(mirror) < 0 && !mirror->legs[0].leaving &&
+			  !mirror->legs[1].leaving;
 	status->space_blocks = mirror->space_blocks;
 	status->empty_refused = mirror->empty_refused;
 	status->request_errors = mirror->request_errors;
@@ -569,6 +574,7 @@ void mirror_status(struct mirror *mirror, struct mirror_status *status)
 		}
 		status->leg[leg].state = mine->state;
 		memcpy(status->leg[leg].why, mine->why, sizeof(mine->why));
+		status->leg[leg].leaving = mine->leaving;
 		status->leg[leg].latency_ns = mine->latency_ns;
 		status->leg[leg].usual_ns = mine->usual_ns;
 		status->leg[leg].slow = mine->slow;

@@ -148,12 +148,23 @@ struct relabel {
 	void *image;
 };
 
+/* Whether the leg's path still names it. */
+struct look {
+	uint64_t due_ns; /* of the clock; CLOCK_NEVER: it has no name that could be lost */
+	bool flying, answered;
+	int error;
+	struct leg_io io;
+	struct mirror *mirror;
+};
+
 struct mirror_leg {
 	struct leg *leg; /* NULL: not given */
 	enum mirror_leg_state state;
 	char why[256];
 	struct format_label label; /* as last written, or to be written; valid if leg */
 	struct relabel relabel;
+	struct look look;
+	bool leaving;
 	uint64_t timeout_ns;
 	struct try_list tries; /* with the leg, oldest first */
 	unsigned int reading;  /* reads in flight */
@@ -294,6 +305,13 @@ bool relabel_work_locked(struct mirror *mirror); /* true: something was done */
 void relabel_release_locked(struct mirror *mirror);
 void relabel_expire_locked(struct mirror *mirror, int leg);
 
+/* ---- look.c ---- */
+
+extern uint64_t look_period_ns; /* tests have less */
+void look_begin_locked(struct mirror *mirror, int leg);
+uint64_t look_next_locked(const struct mirror *mirror); /* when there is something to do again */
+bool look_work_locked(struct mirror *mirror); /* the keeper's own; true: something was done */
+
 /* ---- state.c ---- */
 
 bool state_legal(enum mirror_leg_state from, enum mirror_leg_state to);
@@ -380,6 +398,7 @@ void repair_step(struct request *request);
 /* ---- mirror.c ---- */
 
 void leg_take_locked(struct mirror *mirror, int leg, struct leg *open); /* and its time for a try */
+bool leg_busy(const struct mirror_leg *mine); /* it has something of ours */
 
 /* ---- resync.c ---- */
 

@@ -197,6 +197,30 @@ def a_legs_image_may_be_truncated(ws):
     all_is_right(volume, 0)
 
 
+@case(FULL, needs=["fio"], timeout=200)
+def a_legs_image_may_be_deleted_while_it_is_open(ws):
+    volume = ws.volume()
+    volume.mount()
+    with Programs(volume) as programs:
+        os.unlink(volume.legs[1])
+        assert raw_read(volume.legs[1]) == errno.ENOENT
+        wait_for("it to be noticed", lambda: volume.status()[0]["legs"][1]["leaving"])
+        told, status = volume.status()
+        assert status == DEGRADED and told["health"] == "degraded", told
+        assert [leg["state"] for leg in told["legs"]] == ["in-sync"] * 2 and told["legs"][1]["charged"] == 0, told
+        assert "mirrorctl replace" in ws.run("mirrorctl", "status", volume.mnt, ok=False).stdout
+        programs.more(1)
+        assert volume.status()[0]["legs"][1]["io"]["write"]["bytes"] > told["legs"][1]["io"]["write"]["bytes"]
+        done = ws.run("mirrorctl", "detach", volume.mnt, "0", ok=False)
+        assert done.returncode == 1 and "replace that first" in done.stderr, "the last leg with a name was let go"
+        volume.legs[1] = ws.join("new")
+        ws.run("truncate", "-s", "256M", volume.legs[1])
+        ws.run("mirrorctl", "replace", volume.mnt, "1", volume.legs[1])
+        healthy(volume)
+        programs.more(1)
+    all_is_right(volume, 1)
+
+
 def full(folder):
     """Takes all the space of that filesystem: the file that has it, and that there is no more."""
     taken = os.path.join(folder, "taken")

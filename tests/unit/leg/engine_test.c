@@ -183,6 +183,35 @@ START_TEST(beyond_the_end_is_gone_and_does_not_grow_the_image)
 }
 END_TEST
 
+START_TEST(a_look_tells_whether_the_path_still_names_the_image)
+{
+	char *path = leg_test_image(IMAGE_SIZE), *other = leg_test_image(IMAGE_SIZE);
+	struct leg *leg = open_leg(path, (struct leg_options){ .engine = engines[_i] });
+	struct leg_counters counters;
+
+	ck_assert_int_eq(leg_test_io(leg, LEG_LOOK, 0, 0, 0, NULL), 0);
+	ck_assert_int_eq(rename(path, other), 0);
+	ck_assert_int_eq(leg_test_io(leg, LEG_LOOK, 0, 0, 0, NULL), -ESTALE);
+	ck_assert_int_eq(rename(other, path), 0);
+	ck_assert_int_eq(leg_test_io(leg, LEG_LOOK, 0, 0, 0, NULL), 0);
+	leg_test_unlink(path);
+	ck_assert_int_eq(leg_test_io(leg, LEG_LOOK, 0, 0, 0, NULL), -ENOENT);
+	path = leg_test_image(IMAGE_SIZE);
+	ck_assert_int_eq(rename(path, leg_path(leg)), 0);
+	ck_assert_int_eq(leg_test_io(leg, LEG_LOOK, 0, 0, 0, NULL), -ENOENT);
+	/* It is no error of the leg's. */
+	leg_counters(leg, &counters);
+	ck_assert_uint_eq(counters.ops[LEG_LOOK], 5);
+	ck_assert_uint_eq(counters.errors[LEG_MEDIA] + counters.errors[LEG_GONE] + counters.errors[LEG_REQUEST], 0);
+	leg_test_fill(leg, LEG_DSYNC, 0, 4096, 1);
+	leg_test_expect(leg, 0, 4096, 1);
+	unlink(leg_path(leg));
+	leg_close(leg);
+	free(path);
+	free(other);
+}
+END_TEST
+
 /* A limit of this process stands for a filesystem that has room for a part of it. */
 START_TEST(what_stood_in_the_way_of_a_short_write_is_told)
 {
@@ -465,6 +494,7 @@ Suite *engine_suite(void)
 	tcase_add_loop_test(tests, a_completion_may_submit, 0, 2);
 	tcase_add_loop_test(tests, a_discard_makes_a_hole, 0, 2);
 	tcase_add_loop_test(tests, beyond_the_end_is_gone_and_does_not_grow_the_image, 0, 2);
+	tcase_add_loop_test(tests, a_look_tells_whether_the_path_still_names_the_image, 0, 2);
 	tcase_add_loop_test(tests, what_stood_in_the_way_of_a_short_write_is_told, 0, 2);
 	tcase_add_test(tests, a_filesystem_without_direct_io_gets_threads);
 	tcase_add_test(tests, where_io_uring_is_refused_threads_serve);

@@ -81,6 +81,7 @@ TCase *hedge_tests(void);
 TCase *stopped_tests(void);
 TCase *pick_tests(void);
 TCase *assemble_tests(void);
+TCase *look_tests(void);
 TCase *state_tests(void);
 
 #endif
