@@ -70,11 +70,18 @@ int fs_mkdir(struct fs *fs, const struct fs_caller *caller, uint64_t dir, const 
 	     struct fs_attr *attr);
 int fs_symlink(struct fs *fs, const struct fs_caller *caller, uint64_t dir, const char *name, const char *target,
 	       struct fs_attr *attr);
+/* A file without a name, looked up. `linkable`: fs_link() may give it one; otherwise it ends when it is forgotten. */
+int fs_tmpfile(struct fs *fs, const struct fs_caller *caller, uint64_t dir, mode_t mode, bool linkable,
+	       struct fs_attr *attr);
 int fs_link(struct fs *fs, uint64_t inode, uint64_t dir, const char *name, struct fs_attr *attr);
 int fs_unlink(struct fs *fs, uint64_t dir, const char *name);
 int fs_rmdir(struct fs *fs, uint64_t dir, const char *name);
-/* `flags`: 0, RENAME_NOREPLACE or RENAME_EXCHANGE, else -EINVAL. A file that replaces another brings its data. */
-int fs_rename(struct fs *fs, uint64_t from_dir, const char *from, uint64_t to_dir, const char *to, unsigned int flags);
+/*
+ * `flags`: RENAME_EXCHANGE alone, or any of RENAME_NOREPLACE and RENAME_WHITEOUT (a device of number 0, the caller's,
+ * takes the name that becomes free), else -EINVAL. A file that replaces another brings its data.
+ */
+int fs_rename(struct fs *fs, const struct fs_caller *caller, uint64_t from_dir, const char *from, uint64_t to_dir,
+	      const char *to, unsigned int flags);
 /* The target and a NUL. `size` at least PATH_MAX. */
 int fs_readlink(struct fs *fs, uint64_t inode, char *target, size_t size);
 

@@ -15,12 +15,17 @@
 /* The longest read or write that the kernel may send; libfuse allows no more. */
 #define FRONT_IO_MAX (1u << 20)
 
+/* Newer than the kernel's headers may be. */
+#define OPCODE_TMPFILE 51u
+#define OPCODE_STATX 52u
+
 /* A thread that takes requests, and the memory in which it takes them. */
 struct front_worker {
 	struct front *front;
 	struct thread thread;
 	unsigned char *memory; /* one mapping; the two below point into it */
 	unsigned char *request; /* where a request is read to */
+	uint32_t opcode; /* of the request, which libfuse may be given as another */
 	unsigned char *payload; /* page aligned; a WRITE's data lies here, a reply's data is made here */
 	_Atomic uint64_t requests;
 	_Atomic bool busy;
@@ -62,6 +67,7 @@ int transport_hook(struct front *front); /* puts our read and write under the mo
 int transport_serve_one(struct front_worker *worker); /* waits for a request and answers it; -ENODEV: unmounted */
 void transport_run(void *worker);
 /* Of the request that the calling thread carries out. */
+uint32_t transport_opcode(void); /* as the kernel sent it */
 const void *transport_argument(void); /* the raw structure behind the header */
 unsigned char *transport_payload(void);
 
@@ -70,10 +76,14 @@ void init_answer(const struct front *front, const struct fuse_init_in *in, struc
 
 /* reply.c: each answers the request, and gives back what a kernel that no longer waits did not take */
 void reply_error(fuse_req_t req, int error); /* 0 or -errno */
+double reply_attr_seconds(const struct fs_attr *attr); /* for so long the kernel need not ask again */
 void reply_attr(fuse_req_t req, const struct fs_attr *attr);
 void reply_entry(fuse_req_t req, const struct fs_attr *attr);
 void reply_no_entry(fuse_req_t req);
 void reply_entry_fill(struct fuse_entry_param *entry, const struct fs_attr *attr);
+
+/* statx.c */
+void statx_reply(fuse_req_t req, const struct fs_attr *attr);
 
 /* ops.c */
 extern const struct fuse_lowlevel_ops ops_table;

@@ -115,7 +115,9 @@ static void op_rmdir(fuse_req_t req, fuse_ino_t dir, const char *name)
 static void op_rename(fuse_req_t req, fuse_ino_t from_dir, const char *from, fuse_ino_t to_dir, const char *to,
 		      unsigned int flags)
 {
-	reply_error(req, fs_rename(fs_of(req), from_dir, from, to_dir, to, flags));
+	struct fs_caller caller = caller_of(req);
+
+	reply_error(req, fs_rename(fs_of(req), &caller, from_dir, from, to_dir, to, flags));
 }
 
 static void op_readlink(fuse_req_t req, fuse_ino_t inode)
@@ -231,6 +233,8 @@ static void op_getattr(fuse_req_t req, fuse_ino_t inode, struct fuse_file_info *
 
 	if (error)
 		reply_error(req, error);
+	else if (transport_opcode() == OPCODE_STATX)
+		statx_reply(req, &attr);
 	else
 		reply_attr(req, &attr);
 }
@@ -340,6 +344,7 @@ static void op_open(fuse_req_t req, fuse_ino_t inode, struct fuse_file_info *fi)
 		handle_close(front, fi);
 }
 
+/* And O_TMPFILE, of which the name means nothing. */
 static void op_create(fuse_req_t req, fuse_ino_t dir, const char *name, mode_t mode, struct fuse_file_info *fi)
 {
 	struct front *front = fuse_req_userdata(req);
@@ -347,8 +352,12 @@ static void op_create(fuse_req_t req, fuse_ino_t dir, const char *name, mode_t m
 	struct fs *fs = front->fs;
 	struct fuse_entry_param entry;
 	struct fs_attr attr;
-	int error = fs_mknod(fs, &caller, dir, name, S_IFREG | (mode & 07777), 0, &attr);
+	int error;
 
+	if (transport_opcode() == OPCODE_TMPFILE)
+		error = fs_tmpfile(fs, &caller, dir, mode, !(fi->flags & O_EXCL), &attr);
+	else
+		error = fs_mknod(fs, &caller, dir, name, S_IFREG | (mode & 07777), 0, &attr);
 	if (error) {
 		reply_error(req, error);
 		return;

@@ -17,14 +17,14 @@ void reply_error(fuse_req_t req, int error)
 	fuse_reply_err(req, -error);
 }
 
-static double attr_seconds(const struct fs_attr *attr)
+double reply_attr_seconds(const struct fs_attr *attr)
 {
 	return attr->blocks_pending ? PENDING_SECONDS : FOREVER_SECONDS;
 }
 
 void reply_attr(fuse_req_t req, const struct fs_attr *attr)
 {
-	fuse_reply_attr(req, &attr->st, attr_seconds(attr));
+	fuse_reply_attr(req, &attr->st, reply_attr_seconds(attr));
 }
 
 void reply_entry_fill(struct fuse_entry_param *entry, const struct fs_attr *attr)
@@ -33,7 +33,7 @@ void reply_entry_fill(struct fuse_entry_param *entry, const struct fs_attr *attr
 		.ino = attr->st.st_ino,
 		.generation = attr->generation,
 		.attr = attr->st,
-		.attr_timeout = attr_seconds(attr),
+		.attr_timeout = reply_attr_seconds(attr),
 		.entry_timeout = FOREVER_SECONDS,
 	};
 }

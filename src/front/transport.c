@@ -42,6 +42,11 @@ const void *transport_argument(void)
 	return current->request + sizeof(struct fuse_in_header);
 }
 
+uint32_t transport_opcode(void)
+{
+	return current->opcode;
+}
+
 unsigned char *transport_payload(void)
 {
 	return current->payload;
@@ -93,9 +98,24 @@ static ssize_t receive(struct front_worker *worker)
 	return -ENODEV;
 }
 
+/*
+ * What Debian's libfuse does not know yet goes to the handler of what it is made like, which asks transport_opcode():
+ * TMPFILE has the arguments and the answer of CREATE, STATX begins with those of GETATTR.
+ */
+static uint32_t opcode_for_libfuse(uint32_t opcode)
+{
+	switch (opcode) {
+	case OPCODE_TMPFILE:
+		return FUSE_CREATE;
+	case OPCODE_STATX:
+		return FUSE_GETATTR;
+	}
+	return opcode;
+}
+
 int transport_serve_one(struct front_worker *worker)
 {
-	const struct fuse_in_header *in = (const void *)worker->request;
+	struct fuse_in_header *in = (void *)worker->request;
 	ssize_t length = receive(worker);
 	struct fuse_buf request;
 
@@ -104,6 +124,8 @@ int transport_serve_one(struct front_worker *worker)
 	log_debug("request op=%u unique=%llu node=%llu bytes=%u uid=%u pid=%u", in->opcode,
 		  (unsigned long long)in->unique, (unsigned long long)in->nodeid, in->len, in->uid, in->pid);
 	current = worker;
+	worker->opcode = in->opcode;
+	in->opcode = opcode_for_libfuse(in->opcode);
 	atomic_store_explicit(&worker->busy, true, memory_order_relaxed);
 	request = (struct fuse_buf){ .size = (size_t)length, .mem = worker->request, .fd = -1 };
 	fuse_session_process_buf(worker->front->session, &request);

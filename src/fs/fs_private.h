@@ -7,7 +7,7 @@
  *   change.c     a transaction over the items of a few inodes
  *   attr.c       getattr, setattr
  *   dir.c        entries of directories: hash, find, add; lookup, readdir
- *   name.c       mknod, mkdir, symlink, link, unlink, rmdir
+ *   name.c       mknod, mkdir, symlink, link, unlink, rmdir; files that begin without a name
  *   rename.c     rename
  *   filepage.c       pages of a file: fill from the legs, promises
  *   file.c       read, write
@@ -80,6 +80,7 @@ struct inode {
 	uint64_t logged_size;
 	bool attr_dirty; /* the item in the tree is older */
 	bool truncating; /* blocks beyond the end may be mapped: a note in the tree says so; changed under log too */
+	bool linkable; /* made without a name, and may be given one */
 	uint64_t sequence; /* of the latest commit that this inode was part of */
 	/* Write-outs that failed, each counted once however often it is tried again, and of the last one: */
 	uint64_t errors;
@@ -200,10 +201,10 @@ static inline bool inode_is_file(const struct inode *inode)
 
 /* ---- change.c ---- */
 
-#define CHANGE_INODES 4u
+#define CHANGE_INODES 5u
 
 /*
- * A transaction that changes the items of up to four inodes. Their log locks are held from begin to end; fields are
+ * A transaction that changes the items of up to five inodes. Their log locks are held from begin to end; fields are
  * changed in place under the state lock, and nlink, parent, owner, mode and a directory's size are put back if the
  * commit fails.
  */
@@ -267,6 +268,17 @@ uint64_t siphash(const uint8_t key[16], const void *data, size_t length);
 
 /* ---- name.c ---- */
 
+/* What to make: an inode with these fields, and for a symlink its target. */
+struct name_new {
+	const struct fs_caller *caller;
+	uint32_t mode;
+	uint32_t rdev;
+	const char *target;
+	bool nameless;
+};
+
+/* inode_new() with what it gets from the directory that it is made in. Content lock of `dir` held. */
+int name_new_inode(struct inode *dir, const struct name_new *new, struct inode **inode);
 /* One name less for a file, all for a directory; with a note if none is left. Log lock held by `change`. */
 void name_drop_link(struct change *change, struct inode *inode);
 

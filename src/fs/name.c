@@ -10,14 +10,6 @@
 #include <limits.h>
 #include <string.h>
 
-/* What to make: an inode with these fields, and for a symlink its target. */
-struct name_new {
-	const struct fs_caller *caller;
-	uint32_t mode;
-	uint32_t rdev;
-	const char *target;
-};
-
 static void name_fill(const struct name_new *new, struct inode *dir, struct inode_attr *attr)
 {
 	struct timespec now = inode_now();
@@ -27,7 +19,7 @@ static void name_fill(const struct name_new *new, struct inode *dir, struct inod
 		.mode = new->mode,
 		.uid = new->caller->uid,
 		.gid = new->caller->gid,
-		.nlink = directory ? 2 : 1,
+		.nlink = directory ? 2 : new->nameless ? 0 : 1,
 		.size = new->target ? strlen(new->target) : 0,
 		.atime = now,
 		.mtime = now,
@@ -45,15 +37,20 @@ static void name_fill(const struct name_new *new, struct inode *dir, struct inod
 	mutex_unlock(&dir->state);
 }
 
-/* Room for `links` more, and a directory that still has a name of its own. Content or log lock held. */
+/*
+ * Room for `links` more, and a directory that still has a name of its own, or a file that has one or is to be given its
+ * first. Content or log lock held.
+ */
 static int name_check_links(struct inode *inode, unsigned int links)
 {
 	uint32_t nlink;
+	bool linkable;
 
 	mutex_lock(&inode->state);
 	nlink = inode->attr.nlink;
+	linkable = inode->linkable;
 	mutex_unlock(&inode->state);
-	if (!nlink)
+	if (!nlink && !linkable)
 		return -ENOENT;
 	return nlink > FS_NLINK_MAX - links ? -EMLINK : 0;
 }
@@ -66,6 +63,18 @@ static int name_find_room(struct inode *dir, const char *name, unsigned int link
 	if (error != -ENOENT)
 		return error ? error : -EEXIST;
 	return name_check_links(dir, links);
+}
+
+int name_new_inode(struct inode *dir, const struct name_new *new, struct inode **inode)
+{
+	struct inode_attr attr;
+	int error;
+
+	name_fill(new, dir, &attr);
+	error = inode_new(dir->fs, &attr, inode);
+	if (!error)
+		(*inode)->born_in = dir->number;
+	return error;
 }
 
 static int name_commit_new(struct inode *dir, const char *name, const struct name_new *new,
@@ -90,18 +99,12 @@ static int name_commit_new(struct inode *dir, const char *name, const struct nam
 
 static int name_create_locked(struct inode *dir, const char *name, const struct name_new *new, struct inode **inode)
 {
-	struct inode_attr attr;
 	struct dir_entry entry;
 	int error = name_find_room(dir, name, S_ISDIR(new->mode) ? 1 : 0, &entry);
 
-	if (error)
-		return error;
-	name_fill(new, dir, &attr);
-	error = inode_new(dir->fs, &attr, inode);
-	if (error)
-		return error;
-	(*inode)->born_in = dir->number;
-	return inode_publish(*inode, name_commit_new(dir, name, new, &entry, *inode));
+	if (!error)
+		error = name_new_inode(dir, new, inode);
+	return error ? error : inode_publish(*inode, name_commit_new(dir, name, new, &entry, *inode));
 }
 
 static int name_create(struct fs *fs, uint64_t dir_number, const char *name, const struct name_new *new,
@@ -159,6 +162,44 @@ int fs_symlink(struct fs *fs, const struct fs_caller *caller, uint64_t dir, cons
 	return name_create(fs, dir, name, &new, attr);
 }
 
+/* It is born with the note that deletes it, should it never get a name. */
+static int name_commit_nameless(struct inode *inode)
+{
+	struct change change;
+	int error = change_begin(&change, inode->fs, &inode, 1);
+
+	if (error)
+		return error;
+	orphan_put(change.txn, inode->number);
+	return change_commit(&change);
+}
+
+int fs_tmpfile(struct fs *fs, const struct fs_caller *caller, uint64_t dir_number, mode_t mode, bool linkable,
+	       struct fs_attr *attr)
+{
+	struct name_new new = { .caller = caller, .mode = S_IFREG | (mode & 07777), .nameless = true };
+	struct inode *dir, *inode;
+	int error = fs->read_only ? -EROFS : inode_get_directory(fs, dir_number, &dir);
+
+	if (error)
+		return error;
+	rwlock_read(&dir->content);
+	error = name_check_links(dir, 0);
+	if (!error)
+		error = name_new_inode(dir, &new, &inode);
+	rwlock_unlock(&dir->content);
+	inode_put(dir);
+	if (error)
+		return error;
+	inode->linkable = linkable;
+	error = inode_publish(inode, name_commit_nameless(inode));
+	if (error)
+		return error;
+	inode_fill_attr(inode, attr);
+	inode_put_looked_up(inode);
+	return 0;
+}
+
 int fs_readlink(struct fs *fs, uint64_t number, char *target, size_t size)
 {
 	const struct meta_key key = { .object = number, .type = TYPE_SYMLINK };
@@ -191,9 +232,17 @@ static int name_link_locked(struct inode *dir, const char *name, struct inode *i
 		return error;
 	}
 	dir_put(change.txn, &entry.key, name, inode->number, dir_type(inode->attr.mode));
+	if (!inode->attr.nlink && !inode->truncating)
+		orphan_remove(change.txn, inode->number);
 	change_add(dir, true, 0, 1);
 	change_add(inode, false, 1, 0);
-	return change_commit(&change);
+	error = change_commit(&change);
+	if (!error) {
+		mutex_lock(&inode->state);
+		inode->linkable = false;
+		mutex_unlock(&inode->state);
+	}
+	return error;
 }
 
 int fs_link(struct fs *fs, uint64_t number, uint64_t dir_number, const char *name, struct fs_attr *attr)
@@ -207,6 +256,8 @@ int fs_link(struct fs *fs, uint64_t number, uint64_t dir_number, const char *nam
 		return error;
 	if (inode_is_directory(inode))
 		error = -EPERM;
+	if (!error && inode->linkable) /* as with a rename: the name does not lead to less than was written */
+		error = writeout_inode(inode, false);
 	if (!error)
 		error = inode_get_directory(fs, dir_number, &dir);
 	if (error) {

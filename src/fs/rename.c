@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Rename: one transaction over both directories, what moves, and what it replaces or is exchanged with.
+ * Rename: one transaction over both directories, what moves, and what it replaces, is exchanged with or leaves behind.
  *
  * A directory must not end below itself. fs->rename keeps who is whose ancestor while a rename between two
  * directories runs, so one walk up from each tells the two cases: a trap is the child of the upper directory that the
@@ -10,6 +10,7 @@
  */
 #include "fs_private.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
@@ -17,10 +18,12 @@
 #ifndef RENAME_NOREPLACE
 #define RENAME_NOREPLACE (1u << 0)
 #define RENAME_EXCHANGE (1u << 1)
+#define RENAME_WHITEOUT (1u << 2)
 #endif
 
 struct rename {
 	struct fs *fs;
+	const struct fs_caller *caller;
 	unsigned int flags;
 	const char *from_name, *to_name;
 	struct inode *from_dir, *to_dir;
@@ -28,6 +31,7 @@ struct rename {
 	uint64_t to_trap; /* the child of to_dir that from_dir lies under; 0: none */
 	struct dir_entry from, to;
 	struct inode *source, *target; /* target NULL: `to` is free */
+	struct inode *whiteout; /* what takes the name that becomes free; NULL: nothing */
 };
 
 /*
@@ -138,11 +142,22 @@ static void rename_move(struct inode *inode, struct inode *from, struct inode *t
 	mutex_unlock(&inode->state);
 }
 
-static int rename_commit(struct rename *r)
+/* `from` becomes free, or is a whiteout's. */
+static void rename_leave(struct rename *r, struct change *change)
 {
-	struct inode *inodes[] = { r->from_dir, r->to_dir, r->source, r->target };
+	if (r->whiteout) {
+		dir_put(change->txn, &r->from.key, r->from_name, r->whiteout->number, DT_CHR);
+		return;
+	}
+	meta_txn_delete(change->txn, &r->from.key);
+	change_add(r->from_dir, true, 0, -1);
+}
+
+static int rename_commit_all(struct rename *r)
+{
+	struct inode *inodes[] = { r->from_dir, r->to_dir, r->source, r->target, r->whiteout };
 	struct change change;
-	int error = change_begin(&change, r->fs, inodes, 4);
+	int error = change_begin(&change, r->fs, inodes, 5);
 
 	if (error)
 		return error;
@@ -151,8 +166,7 @@ static int rename_commit(struct rename *r)
 		dir_put(change.txn, &r->from.key, r->from_name, r->target->number, dir_type(r->target->attr.mode));
 		rename_move(r->target, r->to_dir, r->from_dir);
 	} else {
-		meta_txn_delete(change.txn, &r->from.key);
-		change_add(r->from_dir, true, 0, -1);
+		rename_leave(r, &change);
 		change_add(r->to_dir, true, 0, 1);
 		if (r->target) {
 			change_add(r->to_dir, true, inode_is_directory(r->target) ? -1 : 0, -1);
@@ -163,6 +177,24 @@ static int rename_commit(struct rename *r)
 	change_touch(r->from_dir, true);
 	change_touch(r->to_dir, true);
 	return change_commit(&change);
+}
+
+static int rename_commit(struct rename *r)
+{
+	const struct name_new new = { .caller = r->caller, .mode = S_IFCHR }; /* device 0: what overlayfs looks for */
+	struct inode *whiteout;
+	int error;
+
+	if (!(r->flags & RENAME_WHITEOUT))
+		return rename_commit_all(r);
+	error = name_new_inode(r->from_dir, &new, &whiteout);
+	if (error)
+		return error;
+	r->whiteout = whiteout;
+	error = inode_publish(whiteout, rename_commit_all(r));
+	if (error)
+		r->whiteout = NULL;
+	return error;
 }
 
 /* The target is to give way: content lock of a directory held. */
@@ -239,15 +271,18 @@ static int rename_between(struct rename *r)
 		mutex_unlock(&r->fs->rename);
 	inode_put(r->source);
 	inode_put(r->target);
+	inode_put(r->whiteout);
 	return error;
 }
 
-int fs_rename(struct fs *fs, uint64_t from_dir, const char *from, uint64_t to_dir, const char *to, unsigned int flags)
+int fs_rename(struct fs *fs, const struct fs_caller *caller, uint64_t from_dir, const char *from, uint64_t to_dir,
+	      const char *to, unsigned int flags)
 {
-	struct rename r = { .fs = fs, .flags = flags, .from_name = from, .to_name = to };
+	struct rename r = { .fs = fs, .caller = caller, .flags = flags, .from_name = from, .to_name = to };
 	int error = fs->read_only ? -EROFS : 0;
 
-	if (flags & ~(RENAME_NOREPLACE | RENAME_EXCHANGE) || flags == (RENAME_NOREPLACE | RENAME_EXCHANGE))
+	if (flags & ~(RENAME_NOREPLACE | RENAME_EXCHANGE | RENAME_WHITEOUT) ||
+	    (flags & RENAME_EXCHANGE && flags != RENAME_EXCHANGE))
 		return -EINVAL;
 	if (!error)
 		error = dir_check_name(from);

@@ -147,13 +147,13 @@ static void change_names(struct use *use, const struct entry *entry, const struc
 		fs_rmdir(use->fs, entry->dir, entry->name);
 		break;
 	case 2:
-		fs_rename(use->fs, entry->dir, entry->name, other->dir, other->name, 0);
+		fs_rename(use->fs, &caller, entry->dir, entry->name, other->dir, other->name, 0);
 		break;
 	case 3:
-		fs_rename(use->fs, entry->dir, entry->name, other->dir, other->name, RENAME_EXCHANGE);
+		fs_rename(use->fs, &caller, entry->dir, entry->name, other->dir, other->name, RENAME_EXCHANGE);
 		break;
 	case 4:
-		fs_rename(use->fs, entry->dir, entry->name, other->inode, name, 0);
+		fs_rename(use->fs, &caller, entry->dir, entry->name, other->inode, name, 0);
 		break;
 	case 5:
 		made = fs_link(use->fs, entry->inode, other->dir, name, &attr);

@@ -233,7 +233,7 @@ void op_rename(struct fs_level *level, struct place *from, struct place *to, uns
 		 (unsigned long)from->dir->inode, from->name, a ? (long)a->inode : -1, (unsigned long)to->dir->inode,
 		 to->name, b ? (long)b->inode : -1, flags);
 	note("%s …", what);
-	error = fs_rename(level->machine->fs, from->dir->inode, oracle_name(from->name), to->dir->inode,
+	error = fs_rename(level->machine->fs, &caller, from->dir->inode, oracle_name(from->name), to->dir->inode,
 			  oracle_name(to->name), flags);
 	/* The kernel refuses these loops before it asks: any error is as good as another. */
 	if (foretold == -EINVAL && error)

@@ -186,7 +186,7 @@ START_TEST(a_read_only_volume_is_read_and_refuses_every_change)
 	ck_assert_int_eq(fs_link(fs, file, ROOT, "new", &attr), -EROFS);
 	ck_assert_int_eq(fs_unlink(fs, ROOT, "file"), -EROFS);
 	ck_assert_int_eq(fs_rmdir(fs, ROOT, "dir"), -EROFS);
-	ck_assert_int_eq(fs_rename(fs, ROOT, "file", ROOT, "new", 0), -EROFS);
+	ck_assert_int_eq(fs_rename(fs, &caller, ROOT, "file", ROOT, "new", 0), -EROFS);
 	ck_assert_int_eq(fs_fallocate(fs, file, 0, 0, 1), -EROFS);
 	ck_assert_int_eq(fs_error_mark(fs, file, &seen), 0);
 	ck_assert_int_eq(fs_fsync(fs, file, false, &seen), 0);

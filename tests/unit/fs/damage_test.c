@@ -91,10 +91,10 @@ START_TEST(a_directory_that_contains_itself_is_neither_removed_nor_renamed)
 	put_entry(dir, "self", 4, dir);
 	put_entry(other, "dir", 3, dir);
 	ck_assert_int_eq(fs_rmdir(fs, dir, "self"), -EIO);
-	ck_assert_int_eq(fs_rename(fs, dir, "self", dir, "new", 0), -EIO);
-	ck_assert_int_eq(fs_rename(fs, dir, "self", ROOT, "other", 0), -EIO);
-	ck_assert_int_eq(fs_rename(fs, ROOT, "other", dir, "self", 0), -EIO);
-	ck_assert_int_eq(fs_rename(fs, other, "dir", dir, "self", 0), 0); /* two names of one */
+	ck_assert_int_eq(fs_rename(fs, &caller, dir, "self", dir, "new", 0), -EIO);
+	ck_assert_int_eq(fs_rename(fs, &caller, dir, "self", ROOT, "other", 0), -EIO);
+	ck_assert_int_eq(fs_rename(fs, &caller, ROOT, "other", dir, "self", 0), -EIO);
+	ck_assert_int_eq(fs_rename(fs, &caller, other, "dir", dir, "self", 0), 0); /* two names of one */
 }
 END_TEST
 
@@ -108,8 +108,8 @@ START_TEST(directories_in_a_circle_hang_no_rename)
 	fs_forget(fs, b, 1);
 	fs_forget(fs, c, 1);
 	put_parent(a, _i == 0 ? c : _i == 1 ? b : a);
-	ck_assert_int_eq(fs_rename(fs, c, "file", d, "file", 0), -EIO);
-	ck_assert_int_eq(fs_rename(fs, ROOT, "d", c, "d", 0), -EIO);
+	ck_assert_int_eq(fs_rename(fs, &caller, c, "file", d, "file", 0), -EIO);
+	ck_assert_int_eq(fs_rename(fs, &caller, ROOT, "d", c, "d", 0), -EIO);
 }
 END_TEST
 

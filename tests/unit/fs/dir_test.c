@@ -267,7 +267,7 @@ START_TEST(names_of_one_hash_are_told_apart)
 	ck_assert_uint_ne(find(ROOT, "another"), 0);
 	ck_assert_uint_eq(count_entries(ROOT), 11);
 	ck_assert_uint_eq(list_from(ROOT, 0, 64, false).count, 13);
-	ck_assert_int_eq(fs_rename(fs, ROOT, "same1", ROOT, "other", 0), 0);
+	ck_assert_int_eq(fs_rename(fs, &caller, ROOT, "same1", ROOT, "other", 0), 0);
 	ck_assert_uint_eq(find(ROOT, "other"), inodes[1]);
 	ck_assert_uint_eq(find(ROOT, "same1"), 0);
 }

@@ -146,7 +146,7 @@ START_TEST(nothing_is_made_in_a_removed_directory)
 	ck_assert_int_eq(fs_mknod(fs, &caller, dir, "x", S_IFREG, 0, &attr), -ENOENT);
 	ck_assert_int_eq(fs_mkdir(fs, &caller, dir, "x", 0755, &attr), -ENOENT);
 	ck_assert_int_eq(fs_link(fs, file, dir, "x", &attr), -ENOENT);
-	ck_assert_int_eq(fs_rename(fs, ROOT, "file", dir, "x", 0), -ENOENT);
+	ck_assert_int_eq(fs_rename(fs, &caller, ROOT, "file", dir, "x", 0), -ENOENT);
 	ck_assert_uint_eq(count_entries(dir), 0);
 	fs_forget(fs, dir, 1);
 	ck_assert_uint_eq(count_items(dir, TYPE_INODE), 0);
@@ -163,7 +163,7 @@ START_TEST(a_directorys_times_follow_its_entries)
 	ck_assert_int_gt(attr_of(dir).st.st_mtim.tv_sec, 5);
 	attr = old;
 	ck_assert_int_eq(fs_setattr(fs, dir, FS_SET_MTIME, &attr), 0);
-	ck_assert_int_eq(fs_rename(fs, dir, "a", dir, "b", 0), 0);
+	ck_assert_int_eq(fs_rename(fs, &caller, dir, "a", dir, "b", 0), 0);
 	ck_assert_int_gt(attr_of(dir).st.st_mtim.tv_sec, 5);
 	attr = old;
 	ck_assert_int_eq(fs_setattr(fs, dir, FS_SET_MTIME, &attr), 0);

@@ -30,6 +30,73 @@ START_TEST(an_unlinked_file_is_whole_until_it_is_forgotten)
 }
 END_TEST
 
+static struct fs_attr make_nameless(uint64_t dir, bool linkable)
+{
+	struct fs_attr attr;
+
+	ck_assert_int_eq(fs_tmpfile(fs, &caller, dir, 0640, linkable, &attr), 0);
+	return attr;
+}
+
+START_TEST(a_file_may_begin_without_a_name_and_get_one)
+{
+	struct fs_attr attr = make_nameless(ROOT, true);
+	uint64_t file = attr.st.st_ino;
+
+	ck_assert_uint_eq(attr.st.st_nlink, 0);
+	ck_assert_uint_eq(attr.st.st_mode, S_IFREG | 0640);
+	ck_assert_uint_eq(attr.st.st_uid, caller.uid);
+	ck_assert_uint_eq(count_entries(ROOT), 0);
+	put_pattern(file, 0, 100000, 1);
+	set_size(file, 90000);
+	ck_assert_int_eq(fs_link(fs, file, ROOT, "name", &attr), 0);
+	ck_assert_uint_eq(attr.st.st_nlink, 1);
+	ck_assert_uint_eq(count_items(OBJECT_VOLUME, TYPE_ORPHAN), 0);
+	sync_file(ROOT);
+	volume_crash();
+	ck_assert_uint_eq(find(ROOT, "name"), file);
+	expect_size(file, 90000); /* brought along, as by a rename */
+	expect_pattern(file, 0, 90000, 1);
+	ck_assert_int_eq(fs_unlink(fs, ROOT, "name"), 0);
+	ck_assert_uint_eq(count_items(file, TYPE_INODE), 0);
+}
+END_TEST
+
+START_TEST(a_file_that_never_got_a_name_is_gone)
+{
+	uint64_t before = free_blocks(), file = make_nameless(ROOT, true).st.st_ino;
+
+	put_pattern(file, 0, 1 << 20, 1);
+	sync_file(file);
+	ck_assert_uint_eq(count_items(OBJECT_VOLUME, TYPE_ORPHAN), 1);
+	if (_i == 0)
+		fs_forget(fs, file, 1);
+	else if (_i == 1)
+		volume_remount();
+	else
+		volume_crash();
+	ck_assert_uint_eq(count_items(file, TYPE_INODE), 0);
+	ck_assert_uint_eq(count_items(OBJECT_VOLUME, TYPE_ORPHAN), 0);
+	ck_assert_uint_eq(free_blocks(), before);
+}
+END_TEST
+
+START_TEST(only_who_may_get_a_name_gets_one_and_once)
+{
+	uint64_t file = make_nameless(ROOT, false).st.st_ino, dir = make_dir(ROOT, "dir");
+	struct fs_attr attr;
+
+	ck_assert_int_eq(fs_link(fs, file, ROOT, "name", &attr), -ENOENT);
+	file = make_nameless(dir, true).st.st_ino;
+	ck_assert_int_eq(fs_link(fs, file, ROOT, "name", &attr), 0);
+	ck_assert_int_eq(fs_unlink(fs, ROOT, "name"), 0);
+	ck_assert_int_eq(fs_link(fs, file, ROOT, "name", &attr), -ENOENT);
+	ck_assert_int_eq(fs_rmdir(fs, ROOT, "dir"), 0);
+	ck_assert_int_eq(fs_tmpfile(fs, &caller, dir, 0600, true, &attr), -ENOENT);
+	ck_assert_int_eq(fs_tmpfile(fs, &caller, file, 0600, true, &attr), -ENOTDIR);
+}
+END_TEST
+
 START_TEST(orphans_are_deleted_by_the_unmount_or_the_next_mount)
 {
 	uint64_t before = free_blocks(), file = make_file(ROOT, "file"), dir = make_dir(ROOT, "dir");
@@ -192,6 +259,9 @@ Suite *orphan_suite(void)
 	tcase_add_checked_fixture(tests, volume_setup, volume_teardown);
 	tcase_set_timeout(tests, 60);
 	tcase_add_test(tests, an_unlinked_file_is_whole_until_it_is_forgotten);
+	tcase_add_test(tests, a_file_may_begin_without_a_name_and_get_one);
+	tcase_add_loop_test(tests, a_file_that_never_got_a_name_is_gone, 0, 3);
+	tcase_add_test(tests, only_who_may_get_a_name_gets_one_and_once);
 	tcase_add_loop_test(tests, orphans_are_deleted_by_the_unmount_or_the_next_mount, 0, 2);
 	tcase_add_test(tests, a_read_only_mount_leaves_orphans_alone);
 	tcase_add_loop_test(tests, a_file_of_many_pieces_is_deleted_whole, 0, 3);

@@ -5,7 +5,7 @@
 
 static int move(uint64_t from_dir, const char *from, uint64_t to_dir, const char *to, unsigned int flags)
 {
-	return fs_rename(fs, from_dir, from, to_dir, to, flags);
+	return fs_rename(fs, &caller, from_dir, from, to_dir, to, flags);
 }
 
 START_TEST(a_rename_moves_the_name_and_nothing_else)
@@ -59,11 +59,40 @@ START_TEST(noreplace_spares_and_exchange_swaps)
 	ck_assert_uint_eq(attr_of(dir).st.st_nlink, 2);
 	ck_assert_int_eq(move(ROOT, "a", dir, "c", RENAME_NOREPLACE), 0);
 	ck_assert_int_eq(move(dir, "b", dir, "c", RENAME_EXCHANGE | RENAME_NOREPLACE), -EINVAL);
-	ck_assert_int_eq(move(dir, "b", dir, "c", 1u << 2), -EINVAL);
+	ck_assert_int_eq(move(dir, "b", dir, "c", 1u << 3), -EINVAL);
 	volume_remount();
 	ck_assert_uint_eq(find(dir, "b"), a);
 	ck_assert_uint_eq(find(dir, "c"), b);
 	ck_assert_uint_eq(find(b, ".."), dir);
+}
+END_TEST
+
+START_TEST(a_whiteout_takes_the_name_that_becomes_free)
+{
+	uint64_t dir = make_dir(ROOT, "dir"), file = make_file(ROOT, "file"), sub = make_dir(dir, "sub"), whiteout;
+	struct fs_attr attr;
+
+	make_file(dir, "old");
+	ck_assert_int_eq(move(ROOT, "file", dir, "old", RENAME_WHITEOUT | RENAME_NOREPLACE), -EEXIST);
+	ck_assert_int_eq(move(ROOT, "no", dir, "old", RENAME_WHITEOUT), -ENOENT);
+	ck_assert_int_eq(move(ROOT, "file", dir, "old", RENAME_WHITEOUT | RENAME_EXCHANGE), -EINVAL);
+	ck_assert_uint_eq(find(ROOT, "file"), file);
+	ck_assert_int_eq(move(ROOT, "file", dir, "old", RENAME_WHITEOUT), 0);
+	ck_assert_int_eq(move(dir, "sub", ROOT, "sub", RENAME_WHITEOUT), 0);
+	volume_remount();
+	ck_assert_uint_eq(find(dir, "old"), file);
+	ck_assert_uint_eq(find(ROOT, "sub"), sub);
+	whiteout = find(ROOT, "file");
+	attr = attr_of(whiteout);
+	ck_assert_uint_eq(attr.st.st_mode, S_IFCHR);
+	ck_assert_uint_eq(attr.st.st_rdev, 0);
+	ck_assert_uint_eq(attr.st.st_nlink, 1);
+	ck_assert_uint_eq(attr.st.st_uid, caller.uid);
+	ck_assert_uint_eq(attr_of(find(dir, "sub")).st.st_mode, S_IFCHR);
+	ck_assert_uint_eq(attr_of(dir).st.st_nlink, 2);
+	ck_assert_uint_eq(attr_of(ROOT).st.st_nlink, 4);
+	ck_assert_uint_eq(count_entries(ROOT), 3);
+	ck_assert_int_eq(fs_unlink(fs, ROOT, "file"), 0);
 }
 END_TEST
 
@@ -179,6 +208,7 @@ Suite *rename_suite(void)
 	tcase_add_test(tests, a_rename_moves_the_name_and_nothing_else);
 	tcase_add_test(tests, a_replaced_file_is_deleted_when_nobody_knows_it);
 	tcase_add_test(tests, noreplace_spares_and_exchange_swaps);
+	tcase_add_test(tests, a_whiteout_takes_the_name_that_becomes_free);
 	tcase_add_test(tests, two_names_of_one_file_both_stay);
 	tcase_add_test(tests, a_directory_replaces_an_empty_directory_only);
 	tcase_add_test(tests, no_directory_comes_to_lie_below_itself);

@@ -106,7 +106,7 @@ static void change_names(void *arg)
 			fs_rmdir(fs, from, a);
 			break;
 		case 4:
-			fs_rename(fs, from, a, to, b, r >> 32 & 1 ? RENAME_EXCHANGE : 0);
+			fs_rename(fs, &caller, from, a, to, b, r >> 32 & 1 ? RENAME_EXCHANGE : 0);
 			break;
 		case 5:
 			if (!fs_lookup(fs, from, a, &attr)) {
@@ -159,7 +159,7 @@ static void move_directories(void *arg)
 
 		snprintf(a, sizeof(a), "%u", (unsigned int)(r % 6));
 		snprintf(b, sizeof(b), "%u", (unsigned int)(r >> 8) % 6);
-		fs_rename(fs, w->dir + r % 7, a, w->dir + (r >> 16) % 7, b, 0);
+		fs_rename(fs, &caller, w->dir + r % 7, a, w->dir + (r >> 16) % 7, b, 0);
 	}
 }
 

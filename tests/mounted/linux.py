@@ -1,0 +1,81 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Calls of Linux that Python does not have."""
+import ctypes
+import errno
+import os
+import struct
+
+libc = ctypes.CDLL(None, use_errno=True)
+
+AT_FDCWD, AT_SYMLINK_NOFOLLOW, AT_SYMLINK_FOLLOW = -100, 0x100, 0x400
+RENAME_NOREPLACE, RENAME_EXCHANGE, RENAME_WHITEOUT = 1, 2, 4
+STATX_BTIME = 0x800
+
+
+def fails_with(number, function, *arguments, **named):
+    try:
+        function(*arguments, **named)
+    except OSError as error:
+        assert error.errno == number, f"{os.strerror(error.errno)} instead of {os.strerror(number)}"
+    else:
+        raise AssertionError(f"no error where {os.strerror(number)} was expected")
+
+
+def checked(result, what):
+    if result < 0:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number), what)
+    return result
+
+
+def renameat2(source, target, flags):
+    checked(libc.renameat2(AT_FDCWD, os.fsencode(source), AT_FDCWD, os.fsencode(target), flags), source)
+
+
+def tmpfile(folder, flags=os.O_RDWR, mode=0o600):
+    return os.open(folder, os.O_TMPFILE | flags, mode)
+
+
+def give_name(fd, name):
+    source = os.fsencode(f"/proc/self/fd/{fd}")
+    checked(libc.linkat(AT_FDCWD, source, AT_FDCWD, os.fsencode(name), AT_SYMLINK_FOLLOW), name)
+
+
+def birth_ns(path):
+    """When the file was made, or None."""
+    buffer = ctypes.create_string_buffer(256)
+    checked(libc.statx(AT_FDCWD, os.fsencode(path), AT_SYMLINK_NOFOLLOW, STATX_BTIME, buffer), path)
+    mask, = struct.unpack_from("<I", buffer.raw, 0)
+    seconds, nanoseconds = struct.unpack_from("<qI", buffer.raw, 80)
+    return seconds * 10**9 + nanoseconds if mask & STATX_BTIME else None
+
+
+def as_user(uid, function, *arguments, groups=()):
+    """Runs the function in a process of that user (its group has the same number): its result, None or an errno."""
+    reader, writer = os.pipe()
+    child = os.fork()
+    if not child:
+        status = 255
+        try:
+            os.setgroups(groups)
+            os.setgid(uid)
+            os.setuid(uid)
+            function(*arguments)
+            status = 0
+        except OSError as error:
+            status = error.errno
+        except BaseException as error:  # a child that must not return into the tests
+            os.write(writer, repr(error).encode())
+        finally:
+            os._exit(status)
+    os.close(writer)
+    with os.fdopen(reader, "rb") as said:
+        told = said.read()
+    status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    assert status != 255, told.decode()
+    return status
+
+
+def user_fails_with(number, uid, function, *arguments, **more):
+    got = as_user(uid, function, *arguments, **more)
+    assert got == number, f"{errno.errorcode.get(got, got)} instead of {errno.errorcode.get(number, number)}"
