@@ -239,17 +239,6 @@ static bool legs_quiet_locked(const struct mirror *mirror)
 	return !leg_busy(&mirror->legs[0]) && !leg_busy(&mirror->legs[1]);
 }
 
-/* What the labels are still to say of legs that are out, they say. */
-static bool labels_settled_locked(const struct mirror *mirror)
-{
-	for (int leg = 0; leg < MIRROR_LEGS; leg++) {
-		if (mirror->legs[leg].state == MIRROR_INSYNC &&
-		    !relabel_durable_locked(mirror, leg, mirror->legs[leg].relabel.wanted))
-			return mirror->failed;
-	}
-	return true;
-}
-
 bool mirror_close(struct mirror *mirror)
 {
 	uint64_t patience_ns = 0, until_ns;
@@ -270,7 +259,7 @@ bool mirror_close(struct mirror *mirror)
 	while (mirror->working)
 		cond_wait(&mirror->idle, &mirror->lock);
 	until_ns = clock_now_ns() + patience_ns;
-	while (!legs_quiet_locked(mirror) || !labels_settled_locked(mirror)) {
+	while (!legs_quiet_locked(mirror) || !relabel_settled_locked(mirror)) {
 		if (!cond_wait_until(&mirror->idle, &mirror->lock, until_ns))
 			break;
 	}

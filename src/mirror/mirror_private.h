@@ -300,6 +300,8 @@ bool relabel_durable_locked(const struct mirror *mirror, int leg, uint64_t versi
 /* Waits until it is durable: 0. -EIO: the leg is out, or the volume has failed. -EINTR: it ends. Not for the keeper. */
 int relabel_wait_locked(struct mirror *mirror, int leg, uint64_t version);
 bool relabel_flying_locked(const struct mirror *mirror);
+/* What the labels are still to say, they say; or they never will. */
+bool relabel_settled_locked(const struct mirror *mirror);
 /* The keeper's own. */
 bool relabel_work_locked(struct mirror *mirror); /* true: something was done */
 void relabel_release_locked(struct mirror *mirror);

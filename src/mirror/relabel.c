@@ -35,6 +35,15 @@ static bool labelled(const struct mirror *mirror, int leg)
 	return state != MIRROR_ABSENT && state != MIRROR_OFFLINE;
 }
 
+bool relabel_settled_locked(const struct mirror *mirror)
+{
+	for (int leg = 0; leg < MIRROR_LEGS; leg++) {
+		if (labelled(mirror, leg) && !relabel_durable_locked(mirror, leg, mirror->legs[leg].relabel.wanted))
+			return mirror->failed;
+	}
+	return true;
+}
+
 int relabel_wait_locked(struct mirror *mirror, int leg, uint64_t version)
 {
 	while (!relabel_durable_locked(mirror, leg, version)) {
@@ -126,14 +135,15 @@ static bool leg_work(struct mirror *mirror, int leg)
 		relabel->answered = false;
 		if (!relabel->error)
 			relabel->durable = relabel->writing;
-		else if (labelled(mirror, leg) && relabel->tries < TRIES_A_LEG)
+		else if (labelled(mirror, leg) && relabel->tries < TRIES_A_LEG && !mirror->stopping)
 			submit(mirror, leg); /* the same slot again: the other one holds the last good label */
 		else if (labelled(mirror, leg))
 			give_up(mirror, leg, strerror(-relabel->error));
 		cond_broadcast(&mirror->idle);
 		return true;
 	}
-	if (mirror->failed || relabel->flying || relabel->durable == relabel->wanted || !labelled(mirror, leg))
+	if (mirror->failed || mirror->stopping || relabel->flying || relabel->durable == relabel->wanted ||
+	    !labelled(mirror, leg))
 		return false;
 	relabel->writing = relabel->wanted;
 	relabel->tries = 0;
