@@ -198,6 +198,11 @@ unsigned char *leg_memory_bytes(struct leg *leg);
  */
 void leg_memory_crash(struct leg *leg, unsigned char *image, uint32_t (*choose)(void *context, uint32_t n),
 		      void *context);
+/*
+ * It is pulled: power loss as above, of the leg's own bytes, but the machine goes on: requests in flight, and all that
+ * come, are completed with -ENODEV. The leg is closed like any other; its bytes, if they are the caller's, stay.
+ */
+void leg_memory_pull(struct leg *leg, uint32_t (*choose)(void *context, uint32_t n), void *context);
 /* Frees a crashed leg, with what is wrapped around it, without waiting for anything but its own real threads. */
 void leg_memory_abandon(struct leg *leg);
 

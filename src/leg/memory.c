@@ -8,6 +8,7 @@
  *  - A DSYNC write makes its own bytes durable, nothing else: older writes stay in the cache, and they can no
  *    longer bring back what they held below these bytes.
  *  - Whatever is in the cache or in flight may be kept, dropped or torn, in any order.
+ *  - Pulled out of a machine that goes on, it has lost power as well, and every request ends with -ENODEV.
  *  - A discard reads as zeros and is durable at once: the harshest of the things that a disk may do with it.
  *
  * How. `bytes` is the disk as a reader sees it. Each cached write keeps what it wrote and what it replaced, so
@@ -61,6 +62,7 @@ struct memory_leg {
 	struct thread thread;
 	bool closing;
 	bool crashed;
+	bool pulled; /* whatever is asked is answered with -ENODEV */
 };
 
 static struct memory_leg *memory_of(struct leg *leg)
@@ -133,6 +135,8 @@ static int memory_apply(struct memory_leg *memory, struct memory_request *reques
 {
 	struct leg_io *io = request->io;
 
+	if (memory->pulled)
+		return -ENODEV;
 	if (io->op != LEG_FLUSH && io->offset + io->length > memory->leg.geometry.size_bytes)
 		return -ENXIO;
 	switch (io->op) {
@@ -172,7 +176,7 @@ static void memory_run(void *arg)
 			cond_wait(&memory->wake, &memory->leg.lock);
 			continue;
 		}
-		if (request->due_ns > clock_now_ns()) {
+		if (request->due_ns > clock_now_ns() && !memory->pulled) {
 			cond_wait_until(&memory->wake, &memory->leg.lock, request->due_ns);
 			continue;
 		}
@@ -434,16 +438,13 @@ static struct memory_loss *memory_at_stake(struct memory_leg *memory, uint32_t *
 	return losses;
 }
 
-void leg_memory_crash(struct leg *leg, unsigned char *image, uint32_t (*choose)(void *context, uint32_t n),
-		      void *context)
+/* The power is gone: what the disk is left with. */
+static void memory_power_off(struct memory_leg *memory, unsigned char *image,
+			     uint32_t (*choose)(void *context, uint32_t n), void *context)
 {
-	struct memory_leg *memory = memory_of(leg);
 	struct memory_loss *losses;
 	uint32_t count;
 
-	/* Nobody waits while holding this lock, so in a simulator no sleeping fiber can have it. */
-	mutex_lock(&memory->leg.lock);
-	memory->crashed = true;
 	memory_copy(memory, image, choose);
 	losses = memory_at_stake(memory, &count);
 	while (choose && count) {
@@ -452,9 +453,33 @@ void leg_memory_crash(struct leg *leg, unsigned char *image, uint32_t (*choose)(
 		memory_lose(&losses[pick], image, choose, context);
 		losses[pick] = losses[--count];
 	}
+	free(losses);
+}
+
+void leg_memory_crash(struct leg *leg, unsigned char *image, uint32_t (*choose)(void *context, uint32_t n),
+		      void *context)
+{
+	struct memory_leg *memory = memory_of(leg);
+
+	/* Nobody waits while holding this lock, so in a simulator no sleeping fiber can have it. */
+	mutex_lock(&memory->leg.lock);
+	memory->crashed = true;
+	memory_power_off(memory, image, choose, context);
 	mutex_unlock(&memory->leg.lock);
 	cond_signal(&memory->wake);
-	free(losses);
+}
+
+void leg_memory_pull(struct leg *leg, uint32_t (*choose)(void *context, uint32_t n), void *context)
+{
+	struct memory_leg *memory = memory_of(leg);
+
+	mutex_lock(&memory->leg.lock);
+	if (!memory->pulled)
+		memory_power_off(memory, memory->bytes, choose, context);
+	memory_flush_apply(memory, UINT64_MAX);
+	memory->pulled = true;
+	mutex_unlock(&memory->leg.lock);
+	cond_signal(&memory->wake);
 }
 
 void leg_memory_abandon(struct leg *leg)

@@ -5,6 +5,7 @@
  */
 #include "op_fs.h"
 
+#include "legs.h"
 #include "report.h"
 #include "world.h"
 
@@ -439,6 +440,12 @@ static void change_mode(struct fs_actor *actor)
 	op_leave(file);
 }
 
+static void change_legs(struct fs_actor *actor)
+{
+	if (actor->level->machine->lively)
+		legs_some(actor->level->machine, &actor->random);
+}
+
 void fs_act(void *arg)
 {
 	static const struct {
@@ -448,7 +455,7 @@ void fs_act(void *arg)
 		{8, create},	 {6, remove_name}, {3, add_link},	 {6, rename_some},   {3, look_up},
 		{3, list},	 {3, forget_some}, {22, write_some},	 {4, truncate_some}, {4, fallocate_some},
 		{10, read_some}, {6, sync_file},   {1, sync_everything}, {3, look_at},	     {3, seek_some},
-		{3, change_mode},
+		{3, change_mode}, {8, change_legs},
 	};
 	struct fs_actor *actor = arg;
 	unsigned int total = 0;

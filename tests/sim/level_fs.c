@@ -6,6 +6,7 @@
  */
 #include "level_fs.h"
 
+#include "audit.h"
 #include "report.h"
 #include "world.h"
 
@@ -241,7 +242,7 @@ static void meddle(void *arg)
 			break;
 		case 2:
 			if (sim_random_chance(&level->random, 4))
-				machine_scrub(level->machine);
+				audit_scrub(level->machine);
 			break;
 		default:
 			error = fs_statfs(level->machine->fs, &st);

@@ -9,6 +9,7 @@
  *  - no block belongs to two, and the superblock counts them right.
  * Any reader under a pin reads what the mapping said, however often the owner has replaced it since.
  */
+#include "audit.h"
 #include "level_meta.h"
 #include "report.h"
 #include "world.h"
@@ -518,7 +519,7 @@ static void meddle(void *arg)
 			break;
 		case 2:
 			if (sim_random_chance(&level->random, 4))
-				machine_scrub(level->machine);
+				audit_scrub(level->machine);
 			break;
 		default:
 			meta_statfs(level->machine->meta, &statfs);

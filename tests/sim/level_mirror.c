@@ -237,7 +237,7 @@ static void check(void *state, bool crashed)
 		struct actor *actor = &level->actors[i];
 
 		for (int leg = 0; leg < MIRROR_LEGS; leg++) {
-			bool doubtful = leg == machine->suspect && (machine->lied || machine->faulty);
+			bool doubtful = machine->bad[leg] || machine->harmed[leg];
 
 			if (!doubtful && mirror_leg_insync(machine->mirror, leg))
 				check_leg(actor, leg, crashed);

@@ -5,6 +5,8 @@
  */
 #include "machine.h"
 
+#include "audit.h"
+#include "legs.h"
 #include "report.h"
 #include "world.h"
 
@@ -12,6 +14,7 @@
 #include "mirrorfs/base/crc32c.h"
 #include "mirrorfs/base/sync.h"
 #include "mirrorfs/format/journal.h"
+#include "mirrorfs/format/label.h"
 #include "mirrorfs/format/super.h"
 
 #include <errno.h>
@@ -21,6 +24,7 @@
 
 #define POOL_BYTES (12u << 20)
 #define ABANDON_BYTES (4u << 20)
+#define DISK_BYTES_MORE (8u << 20) /* so much larger may a disk be than the one that the volume was made on */
 
 static unsigned char *disk_create(uint64_t bytes)
 {
@@ -32,6 +36,18 @@ static unsigned char *disk_create(uint64_t bytes)
 	return disk;
 }
 
+void machine_new_disk(struct machine *machine, int leg, uint64_t bytes)
+{
+	if (bytes > machine->disk_bytes + DISK_BYTES_MORE)
+		sim_fail("a disk of %lu bytes", (unsigned long)bytes);
+	if (machine->disk[leg])
+		munmap(machine->disk[leg], machine->disks[leg].bytes);
+	machine->disk[leg] = disk_create(bytes);
+	machine->disks[leg].bytes = bytes;
+	machine->bad[leg] = false;
+	machine->split[leg] = false;
+}
+
 void machine_init(struct machine *machine, uint64_t seed, enum machine_height height)
 {
 	uint64_t blocks = height == MACHINE_MIRROR ? 1024 : meta_minimum_blocks();
@@ -40,19 +56,19 @@ void machine_init(struct machine *machine, uint64_t seed, enum machine_height he
 	machine->random = sim_random_of(seed, 10);
 	machine->height = height;
 	machine->busy = sim_random_chance(&machine->random, 3);
-	machine->suspect = machine->doubted = -1;
+	machine->suspect = -1;
 	blocks += sim_random_below(&machine->random, 8192);
 	machine->disk_bytes = 2 * MIRROR_SPACE_OFFSET;
 	while (mirror_space_blocks(machine->disk_bytes) < blocks)
 		machine->disk_bytes += UINT64_C(1) << 20;
-	for (int i = 0; i < MIRROR_LEGS; i++)
-		machine->disk[i] = disk_create(machine->disk_bytes);
 	for (int i = 0; i < MIRROR_LEGS; i++) {
 		struct machine_disk *disk = &machine->disks[i];
+		size_t most = (machine->disk_bytes + DISK_BYTES_MORE) / MIRROR_BLOCK;
 
+		machine_new_disk(machine, i, machine->disk_bytes);
 		disk->machine = machine;
-		disk->written = calloc(machine->disk_bytes / MIRROR_BLOCK, sizeof(*disk->written));
-		disk->blocks = calloc(machine->disk_bytes / MIRROR_BLOCK, sizeof(*disk->blocks));
+		disk->written = calloc(most, sizeof(*disk->written));
+		disk->blocks = calloc(most, sizeof(*disk->blocks));
 		if (!disk->written || !disk->blocks)
 			sim_fail("no memory for a disk");
 	}
@@ -97,14 +113,14 @@ uint64_t machine_image(const struct machine *machine)
 	return sum;
 }
 
-static void power_on(struct machine *machine, int i)
+void machine_power_on(struct machine *machine, int i)
 {
 	/* Good disks, too, are slow now and then: what was asked for first may be done last. */
 	static const char *const slow[] = { "any,delay=40,chance=12", "write,delay=30,chance=4", "flush,delay=100",
 					    "flush,delay=400" };
 	static const uint64_t latency_max_ns[] = { 0, 20000, 200000, 5000000 };
 	struct leg_memory_options options = {
-		.size_bytes = machine->disk_bytes,
+		.size_bytes = machine->disks[i].bytes,
 		.block_size = sim_random_chance(&machine->random, 2) ? 512 : 4096,
 		.latency_max_ns = latency_max_ns[sim_random_below(&machine->random, 4)],
 		.name = i ? "disk1" : "disk0",
@@ -113,24 +129,31 @@ static void power_on(struct machine *machine, int i)
 		.context = &machine->disks[i],
 	};
 	int error = leg_memory_open(&options, &machine->memory[i]);
+	const char *rules;
 
 	if (error)
 		sim_fail("leg_memory_open: %s", strerror(-error));
-	if ((!machine->faulty || machine->suspect != i) &&
+	if ((!machine->faulty || machine->suspect != i) && !machine->lively &&
 	    !sim_random_chance(&machine->random, machine->busy ? 2 : 4))
 		return;
-	error = leg_fault_wrap(machine->memory[i],
-			       slow[machine->busy ? 3 : sim_random_below(&machine->random, 4)],
-			       &machine->fault[i], NULL);
+	rules = slow[machine->busy ? 3 : sim_random_below(&machine->random, 4)];
+	if (machine->lively && !sim_random_chance(&machine->random, 4))
+		rules = "";
+	error = leg_fault_wrap(machine->memory[i], rules, &machine->fault[i], NULL);
 	if (error)
 		sim_fail("leg_fault_wrap: %s", strerror(-error));
 }
 
-static void power_off(struct machine *machine)
+void machine_power_off(struct machine *machine)
 {
-	machine->dying = false;
-	for (int i = 0; i < MIRROR_LEGS; i++)
+	machine->dying = machine->changing = machine->filled = false;
+	for (int i = 0; i < MIRROR_LEGS; i++) {
 		machine->memory[i] = machine->fault[i] = NULL;
+		machine->harmed[i] = machine->pulled[i] = machine->closing[i] = false;
+		machine->told[i] = MIRROR_LEG_STATES;
+	}
+	/* What is wrong with a disk that has stored all that it was given ends with its power. */
+	machine->suspect = machine->bad[0] ? 0 : machine->bad[1] ? 1 : -1;
 	machine->went_out = machine->checkpointing = false;
 	machine->pool = NULL;
 	machine->mirror = NULL;
@@ -139,7 +162,7 @@ static void power_off(struct machine *machine)
 	machine->fs = NULL;
 }
 
-static void create_pool_and_cache(struct machine *machine)
+void machine_create_pool_and_cache(struct machine *machine)
 {
 	struct cache_config config = {
 		.budget_bytes = (4u << 20) + sim_random_below(&machine->random, 8u << 20),
@@ -154,18 +177,24 @@ static void create_pool_and_cache(struct machine *machine)
 		sim_fail("no memory for the pool or the cache");
 }
 
-static void open_mirror(struct machine *machine, bool degraded)
+/* 0; or an error that is foreseen, and the legs are still ours. */
+static int open_mirror(struct machine *machine)
 {
 	struct leg *legs[MIRROR_LEGS] = { NULL, NULL };
-	struct mirror_options options = { .degraded = degraded, .pool = machine->pool };
+	struct mirror_options options = {
+		.degraded = true, .pool = machine->pool, .event = audit_event, .event_context = machine
+	};
+	bool strange = false;
 	struct error told = { "" };
 	int count = 0, error;
 
 	options.policy = (enum mirror_read_policy)sim_random_below(&machine->random, 4);
 	options.write_mostly = (unsigned int)sim_random_below(&machine->random, 3); /* neither, leg 0, leg 1 */
-	for (int i = 0; i < MIRROR_LEGS; i++)
+	for (int i = 0; i < MIRROR_LEGS; i++) {
+		strange |= machine->memory[i] && machine->strange[i];
 		if (machine->memory[i])
 			legs[count++] = machine->fault[i] ? machine->fault[i] : machine->memory[i];
+	}
 	if (count == 2 && sim_random_chance(&machine->random, 4)) {
 		struct leg *first = legs[0];
 
@@ -176,7 +205,20 @@ static void open_mirror(struct machine *machine, bool degraded)
 	while (error == -ETIMEDOUT && machine->dying)
 		sim_sleep(1000000000); /* there is no mount; the crash comes */
 	if (error)
+		note("mirror_open: %s", told.text);
+	/* Another history; no label yet; a label that the other leg has not heard of. */
+	if (error && !(strange && count == 2 && (error == -ESTALE || error == -ENODATA || error == -EXDEV)))
 		sim_fail("mirror_open: %s: %s", strerror(-error), told.text);
+	return error;
+}
+
+static void lose(struct machine *machine, int lost)
+{
+	note("leg %d is lost", lost);
+	munmap(machine->disk[lost], machine->disks[lost].bytes);
+	machine->disk[lost] = NULL;
+	machine->stale[lost] = true;
+	machine->bad[lost] = machine->strange[lost] = machine->split[lost] = false;
 }
 
 /*
@@ -187,9 +229,11 @@ static void shorten_ring(struct machine *machine, uint64_t blocks)
 {
 	for (int i = 0; i < 2 * MIRROR_LEGS; i++) {
 		struct format_super super;
-		unsigned char *slot = machine->disk[i / 2] + MIRROR_SPACE_OFFSET +
-				      (uint64_t)(i % 2 ? SUPER_SLOT1 : SUPER_SLOT0) * MIRROR_BLOCK;
+		unsigned char *slot = machine->disk[i / 2];
 
+		if (!slot)
+			continue;
+		slot += MIRROR_SPACE_OFFSET + (uint64_t)(i % 2 ? SUPER_SLOT1 : SUPER_SLOT0) * MIRROR_BLOCK;
 		memcpy(&super, slot, sizeof(super));
 		if (le32_get(super.magic) != SUPER_MAGIC)
 			continue;
@@ -210,15 +254,19 @@ void machine_format(struct machine *machine)
 	uint64_t blocks;
 	int error;
 
-	power_on(machine, 0);
-	power_on(machine, 1);
+	/* Some volumes begin with one leg. */
+	if (machine->lively && sim_random_chance(&machine->random, 6))
+		lose(machine, 1);
+	machine_power_on(machine, 0);
+	if (machine->disk[1])
+		machine_power_on(machine, 1);
 	legs[0] = machine->memory[0];
 	legs[1] = machine->memory[1];
 	error = mirror_format(legs, "simulated", &identity, &blocks, &told);
 	if (error)
 		sim_fail("mirror_format: %s: %s", strerror(-error), told.text);
-	create_pool_and_cache(machine);
-	open_mirror(machine, false);
+	machine_create_pool_and_cache(machine);
+	open_mirror(machine);
 	if (machine->height >= MACHINE_META) {
 		fs_format_root(&root, 0, 0);
 		error = meta_format(machine->mirror, &root, &told);
@@ -264,7 +312,7 @@ static int open_spoilt(struct machine *machine, struct meta_options *options, st
 	return meta_open(machine->mirror, machine->cache, options, &machine->meta, told);
 }
 
-static void open_stack(struct machine *machine)
+void machine_open_stack(struct machine *machine)
 {
 	struct meta_options meta_options = { .commit_ns = 1000000 + sim_random_below(&machine->random, 5000000000) };
 	struct fs_options fs_options = { .read_only = false };
@@ -288,54 +336,107 @@ static void open_stack(struct machine *machine)
 		sim_fail("fs_open: %s: %s", strerror(-error), told.text);
 }
 
-static void set_fault(struct machine *machine, const char *rules)
+void machine_doubt(struct machine *machine, int leg, bool charged)
 {
-	struct error told = { "" };
+	machine->troubles++;
+	machine->doubted |= 1u << leg;
+	if (charged)
+		machine->blamed |= 1u << leg;
+}
 
-	note("fault on leg %d: %s", machine->suspect, rules);
-	machine->lied |= strstr(rules, "drop") || strstr(rules, "torn") || strstr(rules, "misdirect");
-	if (leg_fault_set(machine->fault[machine->suspect], rules, &told) != 0)
-		sim_fail("leg_fault_set: %s", told.text);
+/* A stale leg may be shown or not: it must make no difference. One in sync may be missing, whatever the label says. */
+static void power_on_some(struct machine *machine)
+{
+	bool shown[MIRROR_LEGS];
+	int missing = -1;
+
+	if (machine->lively && !machine->faulty && machine->suspect < 0 && !machine->whole &&
+	    !machine->stale[0] && !machine->stale[1] && sim_random_chance(&machine->random, 12))
+		missing = (int)sim_random_below(&machine->random, 2);
+	for (int i = 0; i < MIRROR_LEGS; i++) {
+		shown[i] = machine->disk[i] && i != missing &&
+			   (!machine->stale[i] || sim_random_chance(&machine->random, 2)) &&
+			   (!machine->strange[i] || sim_random_chance(&machine->random, 3));
+		if (shown[i])
+			machine_power_on(machine, i);
+	}
+	note("mount with%s%s, suspect is %d", shown[0] ? " leg 0" : "", shown[1] ? " leg 1" : "", machine->suspect);
+}
+
+/* Two histories are not mixed (I11): the one that was given up is not shown again in this mount. */
+static void refused(struct machine *machine, int error)
+{
+	int leg = machine->strange[0] ? 0 : 1;
+
+	if (!machine->stale[leg])
+		sim_fail("leg %d is refused, and is not stale", leg);
+	machine->split[leg] = error == -ESTALE;
+	leg_close(machine->fault[leg] ? machine->fault[leg] : machine->memory[leg]);
+	machine->memory[leg] = machine->fault[leg] = NULL;
+	if (open_mirror(machine))
+		sim_fail("leg %d alone is refused", !leg);
+}
+
+/* What the labels have made of the legs. */
+static void learn_states(struct machine *machine)
+{
+	for (int i = 0; i < MIRROR_LEGS; i++) {
+		bool insync = mirror_leg_insync(machine->mirror, i);
+
+		/* Nothing was acknowledged without it before the crash; the level's check would find what was. */
+		if (machine->stale[i] && insync)
+			note("leg %d is in sync after all", i);
+		/* It was not shown, or given up by a mount that never came about. The other one has the only copy. */
+		if (!machine->stale[i] && !insync)
+			note("leg %d is out of sync", i);
+		if (machine->whole && !insync)
+			sim_fail("leg %d was whole at the unmount, and is not in sync now", i);
+		machine->stale[i] = !insync;
+		machine->faulty = machine->faulty && (insync || machine->suspect == i);
+		if (insync || machine->memory[i])
+			machine->strange[i] = false;
+	}
+	if (machine->stale[0] && machine->stale[1])
+		sim_fail("neither leg is in sync");
 }
 
 void machine_mount(struct machine *machine, bool faulty)
 {
-	bool present[MIRROR_LEGS];
+	int error;
 
 	machine->faulty = faulty && !machine->stale[0] && !machine->stale[1];
 	if (machine->faulty && machine->suspect < 0)
 		machine->suspect = (int)sim_random_below(&machine->random, 2);
-	machine->doubted = machine->suspect;
-	for (int i = 0; i < MIRROR_LEGS; i++) {
-		/* A stale leg may be shown or not: it must make no difference. */
-		present[i] = machine->disk[i] && (!machine->stale[i] || sim_random_chance(&machine->random, 2));
-		if (present[i])
-			power_on(machine, i);
+	machine->doubted = machine->blamed = machine->suspect < 0 ? 0 : 1u << machine->suspect;
+	machine->full = false;
+	power_on_some(machine);
+	machine_create_pool_and_cache(machine);
+	error = open_mirror(machine);
+	if (error)
+		refused(machine, error);
+	learn_states(machine);
+	machine->whole = false;
+	legs_fault_mount(machine);
+	machine_open_stack(machine);
+}
+
+bool machine_label_says_whole(const struct machine *machine, int leg)
+{
+	static const uint64_t slots[] = { LABEL_SLOT0, LABEL_SLOT1 };
+	uint64_t newest = 0;
+	bool whole = false;
+
+	for (size_t i = 0; i < sizeof(slots) / sizeof(slots[0]); i++) {
+		struct format_label label;
+
+		memcpy(&label, machine->disk[leg] + slots[i], sizeof(label));
+		if (le32_get(label.magic) != LABEL_MAGIC || le64_get(label.sequence) < newest ||
+		    le32_get(label.crc) != crc32c_block(&label, sizeof(label), offsetof(struct format_label, crc)))
+			continue;
+		newest = le64_get(label.sequence);
+		whole = !(le32_get(label.flags) & (LABEL_RESYNCING | LABEL_SUPERSEDED));
 	}
-	note("mount with%s%s, suspect is %d", present[0] ? " leg 0" : "", present[1] ? " leg 1" : "", machine->suspect);
-	create_pool_and_cache(machine);
-	open_mirror(machine, true);
-	for (int i = 0; i < MIRROR_LEGS; i++)
-		if (!present[i])
-			machine->stale[i] = true;
-	for (int i = 0; i < MIRROR_LEGS; i++) {
-		/* Nothing was acknowledged without it before the crash; the level's check would find what was. */
-		if (machine->stale[i] && mirror_leg_insync(machine->mirror, i)) {
-			note("leg %d is in sync after all", i);
-			machine->stale[i] = false;
-		} else if (!machine->stale[i] && !mirror_leg_insync(machine->mirror, i)) {
-			/* It was given up by a mount that never came about. The other one has the only copy now. */
-			note("leg %d is out of sync", i);
-			machine->stale[i] = true;
-			machine->faulty = machine->faulty && machine->suspect == i;
-		}
-	}
-	/* What is there on this leg alone cannot be read now, but next time. */
-	if (machine->faulty && sim_random_chance(&machine->random, 3))
-		set_fault(machine, "read,error=EIO,range=1M-");
-	else if (sim_random_chance(&machine->random, 2))
-		machine_fault(machine);
-	open_stack(machine);
+	return whole;
 }
 
 static void spoil(struct machine *machine, uint64_t block)
@@ -422,16 +523,46 @@ void machine_unmount(struct machine *machine)
 		sim_fail("unmount: %s", strerror(-error));
 	cache_destroy(machine->cache);
 	remember_states(machine);
-	machine_check_counters(machine);
+	audit_counters(machine);
 	/* A leg that hangs would be left open, as it must. */
-	if (machine->faulty && leg_fault_set(machine->fault[machine->suspect], "", NULL) != 0)
-		sim_fail("leg_fault_set");
+	for (int i = 0; i < MIRROR_LEGS; i++)
+		if (machine->harmed[i])
+			legs_set_fault(machine, i, "");
 	if (!mirror_close(machine->mirror))
 		sim_fail("mirror_close left requests behind");
 	iobuf_pool_destroy(machine->pool);
-	power_off(machine);
+	machine_power_off(machine);
 	if (sim_world_fibers())
 		sim_fail("%u threads outlive the unmount", sim_world_fibers());
+}
+
+bool machine_mount_alone(struct machine *machine, int leg, bool must)
+{
+	struct mirror_options options = { .degraded = true };
+	struct leg *legs[MIRROR_LEGS] = { machine->fault[leg] ? machine->fault[leg] : machine->memory[leg] };
+	struct error told = { "" };
+	int error;
+
+	machine->doubted = machine->blamed = 0;
+	machine_create_pool_and_cache(machine);
+	options.pool = machine->pool;
+	error = mirror_open(legs, &options, &machine->mirror, &told);
+	if (must ? error : error != -ESTALE)
+		sim_fail("leg %d alone: %s: %s", leg, strerror(-error), told.text);
+	if (!error) {
+		bool stale[MIRROR_LEGS];
+
+		memcpy(stale, machine->stale, sizeof(stale));
+		machine_open_stack(machine);
+		machine_unmount(machine);
+		memcpy(machine->stale, stale, sizeof(stale));
+		return true;
+	}
+	leg_close(legs[0]);
+	cache_destroy(machine->cache);
+	iobuf_pool_destroy(machine->pool);
+	machine_power_off(machine);
+	return false;
 }
 
 struct chooser {
@@ -462,7 +593,7 @@ static void cut(struct machine *machine, int i, enum machine_cut how)
 	struct chooser chooser = { &machine->random, (uint32_t)sim_random_below(&machine->random, 4) };
 	bool fate = false;
 
-	if (!machine->memory[i])
+	if (!machine->memory[i] || machine->closing[i])
 		return;
 	if (how == MACHINE_CUT_ANY)
 		leg_memory_crash(machine->memory[i], machine->disk[i], choose, &chooser);
@@ -471,13 +602,20 @@ static void cut(struct machine *machine, int i, enum machine_cut how)
 				 how == MACHINE_CUT_DURABLE ? choose_loss : NULL, &fate);
 }
 
+void machine_pull(struct machine *machine, int i)
+{
+	struct chooser chooser = { &machine->random, (uint32_t)sim_random_below(&machine->random, 4) };
+
+	leg_memory_pull(machine->memory[i], choose, &chooser);
+}
+
 /* One disk dies first: what it is asked for is never answered. With both in sync and good, nothing may fail by that. */
 static int cut_first(struct machine *machine)
 {
-	int first = machine->faulty ? machine->suspect : (int)sim_random_below(&machine->random, 2);
+	int first = machine->suspect < 0 ? (int)sim_random_below(&machine->random, 2) : machine->suspect;
 
 	if (!sim_random_chance(&machine->random, 3) || !machine->memory[0] || !machine->memory[1] ||
-	    machine->stale[0] || machine->stale[1])
+	    machine->stale[0] || machine->stale[1] || machine->closing[first] || machine->full)
 		return -1;
 	note("disk %d dies", first);
 	machine->dying = true;
@@ -495,86 +633,45 @@ static void crash(struct machine *machine, enum machine_cut how, int first)
 	for (int i = 0; i < MIRROR_LEGS; i++) {
 		if (i != first)
 			cut(machine, i, how);
-		if (machine->memory[i])
+		if (machine->memory[i] && !machine->closing[i])
 			leg_memory_abandon(machine->fault[i] ? machine->fault[i] : machine->memory[i]);
 	}
-	power_off(machine);
+	machine_power_off(machine);
 }
 
-static void lose(struct machine *machine, int lost)
+/* The other one is good for all that was promised. */
+static bool may_be_lost(const struct machine *machine, int leg)
 {
-	note("leg %d is lost", lost);
-	munmap(machine->disk[lost], machine->disk_bytes);
-	machine->disk[lost] = NULL;
-	machine->stale[lost] = true;
+	return machine->disk[leg] && machine->disk[!leg] && !machine->stale[!leg] && !machine->bad[!leg] &&
+	       machine_label_says_whole(machine, !leg);
 }
 
 void machine_crash(struct machine *machine, unsigned int lost_odds)
 {
-	machine_check_counters(machine);
+	int leg = (int)sim_random_below(&machine->random, 2);
+
+	audit_counters(machine);
 	crash(machine, MACHINE_CUT_ANY, cut_first(machine));
-	if (!machine->stale[0] && !machine->stale[1] && sim_random_chance(&machine->random, lost_odds))
-		lose(machine, machine->suspect < 0 ? (int)sim_random_below(&machine->random, 2) : machine->suspect);
+	if (!may_be_lost(machine, leg))
+		leg = !leg;
+	if (may_be_lost(machine, leg) && sim_random_chance(&machine->random, lost_odds))
+		lose(machine, leg);
 }
 
 void machine_crash_as(struct machine *machine, enum machine_cut how, int lost)
 {
-	machine_check_counters(machine);
+	audit_counters(machine);
 	crash(machine, how, -1);
 	if (lost >= 0)
 		lose(machine, lost);
 }
 
-void machine_fault(struct machine *machine)
-{
-	/* Labels are below 1 MiB; what is wrong with those is for the mirror's own tests. */
-	static const char *const all_rules[] = {
-		"",
-		"",
-		"read,error=EIO,chance=4,range=1M-",
-		"read,error=EIO,range=1M-",
-		"read,corrupt,chance=4,range=1M-",
-		"read,corrupt,range=1M-",
-		"read,error=EIO,latch,chance=16,range=1M-16M",
-		"read,corrupt,latch,chance=16,range=1M-16M",
-		"read,error=EINVAL,chance=8,range=1M-",
-		"read,short=512,chance=4,range=1M-",
-		"read,misdirect=8192,chance=8,range=1M-",
-		"any,delay=300,chance=20",
-		"read,delay=1000,chance=6",
-		"read,delay=1000,chance=6;read,corrupt,chance=4,range=1M-",
-		"write,drop,chance=8,range=1M-",
-		"write,torn=512,chance=8,range=1M-",
-		"write,error=EIO,chance=40,count=1,range=1M-",
-		"read,hang,chance=50,range=1M-",
-	};
-	/* These take the leg out, for the rest of the run. */
-	static const char *const last_rules[] = {
-		"write,error=EIO,after=30,range=1M-",
-		"flush,error=EIO,after=3",
-		"write,hang,after=60,range=1M-",
-		"any,error=ENODEV,after=50",
-	};
-	const size_t count = sizeof(all_rules) / sizeof(all_rules[0]);
-	const size_t last_count = sizeof(last_rules) / sizeof(last_rules[0]);
-	const char *rules;
-
-	if (!machine->faulty)
-		return;
-	rules = sim_random_chance(&machine->random, 5) ? last_rules[sim_random_below(&machine->random, last_count)] :
-							all_rules[sim_random_below(&machine->random, count)];
-	set_fault(machine, rules);
-}
-
 bool machine_leg_went_out(struct machine *machine)
 {
-	int leg = machine->suspect;
+	bool out = machine->went_out;
 
-	if (!machine->faulty || machine->went_out || mirror_leg_insync(machine->mirror, leg))
-		return false;
-	note("leg %d has gone out of sync", leg);
-	machine->went_out = true;
-	return true;
+	machine->went_out = false;
+	return out;
 }
 
 int machine_checkpoint(struct machine *machine)
@@ -587,134 +684,4 @@ int machine_checkpoint(struct machine *machine)
 	note("checkpoint: %s", strerror(-error));
 	machine->checkpointing = false;
 	return error;
-}
-
-void machine_check_counters(struct machine *machine)
-{
-	struct mirror_status *status;
-
-	if (!machine->mirror)
-		return;
-	status = malloc(sizeof(*status));
-	if (!status)
-		sim_fail("no memory for a status");
-	mirror_status(machine->mirror, status);
-	if (status->empty_refused)
-		sim_fail("%lu empty requests reached the mirror", (unsigned long)status->empty_refused);
-	if (status->failed)
-		sim_fail("the volume turned read-only");
-	if (status->deadline_missed)
-		sim_fail("%lu requests missed their deadline", (unsigned long)status->deadline_missed);
-	for (int i = 0; i < MIRROR_LEGS; i++) {
-		struct leg_counters *counters = &status->leg[i].counters;
-
-		if (counters->empty_refused || counters->unaligned_refused)
-			sim_fail("leg %d refused %lu empty and %lu misaligned requests", i,
-				 (unsigned long)counters->empty_refused, (unsigned long)counters->unaligned_refused);
-		if (i != machine->doubted && status->leg[i].charged)
-			sim_fail("leg %d was charged with %lu errors without a fault: %s", i,
-				 (unsigned long)status->leg[i].charged, status->leg[i].why);
-		if (i != machine->doubted && (status->leg[i].hedged || status->leg[i].slow))
-			sim_fail("leg %d was called slow without a fault", i);
-		if (i != machine->doubted && status->leg[i].checksum_errors)
-			sim_fail("leg %d gave %lu bad checksums without a fault", i,
-				 (unsigned long)status->leg[i].checksum_errors);
-	}
-	free(status);
-}
-
-static const unsigned char *raw_block(const struct machine *machine, int leg, uint64_t block)
-{
-	return leg_memory_bytes(machine->memory[leg]) + MIRROR_SPACE_OFFSET + block * MIRROR_BLOCK;
-}
-
-static void compare_block(const struct machine *machine, uint64_t block, const char *what)
-{
-	if (memcmp(raw_block(machine, 0, block), raw_block(machine, 1, block), MIRROR_BLOCK) != 0)
-		sim_fail("%s at block %lu differs between the legs", what, (unsigned long)block);
-}
-
-/* The record that must come at `position`, on this leg; NULL. */
-static const struct format_record *raw_record(const struct machine *machine, int leg, const struct format_super *super,
-					      uint64_t position, uint64_t sequence)
-{
-	const void *at = raw_block(machine, leg, le64_get(super->ring_start) + position);
-	const struct format_record *record = at;
-
-	return le32_get(record->magic) == JOURNAL_MAGIC && le64_get(record->epoch) == le64_get(super->epoch) &&
-			       le64_get(record->sequence) == sequence ?
-		       record :
-		       NULL;
-}
-
-static unsigned int compare_ring(const struct machine *machine, const struct format_super *super)
-{
-	const struct format_record *record;
-	uint64_t position = le64_get(super->ring_position);
-	unsigned int count = 0;
-
-	for (;; count++) {
-		uint64_t sequence = le64_get(super->sequence) + 1 + count;
-
-		record = raw_record(machine, 0, super, position, sequence);
-		if (!record)
-			record = raw_record(machine, 1, super, position, sequence);
-		if (!record)
-			return count;
-		for (uint32_t i = 0; i < le32_get(record->blocks); i++)
-			compare_block(machine, le64_get(super->ring_start) + position + i, "the ring");
-		position += le32_get(record->blocks);
-		if (position > le64_get(super->ring_blocks) - JOURNAL_RECORD_BLOCKS)
-			position = 0;
-	}
-}
-
-void machine_compare_legs(struct machine *machine)
-{
-	const struct format_super *newest = NULL;
-	int error;
-
-	if (!machine->meta || machine->suspect >= 0 || machine->stale[0] || machine->stale[1])
-		return;
-	error = machine->fs ? fs_sync(machine->fs) : meta_sync(machine->meta, meta_sequence(machine->meta));
-	if (error == -ENOSPC)
-		return;
-	if (error)
-		sim_fail("sync: %s", strerror(-error));
-	sim_sleep(10 * NSEC_PER_SEC); /* a checkpoint may have been under way */
-	for (uint64_t block = SUPER_SLOT0; block <= SUPER_SLOT1; block += SUPER_SLOT1 - SUPER_SLOT0) {
-		const void *at = raw_block(machine, 0, block);
-		const struct format_super *super = at;
-
-		compare_block(machine, block, "a slot");
-		if (!newest || le64_get(super->generation) > le64_get(newest->generation))
-			newest = super;
-	}
-	note("legs compared, %u records", compare_ring(machine, newest));
-}
-
-static void scrub_once(struct machine *machine, bool must_be_clean)
-{
-	struct meta_scrub scrub = { .blocks = 0 };
-	int error = meta_scrub(machine->meta, &scrub);
-
-	if (error)
-		sim_fail("meta_scrub: %s", strerror(-error));
-	if (scrub.unrecoverable)
-		sim_fail("scrub: %lu blocks are bad on every leg", (unsigned long)scrub.unrecoverable);
-	if (scrub.repaired && must_be_clean)
-		sim_fail("scrub: repaired %lu blocks of %lu where nothing should be wrong",
-			 (unsigned long)scrub.repaired, (unsigned long)scrub.blocks);
-	note("scrub: %lu blocks, %lu repaired", (unsigned long)scrub.blocks, (unsigned long)scrub.repaired);
-}
-
-void machine_scrub(struct machine *machine)
-{
-	if (!machine->meta)
-		return;
-	scrub_once(machine, machine->suspect < 0);
-	if (machine->faulty || machine->suspect < 0)
-		return;
-	scrub_once(machine, true);
-	machine->suspect = -1;
 }

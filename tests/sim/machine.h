@@ -29,25 +29,40 @@ struct machine {
 	struct sim_random random;
 	enum machine_height height;
 	bool busy; /* actors do not rest, the ring is short, and flushes are often slow */
-	uint64_t disk_bytes;
+	bool lively; /* legs leave and join while mounted (legs.h) */
+	uint64_t disk_bytes; /* that the volume was made on; a disk may be larger */
 	uint64_t changes; /* of the disks so far: writes, discards, flushes */
 	struct machine_disk {
 		struct machine *machine;
+		uint64_t bytes;
 		bool *written; /* [block]: ever */
 		uint32_t *blocks; /* those */
 		size_t count;
 	} disks[MIRROR_LEGS];
 	unsigned char *disk[MIRROR_LEGS]; /* while the power is off; NULL: lost for ever */
 	bool stale[MIRROR_LEGS]; /* the volume has gone on without it: it must not be the only one */
-	int suspect; /* the one leg that faults were injected on since the last scrub; -1: none */
-	bool lied; /* it may have answered a write that it did not do */
-	bool faulty; /* faults may be injected on it in this mount */
+	bool bad[MIRROR_LEGS]; /* it has answered writes that it did not do: until a scrub it must not be, either */
+	bool strange[MIRROR_LEGS]; /* with a history of its own, or none: a mount with it may be refused */
+	bool split[MIRROR_LEGS]; /* it was refused for its history */
+	int suspect; /* the one leg that something is wrong with, or may be; -1: neither */
+	bool faulty; /* faults may be injected in this mount */
+	bool full; /* both disks, for file data */
 	bool spoilt; /* blocks are bad on both legs: errors are right, wrong bytes are not */
 	unsigned long problems; /* that the check named then */
 	/* while mounted */
+	bool whole; /* it was when it was unmounted: it must be so again at once */
 	bool went_out;
 	bool checkpointing; /* somebody has asked for one */
-	int doubted; /* the suspect when this mount began: errors may be counted on it */
+	enum mirror_leg_state told[MIRROR_LEGS]; /* by events */
+	bool filled; /* a leg has come in sync */
+	uint64_t tense_until; /* this step: a state has changed a short while ago */
+	unsigned int doubted; /* mask of legs: errors may be counted on it */
+	unsigned int blamed; /* and charged to it */
+	bool harmed[MIRROR_LEGS]; /* it fails requests just now, or does them wrong */
+	bool pulled[MIRROR_LEGS];
+	bool closing[MIRROR_LEGS]; /* who knows how far it has come */
+	bool changing; /* somebody is changing the legs */
+	unsigned long troubles; /* so far */
 	struct leg *memory[MIRROR_LEGS];
 	struct leg *fault[MIRROR_LEGS]; /* around it; NULL: none */
 	bool dying; /* a disk is dead, and the power is about to fail */
@@ -61,7 +76,7 @@ struct machine {
 void machine_init(struct machine *machine, uint64_t seed, enum machine_height height);
 /* Makes an empty volume on both disks. */
 void machine_format(struct machine *machine);
-/* Mounts; with `faulty` (and both legs in sync) machine_fault() works until the end of this mount. */
+/* Mounts; with `faulty` (and both legs in sync) legs_fault() works until the end of this mount. */
 void machine_mount(struct machine *machine, bool faulty);
 /* Ends the mount in order. No actor may be running. */
 void machine_unmount(struct machine *machine);
@@ -76,22 +91,27 @@ void machine_crash_as(struct machine *machine, enum machine_cut how, int lost);
 uint64_t machine_image(const struct machine *machine);
 /* While the power is off: some blocks that were written go bad on both disks. Errors are foreseen from then on. */
 void machine_spoil(struct machine *machine);
+/* Mounts this disk, whose power is on, without the other, and unmounts it. False: it was refused, as it must be. */
+bool machine_mount_alone(struct machine *machine, int leg, bool must);
 /* False: the volume was refused with an error. */
 bool machine_mount_spoilt(struct machine *machine);
 /* A mount that comes only so far before the power fails again. */
 void machine_mount_cut(struct machine *machine, uint64_t steps);
-/*
- * Changes what is wrong with the suspect leg. The other leg's copies are all good, so nothing may fail: no read, no
- * write, no sync.
- */
-void machine_fault(struct machine *machine);
 /* True once in a mount: a leg has gone out of sync since the last call. */
 bool machine_leg_went_out(struct machine *machine);
-/* Has everything verified. Unless faults go on: again, and the second pass must find nothing to repair. */
-void machine_scrub(struct machine *machine);
-/* With everything synced and nobody at work: both legs have the same slots, and the same records in the ring. */
-void machine_compare_legs(struct machine *machine);
+/* Errors may be counted on the leg from now on; charged: charged to it, too. */
+void machine_doubt(struct machine *machine, int leg, bool charged);
+/* While the power is off: by its label the leg may be mounted alone. */
+bool machine_label_says_whole(const struct machine *machine, int leg);
+/* One disk: its legs are machine->memory[] and ->fault[]. Takes what is left of an earlier one's bytes. */
+void machine_power_on(struct machine *machine, int leg);
+void machine_power_off(struct machine *machine);
+/* The bytes are others, and nothing is on them. */
+void machine_new_disk(struct machine *machine, int leg, uint64_t bytes);
+void machine_pull(struct machine *machine, int leg);
+void machine_create_pool_and_cache(struct machine *machine);
+/* What open_mirror() got; the check of fsck.mirrorfs finds nothing wrong with it. */
+void machine_open_stack(struct machine *machine);
 int machine_checkpoint(struct machine *machine);
-void machine_check_counters(struct machine *machine);
 
 #endif

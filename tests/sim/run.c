@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "run.h"
 
+#include "audit.h"
+#include "legs.h"
 #include "report.h"
 #include "world.h"
 
@@ -17,6 +19,7 @@
 #include <unistd.h>
 
 #define ROUNDS 40
+#define FILLING_LOOKS 400 /* at most, for a resync to end */
 #define LOOK_STEPS 16 /* between two looks at the run */
 #define CRASH_STREAM UINT64_C(5000000)
 
@@ -71,6 +74,8 @@ static uint64_t some_steps(void)
 /* The power comes back, and may fail again before the mount is done. */
 static void recover(bool faulty)
 {
+	if (run.machine.lively)
+		legs_mount_alone(&run.machine, &run.random);
 	while (sim_random_chance(&run.random, 4))
 		machine_mount_cut(&run.machine, some_steps());
 	machine_mount(&run.machine, faulty);
@@ -91,12 +96,26 @@ static void crash_aside(void)
 		recover(sim_random_chance(&run.random, 4));
 	}
 	if (!run.machine.faulty)
-		machine_compare_legs(&run.machine);
+		audit_compare_legs(&run.machine);
 	if (!run.machine.faulty && sim_random_chance(&run.random, 8)) {
-		machine_scrub(&run.machine);
+		audit_scrub(&run.machine);
 		run.order.level->finish(run.state);
 		machine_unmount(&run.machine);
 	}
+	run.outcome->hash ^= sim_random_mix(sim_trace_hash());
+	run.outcome->crashes++;
+	_exit(0);
+}
+
+/* In a process of its own: what if one leg were all that is left? */
+static void alone_aside(void)
+{
+	run.random = sim_random_of(run.order.seed, CRASH_STREAM + run.forks);
+	run.machine.random = sim_random_of(run.order.seed, 4 * CRASH_STREAM + run.forks);
+	note("what if one leg were lost here, %u", run.forks);
+	machine_crash(&run.machine, 1);
+	machine_mount(&run.machine, false);
+	run.order.level->check(run.state, true);
 	run.outcome->hash ^= sim_random_mix(sim_trace_hash());
 	run.outcome->crashes++;
 	_exit(0);
@@ -138,13 +157,28 @@ static void look(void)
 	uint64_t odds = 64;
 
 	if (run.machine.faulty && sim_random_chance(&run.random, 256))
-		machine_fault(&run.machine);
+		legs_fault(&run.machine);
 	if (run.order.dense)
 		odds = 2;
-	else if (run.machine.checkpointing) /* much is promised in a few steps */
+	/* Much is promised in a few steps. */
+	else if (run.machine.checkpointing || run.machine.tense_until > sim_steps())
 		odds = 16;
+	if (run.machine.filled && run.order.level->crashes)
+		aside(alone_aside, 3);
+	run.machine.filled = false;
 	if (run.order.level->crashes && sim_random_chance(&run.random, odds))
 		aside(crash_aside, 1 + (unsigned int)sim_random_below(&run.random, 3));
+}
+
+/* What happens while a leg is filled, and just behind that, is to be seen often. */
+static void await_filling(void)
+{
+	const enum mirror_leg_state *told = run.machine.told;
+
+	for (int n = 0; n < FILLING_LOOKS && (told[0] == MIRROR_RESYNC || told[1] == MIRROR_RESYNC); n++) {
+		sim_wait_steps(LOOK_STEPS);
+		look();
+	}
 }
 
 static void play_round(void)
@@ -161,6 +195,8 @@ static void play_round(void)
 		if (machine_leg_went_out(&run.machine) && sim_random_chance(&run.random, 2))
 			break;
 	}
+	if (sim_random_chance(&run.random, 2))
+		await_filling();
 	for (uint64_t steps = some_steps(); steps > LOOK_STEPS; steps -= LOOK_STEPS) {
 		sim_wait_steps(LOOK_STEPS);
 		look();
@@ -173,10 +209,34 @@ static void play_round(void)
 	}
 	run.script.stop = true;
 	run.order.level->join(run.state);
-	machine_compare_legs(&run.machine);
+	audit_compare_legs(&run.machine);
 	machine_unmount(&run.machine);
 	machine_mount(&run.machine, sim_random_chance(&run.random, 3));
 	run.order.level->check(run.state, false);
+}
+
+/* Everything comes good, and is still so when it is mounted again. */
+static void quiet_end(void)
+{
+	struct machine *machine = &run.machine;
+
+	machine_mount(machine, false);
+	run.order.level->check(run.state, false);
+	if (machine->height >= MACHINE_META) {
+		legs_heal(machine);
+		audit_scrub(machine);
+		audit_compare_legs(machine);
+		aside(alone_aside, 2);
+		machine_unmount(machine);
+		machine->whole = true;
+		if (run.order.both && run.order.level->check_spoilt)
+			aside(spoil_aside, 20);
+		machine_mount(machine, false);
+		run.order.level->check(run.state, false);
+	}
+	run.order.level->finish(run.state);
+	audit_compare_legs(machine);
+	machine_unmount(machine);
 }
 
 static void play(void)
@@ -198,6 +258,7 @@ static void play(void)
 		run.script.most = run.order.most;
 	sim_world_install(&options);
 	machine_init(&run.machine, run.order.seed, run.order.level->height);
+	run.machine.lively = run.order.level->height >= MACHINE_META && !sim_random_chance(&run.random, 3);
 	machine_format(&run.machine);
 	machine_mount(&run.machine, false);
 	run.state = run.order.level->create(&run.machine, run.order.seed);
@@ -208,14 +269,7 @@ static void play(void)
 		run.script.stop = false;
 	}
 	machine_unmount(&run.machine);
-	if (run.order.both && run.order.level->check_spoilt && !run.machine.stale[0] && !run.machine.stale[1])
-		aside(spoil_aside, 20);
-	machine_mount(&run.machine, false);
-	run.order.level->check(run.state, false);
-	machine_scrub(&run.machine);
-	run.order.level->finish(run.state);
-	machine_compare_legs(&run.machine);
-	machine_unmount(&run.machine);
+	quiet_end();
 	note("done");
 	run.outcome->hash ^= sim_trace_hash();
 	run.outcome->operations = run.script.begun;

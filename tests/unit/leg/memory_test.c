@@ -194,6 +194,39 @@ START_TEST(a_write_in_flight_may_be_kept_or_dropped_and_never_completes)
 }
 END_TEST
 
+START_TEST(a_pulled_disk_has_lost_its_cache_and_answers_that_it_is_gone)
+{
+	for (uint32_t fate = KEPT; fate <= DROPPED; fate++) {
+		unsigned char *bytes = leg_test_buffer(1 << 20, 0), *data = leg_test_buffer(4096, 9);
+		struct leg_memory_options options = { .size_bytes = 1 << 20, .block_size = 512, .name = "stick",
+						      .bytes = bytes };
+		struct script script = SCRIPT(0, fate);
+		struct leg_test_request request;
+		struct leg *leg;
+
+		ck_assert_int_eq(leg_memory_open(&options, &leg), 0);
+		leg_test_fill(leg, LEG_DSYNC, 0, 4096, 1);
+		leg_test_fill(leg, 0, 0, 4096, 2);
+		leg_memory_pull(leg, scripted, &script);
+		expect_image(bytes, 0, 4096, fate == KEPT ? 2 : 1);
+		for (enum leg_op op = LEG_READ; op < LEG_OPS; op++)
+			ck_assert_int_eq(leg_test_io(leg, op, 0, 0, op == LEG_FLUSH ? 0 : 4096, data), -ENODEV);
+		leg_close(leg);
+		/* What is in flight is not waited for, and may have been done all the same. */
+		options.latency_min_ns = 3600 * NSEC_PER_SEC;
+		ck_assert_int_eq(leg_memory_open(&options, &leg), 0);
+		leg_test_start(leg, &request, LEG_WRITE, 0, 4096, 4096, data);
+		script.at = 0;
+		leg_memory_pull(leg, scripted, &script);
+		ck_assert_int_eq(leg_test_wait(&request), -ENODEV);
+		expect_image(bytes, 4096, 4096, fate == KEPT ? data[0] : 0);
+		leg_close(leg);
+		free(bytes);
+		free(data);
+	}
+}
+END_TEST
+
 static _Atomic uint64_t test_now;
 
 static uint64_t stepped_now(void)
@@ -318,6 +351,7 @@ Suite *memory_suite(void)
 	tcase_add_test(tests, unflushed_writes_may_land_in_any_order);
 	tcase_add_test(tests, a_dsync_write_is_always_kept_and_keeps_nothing_else);
 	tcase_add_test(tests, a_write_in_flight_may_be_kept_or_dropped_and_never_completes);
+	tcase_add_test(tests, a_pulled_disk_has_lost_its_cache_and_answers_that_it_is_gone);
 	tcase_add_test(tests, a_flush_covers_only_what_had_completed_when_it_was_submitted);
 	tcase_add_test(tests, a_discard_reads_as_zeros_and_stays);
 	tcase_add_test(tests, bytes_put_there_by_hand_survive_a_crash);

@@ -1,0 +1,354 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "legs.h"
+
+#include "report.h"
+#include "world.h"
+
+#include "mirrorfs/base/clock.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define HEAL_LOOKS 600 /* seconds */
+
+/* What is known of a rule. */
+enum blame {
+	NOBODY, /* the leg is right, if slow */
+	REQUESTS, /* it fails, but is not charged with it (I7) */
+	CHARGED,
+	LIES, /* it says that it has stored what it has not: its copies are bad from then on */
+};
+
+struct rule {
+	enum blame blame;
+	const char *text;
+};
+
+/* Labels are below 1 MiB; what is wrong with those is for the mirror's own tests. */
+static const struct rule passing[] = {
+	{ NOBODY, "" },
+	{ NOBODY, "" },
+	{ CHARGED, "read,error=EIO,chance=4,range=1M-" },
+	{ CHARGED, "read,error=EIO,range=1M-" },
+	{ CHARGED, "read,corrupt,chance=4,range=1M-" },
+	{ CHARGED, "read,corrupt,range=1M-" },
+	{ CHARGED, "read,error=EIO,latch,chance=16,range=1M-16M" },
+	{ CHARGED, "read,corrupt,latch,chance=16,range=1M-16M" },
+	{ REQUESTS, "read,error=EINVAL,chance=8,range=1M-" },
+	{ REQUESTS, "read,error=ENOMEM,range=1M-" },
+	{ REQUESTS, "write,error=EINVAL,count=1,range=1M-" },
+	{ REQUESTS, "any,error=EAGAIN,chance=30" },
+	{ CHARGED, "read,short=512,chance=4,range=1M-" },
+	{ CHARGED, "read,misdirect=8192,chance=8,range=1M-" },
+	{ NOBODY, "any,delay=300,chance=20" },
+	{ NOBODY, "read,delay=1000,chance=6" },
+	{ NOBODY, "read,delay=400" },
+	{ NOBODY, "discard,delay=7000,chance=3" }, /* done after all, when nobody waits for it */
+	{ CHARGED, "read,delay=1000,chance=6;read,corrupt,chance=4,range=1M-" },
+	{ LIES, "write,drop,chance=8,range=1M-" },
+	{ LIES, "write,torn=512,chance=8,range=1M-" },
+	{ CHARGED, "write,error=EIO,chance=40,count=1,range=1M-" },
+	{ CHARGED, "read,hang,chance=50,range=1M-" },
+};
+
+/* These take the leg out. */
+static const struct rule last[] = {
+	{ CHARGED, "write,error=EIO,after=30,range=1M-" },
+	{ REQUESTS, "write,error=EINVAL,after=20,range=1M-" },
+	{ CHARGED, "write,error=ENOSPC,after=10,range=1M-" },
+	{ CHARGED, "flush,error=EIO,after=3" },
+	{ REQUESTS, "flush,error=EINVAL,after=2" },
+	{ CHARGED, "write,hang,after=60,range=1M-" },
+	{ CHARGED, "write,delay=7000,after=20,chance=4,range=1M-" },
+	{ CHARGED, "any,error=ENODEV,after=50" },
+	{ CHARGED, "any,hang,after=20" },
+};
+
+static enum mirror_leg_state state_of(const struct machine *machine, int leg)
+{
+	struct mirror_status *status = malloc(sizeof(*status));
+	enum mirror_leg_state state;
+
+	if (!status)
+		sim_fail("no memory for a status");
+	mirror_status(machine->mirror, status);
+	state = status->leg[leg].state;
+	free(status);
+	return state;
+}
+
+/* It has everything, and nothing is wrong with it. */
+static bool sound(const struct machine *machine, int leg)
+{
+	return !machine->bad[leg] && !machine->harmed[leg] && state_of(machine, leg) == MIRROR_INSYNC;
+}
+
+/* ---- faults ---- */
+
+static void set(struct machine *machine, int leg, const struct rule *rule)
+{
+	struct error told = { "" };
+
+	note("fault on leg %d: %s", leg, rule->text);
+	if (rule->blame != NOBODY)
+		machine->harmed[leg] = true;
+	if (rule->blame == LIES)
+		machine->bad[leg] = true;
+	if (rule->text[0])
+		machine_doubt(machine, leg, rule->blame >= CHARGED);
+	if (leg_fault_set(machine->fault[leg], rule->text, &told) != 0)
+		sim_fail("leg_fault_set: %s", told.text);
+	if (rule->blame == NOBODY)
+		machine->harmed[leg] = machine->pulled[leg];
+}
+
+void legs_set_fault(struct machine *machine, int leg, const char *rules)
+{
+	const struct rule rule = { rules[0] ? CHARGED : NOBODY, rules };
+
+	if (machine->fault[leg])
+		set(machine, leg, &rule);
+}
+
+static void fault(struct machine *machine, struct sim_random *random)
+{
+	const struct rule *rule = sim_random_chance(random, 5) ?
+					  &last[sim_random_below(random, sizeof(last) / sizeof(last[0]))] :
+					  &passing[sim_random_below(random, sizeof(passing) / sizeof(passing[0]))];
+	int leg = machine->suspect;
+
+	if (leg < 0)
+		leg = (int)sim_random_below(random, 2);
+	if (!machine->fault[leg] || !sound(machine, !leg) || state_of(machine, leg) == MIRROR_OFFLINE)
+		return;
+	machine->suspect = leg;
+	set(machine, leg, rule);
+}
+
+void legs_fault(struct machine *machine)
+{
+	if (!machine->faulty || machine->changing)
+		return;
+	machine->changing = true;
+	fault(machine, &machine->random);
+	machine->changing = false;
+}
+
+void legs_fault_mount(struct machine *machine)
+{
+	static const struct rule blind = { CHARGED, "read,error=EIO,range=1M-" };
+
+	if (!machine->faulty)
+		return;
+	/* What is there on this leg alone cannot be read now, but next time. */
+	if (sim_random_chance(&machine->random, 3))
+		set(machine, machine->suspect, &blind);
+	else if (sim_random_chance(&machine->random, 2))
+		fault(machine, &machine->random);
+}
+
+/* ---- leaving ---- */
+
+/* True: it is gone. */
+static bool detach(struct machine *machine, int leg)
+{
+	struct error told = { "" };
+	bool harmed = machine->harmed[leg];
+	int error;
+
+	note("detach leg %d …", leg);
+	machine->closing[leg] = true;
+	error = mirror_detach(machine->mirror, leg, &told);
+	machine->closing[leg] = false;
+	note("detached leg %d: %s %s", leg, strerror(-error), told.text);
+	if (error == -EBUSY && harmed)
+		return false; /* it hangs */
+	if (error)
+		sim_fail("mirror_detach of leg %d: %s: %s", leg, strerror(-error), told.text);
+	machine->memory[leg] = machine->fault[leg] = NULL;
+	machine->harmed[leg] = machine->pulled[leg] = false;
+	machine->suspect = machine->bad[leg] ? leg : -1;
+	return true;
+}
+
+static void leave(struct machine *machine, struct sim_random *random)
+{
+	static const struct rule gone = { CHARGED, "any,error=ENODEV" }, hangs = { CHARGED, "any,hang" };
+	int leg = machine->suspect < 0 ? (int)sim_random_below(random, 2) : machine->suspect;
+	enum mirror_leg_state state = state_of(machine, leg);
+	uint64_t how = sim_random_below(random, 5);
+
+	if (state == MIRROR_OFFLINE || state == MIRROR_ABSENT || !machine->memory[leg] || !sound(machine, !leg))
+		return;
+	machine->suspect = leg;
+	if (how == 0 && machine->fault[leg]) {
+		set(machine, leg, &gone);
+	} else if (how == 1 && machine->fault[leg]) {
+		set(machine, leg, &hangs);
+	} else if (how <= 3) {
+		note("pull leg %d", leg);
+		machine->harmed[leg] = machine->pulled[leg] = true;
+		machine_doubt(machine, leg, true);
+		machine_pull(machine, leg);
+	} else {
+		machine_doubt(machine, leg, false);
+		if (machine->meta && sim_random_chance(random, 2) && machine_checkpoint(machine))
+			sim_fail("no checkpoint before a leg is detached");
+		if (sound(machine, !leg))
+			detach(machine, leg);
+	}
+}
+
+/* ---- joining ---- */
+
+static void attach(struct machine *machine, int leg)
+{
+	struct error told = { "" };
+	struct leg *open;
+	int error;
+
+	machine->suspect = machine->bad[leg] ? leg : -1;
+	machine_doubt(machine, leg, false);
+	machine_power_on(machine, leg);
+	open = machine->fault[leg] ? machine->fault[leg] : machine->memory[leg];
+	note("attach leg %d%s …", leg, machine->split[leg] ? ", which was written alone" : "");
+	error = mirror_attach(machine->mirror, open, false, &told);
+	if (machine->split[leg] && error != -ESTALE)
+		sim_fail("leg %d was written alone, attached without a word: %s", leg, strerror(-error));
+	if (machine->strange[leg] && (error == -ESTALE || error == -EXDEV))
+		error = mirror_attach(machine->mirror, open, true, &told);
+	note("attached leg %d: %s %s", leg, strerror(-error), told.text);
+	if (error)
+		sim_fail("mirror_attach of leg %d: %s: %s", leg, strerror(-error), told.text);
+	machine->strange[leg] = machine->split[leg] = false;
+}
+
+/* A leg that is out comes back, or another one in its place. */
+static void join(struct machine *machine, struct sim_random *random)
+{
+	for (int leg = 0; leg < MIRROR_LEGS; leg++) {
+		enum mirror_leg_state state = state_of(machine, leg);
+
+		if (state != MIRROR_OFFLINE && state != MIRROR_ABSENT)
+			continue;
+		if (state == MIRROR_OFFLINE) {
+			legs_set_fault(machine, leg, "");
+			if (!detach(machine, leg))
+				return;
+		}
+		if (!machine->disk[leg] || sim_random_chance(random, 6)) {
+			uint64_t more = sim_random_below(random, 4) << 20;
+
+			note("a blank disk for leg %d, %lu MiB larger", leg, (unsigned long)more >> 20);
+			machine_new_disk(machine, leg, machine->disk_bytes + more);
+			machine->strange[leg] = true;
+		}
+		attach(machine, leg);
+		return;
+	}
+}
+
+static void limit(struct machine *machine, struct sim_random *random)
+{
+	static const uint64_t limits[] = { 0, 0, 64u << 10, 1u << 20, 16u << 20 };
+
+	mirror_resync_limit(machine->mirror, limits[sim_random_below(random, 5)]);
+}
+
+static void some_change(struct machine *machine, struct sim_random *random)
+{
+	bool one = state_of(machine, 0) != MIRROR_INSYNC || state_of(machine, 1) != MIRROR_INSYNC;
+
+	switch (sim_random_below(random, 10)) {
+	case 0:
+		limit(machine, random);
+		break;
+	case 1:
+		(void)mirror_resync_start(machine->mirror);
+		break;
+	case 2:
+		leave(machine, random);
+		break;
+	case 3:
+	case 4:
+	case 5:
+		if (machine->faulty)
+			fault(machine, random);
+		break;
+	default:
+		if (one)
+			join(machine, random);
+		else
+			leave(machine, random);
+	}
+}
+
+void legs_some(struct machine *machine, struct sim_random *random)
+{
+	if (machine->changing || machine->dying || machine->full)
+		return;
+	machine->changing = true;
+	some_change(machine, random);
+	machine->changing = false;
+}
+
+/* ---- the end ---- */
+
+static bool healthy(const struct machine *machine)
+{
+	struct mirror_status *status = malloc(sizeof(*status));
+	struct mirror_io flush = { .op = MIRROR_FLUSH };
+	bool good;
+
+	if (!status)
+		sim_fail("no memory for a status");
+	/* A leg that is gone is noticed when it is asked for something. */
+	(void)mirror_submit_wait(machine->mirror, &flush);
+	mirror_status(machine->mirror, status);
+	good = status->healthy && status->identity.leg_count == MIRROR_LEGS && status->resync.leg < 0;
+	free(status);
+	return good;
+}
+
+void legs_heal(struct machine *machine)
+{
+	struct sim_random random = sim_random_of(sim_random_u64(&machine->random), 0);
+
+	note("nothing goes wrong any more");
+	machine->faulty = false;
+	mirror_resync_limit(machine->mirror, 0);
+	for (int leg = 0; leg < MIRROR_LEGS; leg++)
+		legs_set_fault(machine, leg, "");
+	for (int look = 0; !healthy(machine); look++) {
+		if (look == HEAL_LOOKS)
+			sim_fail("the volume is not healthy after %d s: leg 0 is %s, leg 1 is %s", HEAL_LOOKS,
+				 mirror_leg_state_name(state_of(machine, 0)),
+				 mirror_leg_state_name(state_of(machine, 1)));
+		join(machine, &random);
+		/* One whose resync was interrupted waits for a word. */
+		(void)mirror_resync_start(machine->mirror);
+		sim_sleep(NSEC_PER_SEC);
+	}
+	if (!machine->bad[0] && !machine->bad[1])
+		machine->suspect = -1;
+}
+
+/* ---- one leg alone ---- */
+
+void legs_mount_alone(struct machine *machine, struct sim_random *random)
+{
+	int leg = machine->stale[0] ? 0 : 1;
+	bool whole;
+
+	if (!machine->disk[leg] || !machine->stale[leg] || machine->bad[leg] || machine->strange[leg] ||
+	    !sim_random_chance(random, 3))
+		return;
+	whole = machine_label_says_whole(machine, leg);
+	note("leg %d is mounted alone, which must be %s", leg, whole ? "done" : "refused");
+	machine->faulty = false;
+	machine_power_on(machine, leg);
+	if (!machine_mount_alone(machine, leg, whole))
+		return;
+	machine->strange[leg] = true;
+}
