@@ -182,17 +182,19 @@ int super_equalise(struct meta *meta)
 static void slot_scrub(struct meta *meta, struct meta_scrub *scrub, uint64_t address)
 {
 	struct format_super copy[MIRROR_LEGS];
-	bool valid[MIRROR_LEGS] = { false, false };
+	bool read[MIRROR_LEGS], valid[MIRROR_LEGS] = { false, false };
 
 	for (int leg = 0; leg < MIRROR_LEGS; leg++) {
-		if (!mirror_leg_insync(meta->mirror, leg))
+		/* Asked once: a leg that comes in sync meanwhile is not bad for not having been read. */
+		read[leg] = mirror_leg_insync(meta->mirror, leg);
+		if (!read[leg])
 			continue;
 		scrub->blocks++;
 		valid[leg] = !io_read(meta->mirror, io_only(leg), address, &copy[leg], sizeof(copy[leg])) &&
 			     !super_check(&copy[leg], address, meta->volume, NULL);
 	}
 	for (int leg = 0; leg < MIRROR_LEGS; leg++) {
-		if (valid[leg] || !valid[!leg] || !mirror_leg_insync(meta->mirror, leg) || meta_writable(meta))
+		if (valid[leg] || !valid[!leg] || !read[leg] || meta_writable(meta))
 			continue;
 		if (io_write(meta->mirror, io_only(leg) | MIRROR_DSYNC, address, &copy[!leg], sizeof(copy[!leg])))
 			continue;
