@@ -227,6 +227,9 @@ static void forget_some(struct fs_actor *actor)
 	struct fs_attr attr;
 	struct place at;
 
+	/* What cannot be written is forgotten with its inode. */
+	if (level->machine->full)
+		return;
 	if (file && !file->links && !file->users && !file->linking && !file->changing && !file->exclusive) {
 		note("forget nameless inode %lu", (unsigned long)file->inode);
 		op_forget(actor->level, file);

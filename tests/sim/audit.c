@@ -71,13 +71,15 @@ void audit_counters(struct machine *machine)
 	mirror_status(machine->mirror, status);
 	if (status->empty_refused)
 		sim_fail("%lu empty requests reached the mirror", (unsigned long)status->empty_refused);
-	if (status->failed)
-		sim_fail("the volume turned read-only");
+	if (status->failed && !machine->full)
+		sim_fail("the volume turned read-only: %s", status->failed_why);
 	if (status->deadline_missed)
 		sim_fail("%lu requests missed their deadline", (unsigned long)status->deadline_missed);
 	for (int i = 0; i < MIRROR_LEGS; i++) {
 		struct leg_counters *counters = &status->leg[i].counters;
 
+		if (machine->full && status->leg[i].state != MIRROR_INSYNC)
+			sim_fail("leg %d is %s, where both are full", i, status->leg[i].why);
 		if (counters->empty_refused || counters->unaligned_refused)
 			sim_fail("leg %d refused %lu empty and %lu misaligned requests", i,
 				 (unsigned long)counters->empty_refused, (unsigned long)counters->unaligned_refused);
@@ -170,9 +172,16 @@ static bool sound(const struct machine *machine)
 	return machine->suspect < 0 && !machine->bad[0] && !machine->bad[1];
 }
 
+static void tell_bad(struct meta_scrub *scrub, const struct meta_live *live, int leg, bool healed)
+{
+	(void)scrub;
+	note("bad on leg %d: %s at block %lu, %u long%s", leg, live->kind == META_LIVE_NODE ? "nodes" : "data",
+	     (unsigned long)live->address, live->count, healed ? ", healed" : "");
+}
+
 static void scrub_once(struct machine *machine, bool must_be_clean)
 {
-	struct meta_scrub scrub = { .blocks = 0 };
+	struct meta_scrub scrub = { .bad = tell_bad };
 	unsigned long troubles = machine->troubles;
 	int error = meta_scrub(machine->meta, &scrub);
 
@@ -191,7 +200,7 @@ void audit_scrub(struct machine *machine)
 {
 	unsigned long troubles = machine->troubles;
 
-	if (!machine->meta)
+	if (!machine->meta || machine->full)
 		return;
 	scrub_once(machine, sound(machine));
 	if (machine->faulty || sound(machine) || machine->harmed[0] || machine->harmed[1])

@@ -5,8 +5,10 @@
 #include "world.h"
 
 #include "mirrorfs/base/clock.h"
+#include "mirrorfs/format/super.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -146,6 +148,30 @@ void legs_fault_mount(struct machine *machine)
 		set(machine, machine->suspect, &blind);
 	else if (sim_random_chance(&machine->random, 2))
 		fault(machine, &machine->random);
+}
+
+/* The reserve is allocated for real, so labels, slots and ring can always be written. */
+bool legs_fill_up(struct machine *machine)
+{
+	struct format_super super;
+	char rules[64];
+
+	if (machine->suspect >= 0 || !machine->fault[0] || !machine->fault[1] || !sound(machine, 0) ||
+	    !sound(machine, 1) || fs_sync(machine->fs))
+		return false;
+	/* What is under way would find room on one of them. */
+	sim_sleep(10 * NSEC_PER_SEC);
+	memcpy(&super, leg_memory_bytes(machine->memory[0]) + MIRROR_SPACE_OFFSET + SUPER_SLOT0 * MIRROR_BLOCK,
+	       sizeof(super));
+	snprintf(rules, sizeof(rules), "write,error=ENOSPC,range=%lu-",
+		 (unsigned long)(MIRROR_SPACE_OFFSET + le64_get(super.heap_start) * MIRROR_BLOCK));
+	machine->full = true;
+	for (int leg = 0; leg < MIRROR_LEGS; leg++) {
+		const struct rule rule = { REQUESTS, rules };
+
+		set(machine, leg, &rule);
+	}
+	return true;
 }
 
 /* ---- leaving ---- */

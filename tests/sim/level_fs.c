@@ -17,9 +17,14 @@
 
 #define READ_PIECE (128u << 10)
 
+bool fs_level_may_fail(const struct fs_level *level, int error)
+{
+	return error == -ENOSPC || (level->machine->full && (error == -EROFS || error == -EIO));
+}
+
 void fs_level_bad(struct fs_level *level, const char *what, uint64_t inode, int error)
 {
-	if (error == -ENOSPC)
+	if (fs_level_may_fail(level, error))
 		note("%s of %lu: %s", what, (unsigned long)inode, strerror(-error));
 	else
 		sim_fail("%s of inode %lu: %s", what, (unsigned long)inode, strerror(-error));

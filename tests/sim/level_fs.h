@@ -29,7 +29,9 @@ struct fs_level {
 	bool renaming_directory;
 };
 
-/* An error that was not foreseen: fails the run, but for a full volume. */
+/* The volume is full; or its disks are, and then it may have turned read-only. */
+bool fs_level_may_fail(const struct fs_level *level, int error);
+/* An error that was not foreseen: fails the run, but for one that may be. */
 void fs_level_bad(struct fs_level *level, const char *what, uint64_t inode, int error);
 /* The whole content, malloc'ed. Nobody may be changing it. */
 unsigned char *fs_level_read_all(struct fs_level *level, uint64_t inode, uint64_t *size);

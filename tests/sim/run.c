@@ -185,6 +185,8 @@ static void play_round(void)
 {
 	unsigned int last = run.script.begun + 1;
 
+	if (run.machine.lively && run.machine.fs && sim_random_chance(&run.random, 24) && legs_fill_up(&run.machine))
+		note("both disks are full");
 	last += (unsigned int)sim_random_below(&run.random, UINT64_C(2) << sim_random_below(&run.random, 9));
 	run.script.stop = false;
 	run.order.level->start(run.state, &run.script);
@@ -201,7 +203,7 @@ static void play_round(void)
 		sim_wait_steps(LOOK_STEPS);
 		look();
 	}
-	if (!sim_random_chance(&run.random, 5)) {
+	if (run.machine.full || !sim_random_chance(&run.random, 5)) {
 		machine_crash(&run.machine, 12);
 		recover(sim_random_chance(&run.random, 3));
 		run.outcome->crashes += run.order.level->crashes;
@@ -258,7 +260,7 @@ static void play(void)
 		run.script.most = run.order.most;
 	sim_world_install(&options);
 	machine_init(&run.machine, run.order.seed, run.order.level->height);
-	run.machine.lively = run.order.level->height >= MACHINE_META && !sim_random_chance(&run.random, 3);
+	run.machine.lively = run.order.level->crashes && !sim_random_chance(&run.random, 3);
 	machine_format(&run.machine);
 	machine_mount(&run.machine, false);
 	run.state = run.order.level->create(&run.machine, run.order.seed);
