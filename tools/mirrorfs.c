@@ -139,6 +139,7 @@ static int open_mirror(struct volume *volume, struct error *error)
 					.pause = pause_or_signal };
 	struct mirror_options options = { .read_only = volume->options.read_only,
 					  .degraded = volume->options.degraded,
+					  .admit = meta_admit,
 					  .policy = volume->options.policy,
 					  .write_mostly = volume->options.write_mostly,
 					  .leg_timeout_ns = volume->options.leg_timeout_ns,

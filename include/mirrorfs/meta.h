@@ -75,6 +75,8 @@ struct meta_options {
  */
 int meta_open(struct mirror *mirror, struct cache *cache, const struct meta_options *options, struct meta **meta,
 	      struct error *error);
+/* As mirror_options.admit: what meta_open() would say of the superblock, before anything is written. */
+int meta_admit(struct mirror *mirror, bool read_only, struct error *error);
 /* Commits, checkpoints unless read-only or failed, frees. The error of that last commit, else 0. */
 int meta_close(struct meta *meta);
 

@@ -7,7 +7,8 @@
  *  - A write completes when every in-sync leg has it, or when the survivor's label durably says that the other
  *    leg lacks it (I8).
  *  - A read is verified before it is answered; a bad copy is answered by the other leg and then rewritten (I3).
- *    Each block is judged for itself: two legs that are bad in different blocks give a good read.
+ *    Each block is judged for itself: two legs that are bad in different blocks give a good read. What no leg in
+ *    sync has right may come from one that is stale or being filled, if the reader has a `verify`.
  *  - A read that takes a leg far longer than usual is also sent to the other one; the first right answer wins.
  *  - Every request is answered by its deadline (I6), retries shrink and are counted (I5), nothing empty is
  *    accepted (I4), request errors are charged to nobody (I7), the last in-sync leg is never failed by a
@@ -100,8 +101,8 @@ struct iobuf_pool *mirror_pool(struct mirror *mirror);
 enum mirror_leg_state {
 	MIRROR_ABSENT, /* not given or not found; nothing is known of it but its label's word on the other leg */
 	MIRROR_INSYNC,
-	MIRROR_STALE, /* present, but lacks what was born after its generation; never read */
-	MIRROR_RESYNC, /* new writes go to it, reads do not, what it lacks is being copied */
+	MIRROR_STALE, /* present, but lacks what was born after its generation; read only as the last source, see above */
+	MIRROR_RESYNC, /* likewise, but new writes go to it, and what it lacks is being copied */
 	MIRROR_OFFLINE, /* was in sync in this mount, has failed */
 	MIRROR_LEG_STATES,
 };
@@ -165,6 +166,11 @@ struct mirror_event {
 struct mirror_options {
 	bool read_only; /* the labels are not written either */
 	bool degraded; /* may start with a leg unexpectedly missing */
+	/*
+	 * Asked before anything is written, with a mirror of which single legs may be read: not 0 refuses the
+	 * volume, with `error` told. May be NULL.
+	 */
+	int (*admit)(struct mirror *mirror, bool read_only, struct error *error);
 	enum mirror_read_policy policy;
 	unsigned int write_mostly; /* mask: a leg that is read only where the other one cannot answer, or is late */
 	uint64_t leg_timeout_ns; /* one leg's try; 0: 5 s, 15 s if rotational */
@@ -181,7 +187,8 @@ struct mirror_options {
  * -errno with `error` told, the legs stay the caller's: -ENODATA not a leg, -EXDEV legs of different volumes,
  * -EEXIST the same leg twice, -ENOLINK a leg is missing and `degraded` was not given (names which, and its last
  * path), -ESTALE split brain (I11) or a leg that is not mountable alone, -ENXIO shorter than the volume,
- * -EPROTONOSUPPORT. A stale leg beside a whole one is no error: the volume starts without it. Writes nothing to the
+ * -EPROTONOSUPPORT, or what `admit` said.
+ * A stale leg beside a whole one is no error: the volume starts without it. Writes nothing to the
  * legs but, unless read_only, labels. May wait.
  */
 int mirror_open(struct leg *legs[MIRROR_LEGS], const struct mirror_options *options, struct mirror **mirror,

@@ -368,21 +368,34 @@ static size_t dirty_limit(const struct meta *meta, size_t cache_bytes)
 	return cache_bytes / 8 < room * FORMAT_BLOCK ? cache_bytes / 8 : room * FORMAT_BLOCK;
 }
 
+static int super_admit(struct mirror *mirror, bool read_only, struct format_super *super, struct error *error)
+{
+	int result = super_read(mirror, super, error);
+
+	if (result || read_only || !le64_get(super->ro_compat))
+		return result;
+	return error_set(error, -EPROTONOSUPPORT,
+			 "the volume uses features that this mirrorfs only reads (ro_compat 0x%llx): mount with -o ro",
+			 (unsigned long long)le64_get(super->ro_compat));
+}
+
+int meta_admit(struct mirror *mirror, bool read_only, struct error *error)
+{
+	struct format_super super;
+
+	return super_admit(mirror, read_only, &super, error);
+}
+
 int meta_new(struct mirror *mirror, struct cache *cache, const struct meta_options *options, struct meta **made,
 	     struct error *error)
 {
 	struct cache_stats stats;
 	struct format_super super;
-	int result = super_read(mirror, &super, error);
+	int result = super_admit(mirror, options->read_only, &super, error);
 	struct meta *meta;
 
 	if (result)
 		return result;
-	if (le64_get(super.ro_compat) && !options->read_only)
-		return error_set(
-			error, -EPROTONOSUPPORT,
-			"the volume uses features that this mirrorfs only reads (ro_compat 0x%llx): mount with -o ro",
-			(unsigned long long)le64_get(super.ro_compat));
 	meta = calloc(1, sizeof(*meta));
 	if (!meta)
 		return error_set(error, -ENOMEM, "out of memory");

@@ -195,6 +195,44 @@ static struct mirror *create(const struct mirror_options *options)
 	return mirror;
 }
 
+bool leg_busy(const struct mirror_leg *mine)
+{
+	return !TAILQ_EMPTY(&mine->tries) || mine->relabel.flying || mine->look.flying;
+}
+
+static int keeper_start(struct mirror *mirror, struct error *error)
+{
+	int code;
+
+	mirror->stopping = false;
+	code = thread_start(&mirror->keeper, "mirror", keeper_run, mirror);
+	return code ? error_set(error, code, "the keeper thread cannot be started: %s", strerror(-code)) : 0;
+}
+
+/* Nothing is written meanwhile, whatever befalls a leg: a volume that is refused stays as it is. */
+static int admit(struct mirror *mirror, struct error *error)
+{
+	bool read_only = mirror->options.read_only;
+	int code;
+
+	if (!mirror->options.admit)
+		return 0;
+	mirror->options.read_only = true;
+	code = keeper_start(mirror, error);
+	if (code)
+		return code;
+	code = mirror->options.admit(mirror, read_only, error);
+	mutex_lock(&mirror->lock);
+	while (mirror->working)
+		cond_wait(&mirror->idle, &mirror->lock);
+	mirror->stopping = true;
+	cond_signal(&mirror->kick);
+	mutex_unlock(&mirror->lock);
+	thread_join(&mirror->keeper);
+	mirror->options.read_only = read_only;
+	return code;
+}
+
 int mirror_open(struct leg *legs[MIRROR_LEGS], const struct mirror_options *options, struct mirror **result,
 		struct error *error)
 {
@@ -211,16 +249,16 @@ int mirror_open(struct leg *legs[MIRROR_LEGS], const struct mirror_options *opti
 		return error_set(error, -ENOMEM, "no memory for the mirror");
 	take_identity(mirror, &assembly);
 	take_legs(mirror, &assembly);
-	/* No lock yet: nobody else knows the mirror, and none may be held while a leg is waited for. */
-	if (!options->read_only)
+	code = admit(mirror, error);
+	/* No lock: nobody else knows the mirror now, and none may be held while a leg is waited for. */
+	if (!code && !options->read_only)
 		code = write_labels(mirror, error);
-	if (!code) {
-		code = thread_start(&mirror->keeper, "mirror", keeper_run, mirror);
-		if (code)
-			error_set(error, code, "the keeper thread cannot be started: %s", strerror(-code));
-	}
+	if (!code)
+		code = keeper_start(mirror, error);
 	if (code) {
-		destroy(mirror);
+		/* To a leg that still holds a request it is left. */
+		if (!leg_busy(&mirror->legs[0]) && !leg_busy(&mirror->legs[1]))
+			destroy(mirror);
 		return code;
 	}
 	*result = mirror;

@@ -12,6 +12,9 @@
  * beaten try keeps its buffer and its time: if that runs out, the leg goes offline, since the other one has answered.
  * Meanwhile readers go to the leg that keeps nobody waiting.
  *
+ * What no leg in sync has right is looked for, unit by unit, on one that is stale or being filled: it may well have
+ * what has not changed since. That is taken only if it is verified, and never charged if it is not.
+ *
  * A leg that did not answer in time is charged only when the other one has answered (I6), a request error is charged
  * to nobody (I7), and the last in-sync leg is never failed by a read (I12).
  */
@@ -26,6 +29,14 @@
 static bool readable(const struct mirror *mirror, int leg)
 {
 	return mirror->legs[leg].state == MIRROR_INSYNC;
+}
+
+/* It lacks something, perhaps not this: what is known by its checksum may be read there if no leg in sync has it. */
+static bool last_source(const struct request *request, int leg)
+{
+	enum mirror_leg_state state = request->mirror->legs[leg].state;
+
+	return (state == MIRROR_STALE || state == MIRROR_RESYNC) && request->io->verify;
 }
 
 bool read_late_locked(const struct mirror *mirror, int leg)
@@ -133,6 +144,9 @@ static void account_locked(struct request *request, const struct try *try, uint3
 	struct mirror_leg *mine = &mirror->legs[leg];
 	struct try *other = &request->tries[!leg];
 
+	/* One that lacks something is not to blame for it. */
+	if (request->only < 0 && !readable(mirror, leg) && try->verdict != LEG_GONE)
+		return;
 	switch (try->verdict) {
 	case LEG_OK:
 		if (bad)
@@ -215,7 +229,8 @@ static bool choose_locked(struct request *request, int *leg, bool *single, uint3
 	*unit = missing_from(request, 0);
 	if (*unit == request->units || request->expired || request->only >= 0)
 		return false;
-	if (request->single && last->answered && last->verdict != LEG_GONE && readable(mirror, request->leg)) {
+	if (request->single && last->answered && last->verdict != LEG_GONE &&
+	    (readable(mirror, request->leg) || last_source(request, request->leg))) {
 		*unit = missing_from(request, request->unit + 1);
 		*leg = request->leg;
 		*single = true;
@@ -235,6 +250,10 @@ static bool choose_locked(struct request *request, int *leg, bool *single, uint3
 		struct try *try = &request->tries[*leg];
 
 		if (readable(mirror, *leg) && try->count < TRIES_A_LEG && try->answered && try->verdict != LEG_GONE)
+			return true;
+	}
+	for (*leg = 0; *leg < MIRROR_LEGS; ++*leg) {
+		if (last_source(request, *leg) && !request->tries[*leg].count)
 			return true;
 	}
 	return false;

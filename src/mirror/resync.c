@@ -147,6 +147,22 @@ static void start(struct copy *copy)
 		landed(copy, true);
 }
 
+/* The leg may have what the survivor has lost: then that gets it back. */
+static bool is_there(struct copy *copy)
+{
+	struct mirror *mirror = copy->mirror;
+	int leg = mirror->resync.leg;
+
+	copy->io.flags = only(leg);
+	if (mirror_submit_wait(mirror, &copy->io))
+		return false;
+	to_write(copy);
+	copy->io.flags = only(!leg);
+	if (!mirror_submit_wait(mirror, &copy->io))
+		mirror_scrubbed(mirror, !leg, copy->io.count, copy->io.count);
+	return true;
+}
+
 /* 0; 1: the survivor's copy is bad, and so nothing was copied; else the resync cannot go on. */
 static int unit_again(struct copy *copy, uint32_t unit)
 {
@@ -156,7 +172,7 @@ static int unit_again(struct copy *copy, uint32_t unit)
 	to_read(copy, unit, 1);
 	error = mirror_submit_wait(mirror, &copy->io);
 	if (error == -EIO && !iobuf_reserve_full(mirror->options.pool))
-		return 1;
+		return is_there(copy) ? 0 : 1;
 	if (error)
 		return error;
 	to_write(copy);

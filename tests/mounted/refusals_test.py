@@ -231,7 +231,7 @@ def a_mount_refuses_a_format_it_does_not_know(ws):
                 for slot in ondisk.written(leg, slots):
                     ondisk.edit_block(leg, slot, change)
             refused(ws, ["mirrorfs", "-o", "ro", *volume.legs, volume.mnt], says, MOUNT_FAILED, volume.legs)
-            refused(ws, ["mirrorfs", *volume.legs, volume.mnt], says, MOUNT_FAILED)
+            refused(ws, ["mirrorfs", *volume.legs, volume.mnt], says, MOUNT_FAILED, volume.legs)
 
 
 @case(FULL)

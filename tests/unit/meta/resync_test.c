@@ -161,6 +161,33 @@ START_TEST(rot_is_not_copied)
 }
 END_TEST
 
+START_TEST(what_the_survivor_has_lost_is_read_from_the_leg_that_is_filled)
+{
+	struct format_super super;
+	uint64_t nodes[64];
+	size_t count;
+
+	for (uint64_t number = 0; number < 200; number++)
+		put_item(OLD, number, 1, 700);
+	ck_assert_int_eq(meta_checkpoint(meta), 0);
+	volume_unmount();
+	super = *disk_super(0, true);
+	count = disk_nodes(&super, nodes, 64);
+	ck_assert_uint_gt(count, 4);
+	mount_with(1);
+	put_item(NEW, 7, 7, 700);
+	volume_unmount();
+	/* All nodes that leg 1 has as well. */
+	for (size_t n = 0; n < count; n++)
+		disk_rot(0, nodes[n], NODE_BLOCKS);
+	mount_with(3);
+	ck_assert_int_eq(resync_ends(1), MIRROR_INSYNC);
+	expect_item(NEW, 7, 7, 700);
+	for (uint64_t number = 0; number < 200; number++)
+		expect_item(OLD, number, 1, 700);
+}
+END_TEST
+
 START_TEST(a_leg_that_fails_while_it_is_filled_goes_out_and_the_volume_goes_on)
 {
 	leg1_misses_something();
@@ -403,6 +430,7 @@ Suite *resync_suite(void)
 	tcase_add_test(tests, a_leg_that_comes_back_is_filled_with_what_was_born_since);
 	tcase_add_test(tests, a_leg_whose_past_is_not_known_is_filled_as_a_whole);
 	tcase_add_test(tests, rot_is_not_copied);
+	tcase_add_test(tests, what_the_survivor_has_lost_is_read_from_the_leg_that_is_filled);
 	tcase_add_test(tests, a_leg_that_fails_while_it_is_filled_goes_out_and_the_volume_goes_on);
 	tcase_add_test(tests, a_commit_that_took_its_blocks_before_the_resync_is_on_both_legs);
 	tcase_add_test(tests, wherever_the_power_fails_both_legs_come_good);

@@ -264,6 +264,28 @@ START_TEST(a_leg_that_missed_writes_comes_back_stale_and_is_not_read)
 }
 END_TEST
 
+START_TEST(what_no_whole_leg_has_comes_from_a_stale_one_if_it_is_right)
+{
+	fill(0, 16);
+	write_alone(1);
+	rot(0, 3);
+	rot(1, 5);
+	ck_assert_int_eq(open_both(), 0);
+	ck_assert_int_eq(state_of(0), MIRROR_STALE);
+	ck_assert_int_eq(read_blocks(0, 8), 0);
+	wait_repairs();
+	ck_assert(block_right(1, 5));
+	ck_assert_uint_eq(status().unrecoverable, 0);
+	/* What is not right there is nobody's fault, and not taken. */
+	rot(1, 3);
+	ck_assert_int_eq(read_blocks(0, 8), -EIO);
+	ck_assert_uint_eq(status().unrecoverable, 1);
+	ck_assert_uint_eq(status().leg[0].charged, 0);
+	ck_assert_uint_eq(status().leg[0].checksum_errors, 0);
+	ck_assert_int_eq(state_of(0), MIRROR_STALE);
+}
+END_TEST
+
 START_TEST(a_leg_that_failed_in_the_last_mount_comes_back_stale)
 {
 	ck_assert_int_eq(open_both(), 0);
@@ -418,6 +440,7 @@ TCase *assemble_tests(void)
 	tcase_add_test(tests, a_degraded_read_only_mount_writes_no_label);
 	tcase_add_test(tests, the_policy_in_the_label_is_as_good_as_the_word);
 	tcase_add_test(tests, a_leg_that_missed_writes_comes_back_stale_and_is_not_read);
+	tcase_add_test(tests, what_no_whole_leg_has_comes_from_a_stale_one_if_it_is_right);
 	tcase_add_test(tests, a_leg_that_failed_in_the_last_mount_comes_back_stale);
 	tcase_add_test(tests, legs_that_were_each_written_alone_are_refused_together);
 	tcase_add_test(tests, legs_that_were_mounted_alone_but_never_written_are_whole);
