@@ -195,11 +195,6 @@ static struct mirror *create(const struct mirror_options *options)
 	return mirror;
 }
 
-bool leg_busy(const struct mirror_leg *mine)
-{
-	return !TAILQ_EMPTY(&mine->tries) || mine->relabel.flying || mine->look.flying;
-}
-
 static int keeper_start(struct mirror *mirror, struct error *error)
 {
 	int code;
