@@ -71,23 +71,24 @@ static bool address_valid(const struct meta *meta, uint64_t address, uint64_t ge
 static int load(struct meta *meta, uint64_t address, uint64_t generation, uint32_t crc, int level,
 		const struct node_bounds *bounds, struct cache_page **page)
 {
+	struct cache_page *got;
 	int error;
 
 	*page = NULL;
 	if (!address_valid(meta, address, generation) || level < 0)
 		return -EIO;
-	error = cache_get(&meta->nodes, address, true, true, page);
+	error = cache_get(&meta->nodes, address, true, true, &got);
 	if (error == 1)
-		error = node_fill(meta, *page, generation, crc, level, bounds);
-	else if (!error && (node_generation((*page)->data) != generation || node_level((*page)->data) != level ||
-			    !node_within((*page)->data, bounds)))
-		error = -EIO; /* two pointers of a broken tree name one node */
-	else
+		error = node_fill(meta, got, generation, crc, level, bounds);
+	else if (error)
 		return error;
-	if (error) {
-		cache_put(*page);
-		*page = NULL;
-	}
+	else if (node_generation(got->data) != generation || node_level(got->data) != level ||
+		 !node_within(got->data, bounds))
+		error = -EIO; /* two pointers of a broken tree name one node */
+	if (error)
+		cache_put(got);
+	else
+		*page = got;
 	return error;
 }
 
@@ -106,10 +107,11 @@ struct format_pointer load_pointer(const void *node, unsigned int slot)
 }
 
 int load_child(struct meta *meta, const struct cache_page *parent, unsigned int slot,
-		      const struct node_bounds *bounds, struct cache_page **page)
+	       const struct node_bounds *bounds, struct cache_page **page)
 {
 	struct format_pointer at = load_pointer(parent->data, slot);
 
+	*page = NULL;
 	if (le64_get(at.generation) > node_generation(parent->data))
 		return -EIO;
 	return load(meta, le64_get(at.address), le64_get(at.generation), le32_get(at.crc),

@@ -92,6 +92,29 @@ START_TEST(without_a_root_all_leaves_are_found)
 }
 END_TEST
 
+/* A generation that no checkpoint has reached, with every checksum right. */
+START_TEST(a_child_younger_than_its_parent_counts_as_lost)
+{
+	put_many(1);
+	volume_remount();
+	ck_assert_uint_eq(meta->root.level, 2);
+	volume_unmount();
+	for (int leg = 0; leg < MIRROR_LEGS; leg++) {
+		struct format_super *super = (struct format_super *)disk_super(leg, true);
+		unsigned char *root = disk_block(leg, le64_get(super->root.address));
+		struct format_pointer pointer = load_pointer(root, 1);
+
+		pointer.generation = le64_of(le64_get(super->root.generation) + 1);
+		memcpy(node_value_mutable(root, 1), &pointer, sizeof(pointer));
+		super->root.crc = le32_of(node_seal(root));
+		super_reseal(super);
+	}
+	rebuild(1);
+	for (uint64_t i = 0; i < MANY; i++)
+		expect_item(FILE1, i, 1, NODE_VALUE_MAX);
+}
+END_TEST
+
 /* The legs are full of leaves that were true once. */
 START_TEST(what_was_deleted_or_changed_does_not_come_back)
 {
@@ -216,6 +239,7 @@ Suite *rebuild_suite(void)
 	tcase_set_timeout(tcase, 60);
 	tcase_add_loop_test(tcase, what_lies_below_a_lost_node_is_found, 0, 2);
 	tcase_add_loop_test(tcase, without_a_root_all_leaves_are_found, 0, 2);
+	tcase_add_test(tcase, a_child_younger_than_its_parent_counts_as_lost);
 	tcase_add_test(tcase, what_was_deleted_or_changed_does_not_come_back);
 	tcase_add_test(tcase, of_an_older_leaf_only_what_records_prove_is_taken);
 	tcase_add_test(tcase, the_journal_is_replayed_on_what_was_found);
