@@ -126,8 +126,9 @@ void leg_close(struct leg *leg);
  * Hands the request to the leg. 0: `done` will be called, once, on another thread (or later on this one), and
  * until then the engine owns `io` and `data`. -errno: refused, `done` will not be called: -EINVAL for an
  * empty or misaligned request (our own bug; counted), -ERANGE beyond INT64_MAX, -EROFS a write or discard of a leg
- * open for reading, -EOPNOTSUPP a discard without geometry.discard or a look at what is no image, -ENOMEM. Never waits. Any thread; no lock of rank
- * RANK_LEG or above may be held. A request beyond the end of the leg is taken, and completed with -ENXIO.
+ * open for reading, -EOPNOTSUPP a discard without geometry.discard or a look at what is no image, -ENOMEM. Never waits.
+ * Any thread; no lock of rank RANK_LEG or above may be held. A request beyond the end of the leg is taken, and completed
+ * with -ENXIO.
  */
 int leg_submit(struct leg *leg, struct leg_io *io);
 

@@ -277,9 +277,9 @@ void mirror_resync_limit(struct mirror *mirror, uint64_t bytes_per_second);
 /* ---- legs that leave and join a volume in use ---- */
 
 /*
- * The leg is taken out and closed; what it lacks from then on is remembered. -EBUSY: the other one is not whole, or is
- * leaving, or
- * this one has not given everything back (then it is out, and may be detached again later); -ENOENT, -EROFS. May wait.
+ * The leg is taken out and closed; what it lacks from then on is remembered. -EBUSY: the other one is not whole or is
+ * leaving, or this one has not given everything back (then it is out, and may be detached again later); -ENOENT,
+ * -EROFS. May wait.
  */
 int mirror_detach(struct mirror *mirror, int leg, struct error *error);
 /*

@@ -66,8 +66,8 @@ int mirror_detach(struct mirror *mirror, int leg, struct error *error)
 	if (!code && !mine->leg)
 		code = error_set(error, -ENOENT, "leg %d is not there", leg);
 	if (!code && from->leaving)
-		code = error_set(error, -EBUSY, "the file of leg %d, the other one, was deleted or moved: replace that first",
-				 !leg);
+		code = error_set(error, -EBUSY,
+				 "the file of leg %d, the other one, was deleted or moved: replace that first", !leg);
 	if (!code) {
 		resync_cancel_locked(mirror);
 		take_out_locked(mirror, leg);
