@@ -57,7 +57,7 @@ def a_drill_ends_by_itself(ws):
 def a_leg_that_hangs_in_a_drill_goes_offline_and_all_is_answered(ws):
     volume = filled(ws, "leg-timeout=1")
     drill(volume, "0", "any,hang")
-    with open(volume.path("other"), "wb") as file:
+    with open(volume.path("other"), "wb", buffering=0) as file:
         file.write(trees.pattern(MIB))
         os.fsync(file.fileno())
     told, status = volume.status()

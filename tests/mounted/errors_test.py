@@ -110,7 +110,7 @@ def when_no_leg_takes_writes_nothing_is_acknowledged_and_reads_go_on(ws):
     refusing = Refusing(ws, "EIO", "commit=600")
     volume = refusing.volume
     kept = trees.pattern(MIB)
-    with open(volume.path("kept"), "wb") as file:
+    with open(volume.path("kept"), "wb", buffering=0) as file:
         file.write(kept)
         os.fsync(file.fileno())
     a, b = refusing.opened(2)

@@ -3,6 +3,7 @@
 
 Each test first sees for itself that its fault is there. All the while, programs write and read back what they wrote.
 """
+import contextlib
 import errno
 import mmap
 import os
@@ -14,7 +15,7 @@ import time
 import trees
 from cases import FULL, case
 from resync_test import clean, healthy, is_whole
-from workspace import BLOCK, MIB, alive, mounted, wait_for
+from workspace import BLOCK, MIB, alive, daemon_of, mounted, wait_for
 
 DEGRADED = 3  # exit status of mirrorctl
 
@@ -83,7 +84,7 @@ class Programs:
                 self.wrong.append(done.stdout + done.stderr)
             self.runs += 1
 
-    def more(self, count=3):
+    def more(self, count=2):
         """Waits until so many runs have begun and ended from now on."""
         until = self.runs + count + 1
         wait_for("programs to get on", lambda: self.wrong or self.runs >= until, 100)
@@ -292,14 +293,57 @@ def legs_on_one_full_filesystem_are_both_kept(ws):
     ws.run("umount", folder)
 
 
+@case(FULL, timeout=200)
+def who_is_killed_while_a_leg_hangs_keeps_its_lock_and_loses_nothing(ws):
+    far = Far(ws)
+    volume = far.volume()
+    volume.mount()
+    kept = {}
+
+    def write(number):
+        data = trees.pattern(100000, number)
+        with open(volume.path(f"file {number}"), "wb", buffering=0) as file:
+            file.write(data)
+            os.fsync(file.fileno())
+        kept[number] = data
+
+    def write_on():
+        with contextlib.suppress(OSError):
+            write(len(kept))
+
+    for number in range(20):
+        write(number)
+    trees.write(far.hold, b"")
+    proof = subprocess.Popen(["dd", f"if={volume.legs[0]}", "of=/dev/null", "count=1", "bs=4k", "iflag=direct"])
+    writer = threading.Thread(target=write_on)
+    writer.start()
+    wait_for("a request to hang", lambda: volume.status()[0]["legs"][0]["io"]["in_flight"] > 0)
+    assert proof.poll() is None and len(kept) == 20, "the leg still answers"
+    volume.kill([writer])
+    words = [os.path.join(ws.tools, "mirrorfs"), *volume.legs, volume.mnt]
+    with subprocess.Popen(words, stderr=subprocess.PIPE, text=True) as mount:
+        said = mount.stderr.readline()
+        assert "waiting for a leg" in said and volume.legs[0] in said and "locked" in said, said
+        assert not mounted(volume.mnt)
+        os.unlink(far.hold)
+        assert mount.wait() == 0
+    assert proof.wait() == 0
+    volume.pid = daemon_of(volume.mnt)
+    healthy(volume)
+    for number, data in kept.items():
+        assert trees.read(volume.path(f"file {number}")) == data, number
+    all_is_right(volume, 0)
+    far.end()
+
+
 @case(FULL, needs=["fio"], timeout=200)
 def a_stopped_daemon_charges_nobody(ws):
     volume = ws.volume()
     volume.mount("leg-timeout=1", "deadline=2")
     with Programs(volume) as programs:
-        for _ in range(3):
+        for _ in range(2):
             os.kill(volume.pid, signal.SIGSTOP)
-            time.sleep(2.5)
+            time.sleep(2.2)
             assert alive(volume.pid)
             os.kill(volume.pid, signal.SIGCONT)
             programs.more(1)

@@ -162,7 +162,7 @@ class Traffic:
         number = len(self.written)
         path = self.volume.path("new", f"file {number % 300}")
         data = trees.pattern(100000 if number % 10 == 0 else 3000, number)
-        with open(path, "wb") as file:
+        with open(path, "wb", buffering=0) as file:
             file.write(data)
             if number % 7 == 0:
                 os.fsync(file.fileno())
