@@ -537,6 +537,19 @@ static int replace(const struct ctl_mount *mount, char **words)
 	return change_legs(mount, "replace", words[0], words[1]);
 }
 
+static int grow(const struct ctl_mount *mount, char **words)
+{
+	char before[32], now[32];
+	json_t *result;
+	int code = ask(mount, json_pack("{s:s}", "command", "grow"), &result);
+
+	if (!code && !as_json)
+		printf("%s: %s, it was %s\n", mount->mountpoint, size_text(number_of(result, "size_bytes"), now),
+		       size_text(number_of(result, "before_bytes"), before));
+	json_decref(result);
+	return code;
+}
+
 /* Waits until one more resync has ended. */
 static int resync_watch(const struct ctl_mount *mount, unsigned long long ended)
 {
@@ -608,6 +621,7 @@ static const struct verb {
 	{ "status", status, 0, 0, true, false },   { "scrub", scrub, 0, 2, false, false },
 	{ "resync", resync, 0, 1, false, false },  { "detach", detach, 1, 1, false, false },
 	{ "attach", attach, 1, 1, false, true },   { "replace", replace, 2, 2, false, true },
+	{ "grow", grow, 0, 0, false, false },
 	{ "drill", drill, 2, 3, false, false },	   { "stats", stats, 0, 0, true, false },
 	{ "drop-caches", drop_caches, 0, 0, false, false },
 };
@@ -627,6 +641,7 @@ static void usage(FILE *out)
 	      "  detach MNT LEG   take a leg out\n"
 	      "  attach MNT LEG   let a leg join that was away, or a new one\n"
 	      "  replace MNT OLD NEW   detach one and attach another\n"
+	      "  grow MNT         take up what the legs have become larger by\n"
 	      "  drill MNT LEG RULES [SECONDS]   rehearse a fault of leg 0 or 1 (60 seconds); off: end it\n\n"
 	      "  -f, --force      attach, replace: give up what the leg holds\n"
 	      "  -j, --json       answers as they come, a JSON object a line\n"

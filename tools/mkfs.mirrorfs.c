@@ -156,25 +156,19 @@ static int allocate_image(const struct target *target, uint64_t space, struct er
 {
 	struct range_extent fixed[META_FIXED_EXTENTS];
 	uint64_t blocks = 0;
-	int fd, code;
+	int code;
 
-	if (leg_geometry(target->leg)->device)
-		return 0;
-	fd = open(target->path, O_RDWR | O_CLOEXEC);
-	if (fd < 0)
-		return error_set(error, -errno, "%s: %s", target->path, strerror(errno));
 	meta_fixed_extents(space, fixed);
-	code = posix_fallocate(fd, 0, (off_t)MIRROR_SPACE_OFFSET);
+	code = leg_allocate(target->leg, 0, MIRROR_SPACE_OFFSET);
 	for (int i = 0; i < META_FIXED_EXTENTS && !code; i++) {
 		blocks += fixed[i].length;
-		code = posix_fallocate(fd, (off_t)(MIRROR_SPACE_OFFSET + fixed[i].start * MIRROR_BLOCK),
-				       (off_t)(fixed[i].length * MIRROR_BLOCK));
+		code = leg_allocate(target->leg, MIRROR_SPACE_OFFSET + fixed[i].start * MIRROR_BLOCK,
+				    fixed[i].length * MIRROR_BLOCK);
 	}
-	close(fd);
 	if (!code)
 		return 0;
-	return error_set(error, -code, "%s: no room for %llu MiB of labels, journal and reserve: %s", target->path,
-			 (unsigned long long)(MIRROR_SPACE_OFFSET + blocks * MIRROR_BLOCK) >> 20, strerror(code));
+	return error_set(error, code, "%s: no room for %llu MiB of labels, journal and reserve: %s", target->path,
+			 (unsigned long long)(MIRROR_SPACE_OFFSET + blocks * MIRROR_BLOCK) >> 20, strerror(-code));
 }
 
 /* Of the smaller leg: both have the same space. */

@@ -8,6 +8,7 @@
  * {"command": "resync"}, perhaps with "limit"; {"command": "detach", "leg": NAME};
  * {"command": "attach", "address": ADDRESS, "force": BOOL}; {"command": "replace"} with all of these;
  * {"command": "files"}: what is on one leg alone, perhaps with empty lines before the answer while it is looked for;
+ * {"command": "grow"};
  * {"command": "drill", "leg": 0, "rules": "read,hang", "seconds": 60}. NAME is a leg's number or path. An answer
  * carries "version": 1 and "result" or "error". What takes long is started so, goes on by itself, and is asked about.
  * Only uid 0 and the daemon's own uid are heard (SO_PEERCRED).

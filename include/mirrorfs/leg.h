@@ -138,6 +138,8 @@ int leg_submit_wait(struct leg *leg, struct leg_io *io);
 const struct leg_geometry *leg_geometry(const struct leg *leg);
 /* Reads the size anew; 0 or -errno. Whoever else reads leg_geometry() of this leg meanwhile sees either size. */
 int leg_refresh(struct leg *leg);
+/* What is written there later finds room: a sparse image gets its blocks for real. 0 or -errno. May wait. */
+int leg_allocate(struct leg *leg, uint64_t offset, uint64_t length);
 const char *leg_address(const struct leg *leg); /* as given to leg_open */
 const char *leg_path(const struct leg *leg); /* the absolute path inside it; "memory" for a memory leg */
 const char *leg_engine_name(const struct leg *leg); /* "uring", "threads", "memory" */
@@ -190,6 +192,8 @@ struct leg_memory_options {
 int leg_memory_open(const struct leg_memory_options *options, struct leg **leg);
 /* The disk's bytes as a reader sees them now (volatile cache included); size_bytes long, owned by the leg. */
 unsigned char *leg_memory_bytes(struct leg *leg);
+/* It becomes so large, at most as large as it was opened: leg_refresh() sees that. */
+void leg_memory_resize(struct leg *leg, uint64_t size_bytes);
 /*
  * Power loss, now. Requests in flight are never completed; each unflushed write (and each in flight) is, by
  * `choose(context, n)` returning 0 .. n-1, kept, dropped or torn (its head, its tail or any of its 512-byte sectors are

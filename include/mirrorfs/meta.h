@@ -239,6 +239,16 @@ struct meta_trim {
 /* 0, -EROFS, -EOPNOTSUPP: no leg can. Waits for the legs. */
 int meta_trim(struct meta *meta, struct meta_trim *trim);
 
+/*
+ * The volume takes up what its legs hold by now, while it is in use. 0: it has, durably. -ENOSPC: they hold no more
+ * than it has, or images no room for its reserve; -EBUSY, -EROFS; what mirror_grow_room() says. One at a time of legs
+ * that leave, join and grow.
+ */
+struct meta_growth {
+	uint64_t before, now; /* the answer: blocks of the mirrored space */
+};
+int meta_grow(struct meta *meta, struct meta_growth *growth, struct error *error);
+
 struct meta_super_info {
 	uint64_t generation, sequence, epoch, data_blocks, heap_blocks, next_object;
 	uint8_t hash_key[16];

@@ -213,7 +213,7 @@ void mirror_generation_durable(struct mirror *mirror, uint64_t generation);
 void mirror_generation_known(struct mirror *mirror, uint64_t generation);
 
 const struct mirror_identity *mirror_identity(const struct mirror *mirror);
-uint64_t mirror_blocks(const struct mirror *mirror); /* size of the mirrored space */
+uint64_t mirror_blocks(const struct mirror *mirror); /* size of the mirrored space now */
 bool mirror_leg_insync(struct mirror *mirror, int leg);
 bool mirror_failed(struct mirror *mirror); /* read-only by error (I12) */
 bool mirror_discards(struct mirror *mirror); /* a leg that is written can be told what is free */
@@ -289,6 +289,19 @@ int mirror_detach(struct mirror *mirror, int leg, struct error *error);
  * leg of another volume. May wait.
  */
 int mirror_attach(struct mirror *mirror, struct leg *leg, bool force, struct error *error);
+
+/* ---- legs that have become larger ---- */
+
+/*
+ * How large the mirrored space can be by what the legs hold now. -ENOSPC: no more than `blocks`, which it was; `error`
+ * names the leg that limits. -EBUSY a leg is away or not whole, -EROFS. This and what follows may wait, and no leg may
+ * leave or join meanwhile.
+ */
+int mirror_grow_room(struct mirror *mirror, uint64_t blocks, uint64_t *room, struct error *error);
+/* Blocks of the space, beyond its end, too, are allocated for real in sparse images. 0 or -errno with `error` told. */
+int mirror_grow_allocate(struct mirror *mirror, uint64_t block, uint64_t count, struct error *error);
+/* The space has so many blocks. 0: the labels of all legs say so, durably; before that nobody may rely on it. */
+int mirror_grow(struct mirror *mirror, uint64_t blocks, struct error *error);
 
 struct mirror_resync_status {
 	uint64_t ended; /* resyncs since the mount that have ended, well or not */

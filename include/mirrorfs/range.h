@@ -105,6 +105,9 @@ int range_free(struct range *range, uint64_t start, uint64_t length);
  */
 int range_reserve(struct range *range, uint64_t start, uint64_t length);
 
+/* The space becomes longer by so much, all of it taken: range_free() gives it to whom it is for. */
+void range_grow(struct range *range, uint64_t length);
+
 /*
  * The flush queue. range_defer() takes a freed range that must not be reused yet and holds it, still taken, under a
  * ticket of the caller's; tickets never decrease from call to call (asserted). 0, or -ENOMEM: it was not taken over.

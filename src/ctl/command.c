@@ -136,6 +136,7 @@ static const struct {
 	{ "detach", legs_change },
 	{ "attach", legs_change },
 	{ "replace", legs_change },
+	{ "grow", legs_change },
 	{ "drill", drill_command },
 	{ "files", files_command },
 };

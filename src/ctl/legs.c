@@ -84,12 +84,31 @@ static int leg_attach(struct ctl *ctl, const json_t *request, struct leg *leg, s
 	return code;
 }
 
-static int change(struct ctl *ctl, const json_t *request, struct error *error)
+static int grow(struct ctl *ctl, json_t *result, struct error *error)
+{
+	struct meta_growth growth;
+	int code;
+
+	if (!ctl->subjects.meta)
+		return error_set(error, -EOPNOTSUPP, "there is nothing that could grow");
+	code = meta_grow(ctl->subjects.meta, &growth, error);
+	if (code)
+		return code;
+	json_object_set_new(result, "before_bytes", json_integer((json_int_t)(growth.before * MIRROR_BLOCK)));
+	json_object_set_new(result, "size_bytes", json_integer((json_int_t)(growth.now * MIRROR_BLOCK)));
+	log_info("the volume has grown: bytes=%llu before=%llu", (unsigned long long)growth.now * MIRROR_BLOCK,
+		 (unsigned long long)growth.before * MIRROR_BLOCK);
+	return 0;
+}
+
+static int change(struct ctl *ctl, const json_t *request, json_t *result, struct error *error)
 {
 	const char *command = json_string_value(json_object_get(request, "command"));
 	struct leg *leg = NULL;
 	int code;
 
+	if (!strcmp(command, "grow"))
+		return grow(ctl, result, error);
 	if (!strcmp(command, "detach"))
 		return leg_detach(ctl, request, error);
 	if (!strcmp(command, "attach")) {
@@ -117,12 +136,14 @@ static void change_run(void *arg)
 	struct ctl *ctl = arg;
 	struct ctl_worker *worker = &ctl->legs;
 	struct error error = { "" };
-	int code = change(ctl, worker->request, &error);
+	json_t *result = json_object();
+	int code = change(ctl, worker->request, result, &error);
 
 	if (code)
 		command_answer_error(worker->fd, code, error.text[0] ? error.text : strerror(-code));
 	else
-		command_answer(worker->fd, "result", json_object());
+		command_answer(worker->fd, "result", json_incref(result));
+	json_decref(result);
 	worker_done(worker);
 }
 

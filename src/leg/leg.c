@@ -361,6 +361,13 @@ int leg_refresh(struct leg *leg)
 	return leg->ops->refresh(leg);
 }
 
+int leg_allocate(struct leg *leg, uint64_t offset, uint64_t length)
+{
+	while (!leg->ops->allocate && leg->below)
+		leg = leg->below;
+	return leg->ops->allocate ? leg->ops->allocate(leg, offset, length) : 0;
+}
+
 const char *leg_address(const struct leg *leg)
 {
 	return leg->address;

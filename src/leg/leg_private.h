@@ -16,6 +16,7 @@ struct leg_ops {
 	/* A request that passed the door. 0, or -errno: refused and never completed. Never waits. No lock is held. */
 	int (*submit)(struct leg *leg, struct leg_io *io);
 	int (*refresh)(struct leg *leg);
+	int (*allocate)(struct leg *leg, uint64_t offset, uint64_t length); /* NULL: the one below, or nothing to do */
 	void (*close)(struct leg *leg); /* ends the threads and frees everything but what leg_fini frees */
 	void (*abandon)(struct leg *leg); /* the same of a leg over crashed memory: nothing is completed any more */
 };
@@ -64,6 +65,7 @@ struct leg_file {
 int leg_file_open(const char *path, const struct leg_options *options, struct leg_file *file, struct error *error);
 void leg_file_close(struct leg_file *file);
 int leg_file_refresh(struct leg *leg); /* leg_ops.refresh of both engines */
+int leg_file_allocate(struct leg *leg, uint64_t offset, uint64_t length);
 /* True if the request lies beyond the size last seen. The lock is held. */
 bool leg_file_beyond_locked(const struct leg *leg, const struct leg_io *io);
 /*

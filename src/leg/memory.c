@@ -53,6 +53,7 @@ struct memory_leg {
 	uint64_t latency_min_ns, latency_max_ns;
 	unsigned char *bytes;
 	bool own_bytes;
+	uint64_t size_bytes, most_bytes; /* what refresh tells; how many bytes there are */
 	void (*changed)(void *context, uint64_t offset, size_t length);
 	void *context;
 	uint64_t order; /* of the last completed write */
@@ -241,6 +242,11 @@ static int memory_submit(struct leg *leg, struct leg_io *io)
 
 static int memory_refresh(struct leg *leg)
 {
+	struct memory_leg *memory = (struct memory_leg *)leg;
+
+	mutex_lock(&leg->lock);
+	leg->geometry.size_bytes = memory->size_bytes;
+	mutex_unlock(&leg->lock);
 	return 0;
 }
 
@@ -256,7 +262,7 @@ static void memory_free(struct memory_leg *memory)
 	}
 	cond_fini(&memory->wake);
 	if (memory->own_bytes)
-		munmap(memory->bytes, memory->leg.geometry.size_bytes);
+		munmap(memory->bytes, memory->most_bytes);
 	leg_fini(&memory->leg);
 	free(memory);
 }
@@ -301,6 +307,7 @@ int leg_memory_open(const struct leg_memory_options *options, struct leg **leg)
 		return -ENOMEM;
 	geometry = &memory->leg.geometry;
 	geometry->size_bytes = options->size_bytes - options->size_bytes % options->block_size;
+	memory->size_bytes = memory->most_bytes = geometry->size_bytes;
 	geometry->block_size = options->block_size;
 	geometry->mem_align = options->block_size;
 	geometry->max_io = IOBUF_MAX;
@@ -336,7 +343,7 @@ no_thread:
 	leg_fini(&memory->leg);
 no_leg:
 	if (memory->own_bytes)
-		munmap(memory->bytes, geometry->size_bytes);
+		munmap(memory->bytes, memory->most_bytes);
 no_bytes:
 	free(memory);
 	return error;
@@ -345,6 +352,16 @@ no_bytes:
 unsigned char *leg_memory_bytes(struct leg *leg)
 {
 	return memory_of(leg)->bytes;
+}
+
+void leg_memory_resize(struct leg *leg, uint64_t size_bytes)
+{
+	struct memory_leg *memory = memory_of(leg);
+
+	assert(size_bytes <= memory->most_bytes);
+	mutex_lock(&memory->leg.lock);
+	memory->size_bytes = size_bytes;
+	mutex_unlock(&memory->leg.lock);
 }
 
 /* What power loss may do to one write: all of it, nothing, its head, its tail, or any of its sectors. */
@@ -393,7 +410,7 @@ static void memory_lose(const struct memory_loss *loss, unsigned char *image,
 /* The disk, with its cache or without. Reads where it can instead of writing: untouched pages stay untouched. */
 static void memory_copy(struct memory_leg *memory, unsigned char *image, bool durable)
 {
-	const uint64_t size = memory->leg.geometry.size_bytes;
+	const uint64_t size = memory->most_bytes;
 	struct memory_write *write;
 
 	for (uint64_t at = 0; at < size && image != memory->bytes; at += MEMORY_PAGE) {

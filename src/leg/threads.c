@@ -170,6 +170,7 @@ static const struct leg_ops threads_ops = {
 	.name = "threads",
 	.submit = threads_submit,
 	.refresh = leg_file_refresh,
+	.allocate = leg_file_allocate,
 	.close = threads_close,
 };
 

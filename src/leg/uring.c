@@ -199,6 +199,7 @@ static const struct leg_ops uring_ops = {
 	.name = "uring",
 	.submit = uring_submit,
 	.refresh = leg_file_refresh,
+	.allocate = leg_file_allocate,
 	.close = uring_close,
 };
 

@@ -612,7 +612,7 @@ void meta_statfs(struct meta *meta, struct meta_statfs *statfs)
 
 	range_stats(meta->data_range, &stats);
 	mutex_lock(&meta->alloc_lock);
-	statfs->blocks = meta->heap_end - meta->boundary;
+	statfs->blocks = meta->heap_end - meta->boundary - meta->grown.length;
 	waiting = stats.deferred + atomic_load(&meta->freed_blocks) + atomic_load(&meta->trimming);
 	statfs->free = stats.free + waiting;
 	statfs->available = alloc_available(meta, statfs->free);

@@ -4,11 +4,10 @@
  * just anywhere: where each file is a block, there would soon be no whole node's room left between them. A chunk is
  * taken from the data as a whole, and goes back as a whole.
  *
- * No record on the legs says what is a chunk. At mount, what is free around a node above the boundary is one again.
+ * No record on the legs says what is a chunk. At mount, what is free around a node above the boundary is one again;
+ * and what the reserve got when the volume grew, for good, which the slots tell.
  */
 #include "meta_private.h"
-
-#define CHUNK_BLOCKS 256u
 
 static uint64_t chunk_of(uint64_t address)
 {
@@ -95,10 +94,18 @@ static void gather(struct meta *meta, uint64_t chunk)
 	}
 }
 
+static bool in_grown(const struct meta *meta, uint64_t address)
+{
+	return address >= meta->grown.start && address - meta->grown.start < meta->grown.length;
+}
+
 int chunk_gather(struct meta *meta)
 {
 	int error = 0;
 
+	meta->grown = (struct range_extent){ le64_get(meta->super.grown_start), le64_get(meta->super.grown_blocks) };
+	for (uint64_t at = 0; at < meta->grown.length; at += CHUNK_BLOCKS)
+		gather(meta, meta->grown.start + at);
 	for (unsigned int level = meta->root.level + 1; level > 0 && !error; level--) {
 		struct node_bounds bounds = { .endless = false };
 
@@ -106,7 +113,8 @@ int chunk_gather(struct meta *meta)
 			struct format_pointer pointer;
 
 			error = tree_pointer(meta, level - 1, &bounds.end, &pointer, &bounds);
-			if (!error && le64_get(pointer.address) >= meta->boundary)
+			if (!error && le64_get(pointer.address) >= meta->boundary &&
+			    !in_grown(meta, le64_get(pointer.address)))
 				error = meta_list_add(&meta->chunks, chunk_of(le64_get(pointer.address)));
 		}
 	}

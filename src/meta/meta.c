@@ -19,20 +19,13 @@
 #define COMMIT_NS (5 * NSEC_PER_SEC)
 #define REPAIRS_NS (5 * NSEC_PER_SEC)
 
-#define MIB_BLOCKS ((1u << 20) / FORMAT_BLOCK)
 #define RING_MIN (8 * MIB_BLOCKS)
 #define RING_MAX (64 * MIB_BLOCKS)
 #define NODE_ZONE_MIN (8 * MIB_BLOCKS)
-#define ALLOCATED_MAX (256 * MIB_BLOCKS)
 #define OBJECTS_LOST_MAX RING_MAX /* a transaction that makes one waits for at least a block of the ring */
 #define SPACE_MIN (62 * MIB_BLOCKS) /* a leg of 64 MiB holds it */
 
 /* ---- making ---- */
-
-struct geometry {
-	uint64_t ring_blocks, heap_start, heap_blocks, boundary;
-	uint64_t allocated; /* below the boundary, also in a sparse image */
-};
 
 static uint64_t clamp(uint64_t value, uint64_t least, uint64_t most)
 {
@@ -40,9 +33,9 @@ static uint64_t clamp(uint64_t value, uint64_t least, uint64_t most)
 }
 
 /* A 64th of the heap holds the nodes of a volume full of middling files; more of them go where data goes. */
-static struct geometry geometry_of(uint64_t space)
+struct meta_geometry meta_geometry_of(uint64_t space)
 {
-	struct geometry geometry = { .ring_blocks = clamp(space / 32, RING_MIN, RING_MAX) };
+	struct meta_geometry geometry = { .ring_blocks = clamp(space / 32, RING_MIN, RING_MAX) };
 	uint64_t zone;
 
 	geometry.heap_start = (SUPER_RING + geometry.ring_blocks + NODE_BLOCKS - 1) / NODE_BLOCKS * NODE_BLOCKS;
@@ -53,6 +46,11 @@ static struct geometry geometry_of(uint64_t space)
 	return geometry;
 }
 
+uint64_t meta_fixed_start(const struct meta *meta)
+{
+	return meta->boundary - clamp(meta->boundary - meta->heap_start, 0, ALLOCATED_MAX);
+}
+
 uint64_t meta_minimum_blocks(void)
 {
 	return SPACE_MIN;
@@ -60,7 +58,7 @@ uint64_t meta_minimum_blocks(void)
 
 void meta_fixed_extents(uint64_t space_blocks, struct range_extent extents[META_FIXED_EXTENTS])
 {
-	struct geometry geometry = geometry_of(space_blocks);
+	struct meta_geometry geometry = meta_geometry_of(space_blocks);
 
 	extents[0] = (struct range_extent){ 0, SUPER_RING + geometry.ring_blocks };
 	/* Nodes are placed downwards from the boundary. */
@@ -69,7 +67,7 @@ void meta_fixed_extents(uint64_t space_blocks, struct range_extent extents[META_
 
 static void super_fill(struct format_super *super, uint64_t space, const uint8_t volume[16])
 {
-	struct geometry geometry = geometry_of(space);
+	struct meta_geometry geometry = meta_geometry_of(space);
 	uint32_t nanoseconds;
 	int64_t seconds;
 

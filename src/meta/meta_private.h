@@ -99,7 +99,9 @@ struct meta {
 	struct meta_options options;
 	uint8_t volume[16];
 	struct format_super super; /* the geometry; the rest as of the last checkpoint */
-	uint64_t ring_start, ring_blocks, heap_end, heap_start, boundary, reserve;
+	uint64_t ring_start, ring_blocks, heap_start, boundary;
+	_Atomic uint64_t heap_end, reserve; /* a volume may grow */
+	struct range_extent grown; /* for nodes, above the boundary, when that is so; under alloc_lock */
 	bool unmounted; /* in order, the last time */
 	bool closing;
 	atomic_int failed; /* 0, or the error that stopped writing (I12) */
@@ -176,6 +178,14 @@ struct meta {
 };
 
 /* meta.c */
+#define MIB_BLOCKS ((1u << 20) / FORMAT_BLOCK)
+#define ALLOCATED_MAX (256 * MIB_BLOCKS)
+struct meta_geometry {
+	uint64_t ring_blocks, heap_start, heap_blocks, boundary;
+	uint64_t allocated; /* below the boundary, also in a sparse image */
+};
+struct meta_geometry meta_geometry_of(uint64_t space); /* of a new volume */
+uint64_t meta_fixed_start(const struct meta *meta); /* from there to the boundary mkfs allocated for real */
 /* Everything but the tree: of the newest slot, as it is on the legs. */
 int meta_new(struct mirror *mirror, struct cache *cache, const struct meta_options *options, struct meta **made,
 	     struct error *error);
@@ -363,6 +373,7 @@ uint64_t alloc_available(struct meta *meta, uint64_t free); /* to file data, of 
 bool trim_discard(struct meta *meta, uint64_t start, uint64_t length);
 
 /* chunk.c */
+#define CHUNK_BLOCKS 256u
 bool chunk_take(struct meta *meta); /* takes room for nodes from the data */
 void chunk_top_up(struct meta *meta); /* as much room for nodes as the reserve lacks, if it can be had */
 void chunk_return(struct meta *meta); /* gives back what nodes no longer need */

@@ -20,6 +20,15 @@ static bool numbers_valid(const struct format_super *super)
 	       le64_get(super->next_object) > OBJECT_ROOT && le64_get(super->next_object) < FORMAT_NUMBER_END;
 }
 
+static bool grown_valid(const struct format_super *super)
+{
+	uint64_t start = le64_get(super->grown_start), blocks = le64_get(super->grown_blocks);
+	uint64_t end = le64_get(super->heap_start) + le64_get(super->heap_blocks);
+
+	return !blocks || (start % CHUNK_BLOCKS == 0 && blocks % CHUNK_BLOCKS == 0 &&
+			   start >= le64_get(super->boundary) && start <= end && blocks <= end - start);
+}
+
 /* Everything that mounting relies on, so that a malicious slot cannot lead it astray. */
 static bool geometry_valid(const struct format_super *super, uint64_t space)
 {
@@ -31,7 +40,7 @@ static bool geometry_valid(const struct format_super *super, uint64_t space)
 	       ring <= space - ring_blocks && heap >= ring + ring_blocks && heap <= space &&
 	       heap_blocks <= space - heap && heap % NODE_BLOCKS == 0 && boundary >= heap &&
 	       boundary - heap <= heap_blocks && boundary % NODE_BLOCKS == 0 &&
-	       le64_get(super->reserve_blocks) <= heap_blocks &&
+	       le64_get(super->reserve_blocks) <= heap_blocks && grown_valid(super) &&
 	       le64_get(super->ring_position) <= ring_blocks - JOURNAL_RECORD_BLOCKS &&
 	       le32_get(super->root_level) < NODE_LEVELS &&
 	       le64_get(super->root.generation) <= le64_get(super->generation);

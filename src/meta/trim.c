@@ -6,8 +6,8 @@
  * discarded, a piece at a time and never more than half of what writers may still have, and stays taken if a leg
  * does not answer.
  *
- * What mkfs allocated for real in image files stays allocated: it is there so that deletions work when the filesystem
- * of an image is full.
+ * What mkfs allocated for real in image files, and what a growing volume added to that, stays allocated: it is there so
+ * that deletions work when the filesystem of an image is full.
  */
 #include "meta_private.h"
 #include "mirrorfs/base/log.h"
@@ -16,11 +16,23 @@
 
 #define PIECE_BLOCKS 16384u /* 64 MiB */
 
-/* Cuts off the end of a range what was allocated for real; it may reach into that from below, and not out of it. */
-static uint64_t cut_fixed(const struct meta *meta, uint64_t start, uint64_t length)
+static bool touches_grown(struct meta *meta, uint64_t start, uint64_t length)
 {
-	uint64_t fixed = meta->boundary - 2 * meta->reserve; /* see meta_fixed_extents() */
+	bool touches;
 
+	mutex_lock(&meta->alloc_lock);
+	touches = start < meta->grown.start + meta->grown.length && meta->grown.start < start + length;
+	mutex_unlock(&meta->alloc_lock);
+	return touches;
+}
+
+/* Cuts off the end of a range what was allocated for real; it may reach into that from below, and not out of it. */
+static uint64_t cut_fixed(struct meta *meta, uint64_t start, uint64_t length)
+{
+	uint64_t fixed = meta_fixed_start(meta);
+
+	if (touches_grown(meta, start, length))
+		return 0;
 	if (start >= meta->boundary || start + length <= fixed)
 		return length;
 	return start < fixed ? fixed - start : 0;
@@ -123,7 +135,7 @@ static void trim_range(struct meta *meta, struct range *range, uint64_t start, u
 
 int meta_trim(struct meta *meta, struct meta_trim *trim)
 {
-	uint64_t fixed = meta->boundary - 2 * meta->reserve;
+	uint64_t fixed = meta_fixed_start(meta);
 	uint64_t end = trim->length < UINT64_MAX - trim->start ? trim->start + trim->length : UINT64_MAX;
 	int error = meta_writable(meta);
 

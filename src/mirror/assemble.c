@@ -12,18 +12,36 @@
 #include <string.h>
 #include <time.h>
 
+/* After a crash one label may still tell of the time before the volume grew: the larger space counts. */
+static int take_space(struct assembly *assembly, struct error *error)
+{
+	for (int leg = 0; leg < MIRROR_LEGS; leg++) {
+		uint64_t space = assembly->leg[leg] ? le64_get(assembly->label[leg].space_blocks) : 0;
+
+		if (space > assembly->space_blocks)
+			assembly->space_blocks = space;
+	}
+	for (int leg = 0; leg < MIRROR_LEGS; leg++) {
+		uint64_t size;
+
+		if (!assembly->leg[leg])
+			continue;
+		size = leg_geometry(assembly->leg[leg])->size_bytes;
+		if (assembly->space_blocks > (UINT64_MAX >> 1) / MIRROR_BLOCK ||
+		    MIRROR_SPACE_OFFSET + assembly->space_blocks * MIRROR_BLOCK > size)
+			return error_set(error, -ENXIO,
+					 "%s: shorter than the volume needs (%llu of %llu bytes); was it truncated? "
+					 "-o degraded mounts without it",
+					 leg_path(assembly->leg[leg]), (unsigned long long)size,
+					 (unsigned long long)(MIRROR_SPACE_OFFSET +
+							      assembly->space_blocks * MIRROR_BLOCK));
+	}
+	return 0;
+}
+
 static int check_alone(const struct format_label *label, struct leg *leg, const struct mirror_options *options,
 		       struct error *error)
 {
-	uint64_t space = le64_get(label->space_blocks);
-
-	if (space > (UINT64_MAX >> 1) / MIRROR_BLOCK ||
-	    MIRROR_SPACE_OFFSET + space * MIRROR_BLOCK > leg_geometry(leg)->size_bytes)
-		return error_set(error, -ENXIO,
-				 "%s: shorter than the volume needs (%llu of %llu bytes); was it truncated? "
-				 "-o degraded mounts without it",
-				 leg_path(leg), (unsigned long long)leg_geometry(leg)->size_bytes,
-				 (unsigned long long)(MIRROR_SPACE_OFFSET + space * MIRROR_BLOCK));
 	if (le64_get(label->ro_compat) && !options->read_only)
 		return error_set(
 			error, -EPROTONOSUPPORT,
@@ -57,8 +75,7 @@ static int read_labels(struct leg *legs[MIRROR_LEGS], const struct mirror_option
 			if (first == index)
 				return error_set(error, -EEXIST, "%s and %s are the same leg (number %d) of the volume",
 						 leg_path(legs[0]), leg_path(legs[1]), index);
-			if (memcmp(assembly->label[first].leg, label.leg, sizeof(label.leg)) ||
-			    le64_get(assembly->label[first].space_blocks) != le64_get(label.space_blocks))
+			if (memcmp(assembly->label[first].leg, label.leg, sizeof(label.leg)))
 				return error_set(error, -EXDEV, "%s and %s: their labels do not name each other",
 						 leg_path(legs[0]), leg_path(legs[1]));
 		}
@@ -66,7 +83,7 @@ static int read_labels(struct leg *legs[MIRROR_LEGS], const struct mirror_option
 		assembly->label[index] = label;
 		assembly->leg_count = (int)le32_get(label.leg_count);
 	}
-	return 0;
+	return take_space(assembly, error);
 }
 
 __attribute__((format(printf, 3, 4))) static void stale(struct assembly *assembly, int leg, const char *format, ...)

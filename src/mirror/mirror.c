@@ -48,6 +48,7 @@ static int write_labels(struct mirror *mirror, struct error *error)
 
 		if (mine->state != MIRROR_INSYNC)
 			continue;
+		mine->label.space_blocks = le64_of(mirror->space_blocks);
 		for (int i = 0; i < MIRROR_LEGS; i++) {
 			if (mirror->legs[i].leg)
 				label_set_path(&mine->label, i, leg_path(mirror->legs[i].leg));
@@ -91,7 +92,7 @@ static void take_identity(struct mirror *mirror, const struct assembly *assembly
 	identity->leg_count = (int)le32_get(label->leg_count);
 	for (int i = 0; i < MIRROR_LEGS; i++)
 		memcpy(identity->leg[i].bytes, label->leg[i], sizeof(label->leg[i]));
-	mirror->space_blocks = le64_get(label->space_blocks);
+	mirror->space_blocks = assembly->space_blocks;
 }
 
 void leg_take_locked(struct mirror *mirror, int leg, struct leg *open)
@@ -330,12 +331,13 @@ static bool well_formed(const struct mirror *mirror, const struct mirror_io *io)
 {
 	bool data = io->op == MIRROR_READ || io->op == MIRROR_WRITE;
 	unsigned int only = io->flags & (MIRROR_ONLY_LEG0 | MIRROR_ONLY_LEG1);
+	uint64_t space = mirror->space_blocks;
 
 	if ((only && !data) || only == (MIRROR_ONLY_LEG0 | MIRROR_ONLY_LEG1))
 		return false;
 	if (io->op == MIRROR_FLUSH)
 		return true;
-	if (io->block >= mirror->space_blocks || io->count > mirror->space_blocks - io->block)
+	if (io->block >= space || io->count > space - io->block)
 		return false;
 	if (!data)
 		return true;

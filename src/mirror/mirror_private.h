@@ -240,7 +240,7 @@ struct mirror {
 
 	struct mirror_options options;
 	struct mirror_identity identity;
-	uint64_t space_blocks;
+	_Atomic uint64_t space_blocks; /* it may grow */
 	uint64_t deadline_ns;
 	struct mirror_leg legs[MIRROR_LEGS];
 	bool failed;	     /* I12 */
@@ -339,6 +339,7 @@ struct assembly {
 	enum mirror_leg_state state[MIRROR_LEGS];
 	char why[MIRROR_LEGS][256];
 	int leg_count;
+	uint64_t space_blocks;
 };
 int assemble(struct leg *legs[MIRROR_LEGS], const struct mirror_options *options, struct assembly *assembly,
 	     struct error *error);

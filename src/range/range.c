@@ -25,7 +25,7 @@
 
 struct range {
 	struct range_config config;
-	uint64_t end;
+	_Atomic uint64_t end; /* written under the lock */
 	unsigned int unit_shift, magazine_shift; /* of magazine_length and magazine_align */
 	struct magazines *magazines; /* NULL: none */
 	_Atomic uint64_t hopeless_size; /* from this size on nothing fits at hopeless_shift; UINT64_MAX: not known */
@@ -390,6 +390,16 @@ int range_free(struct range *range, uint64_t start, uint64_t length)
 	return error;
 }
 
+void range_grow(struct range *range, uint64_t length)
+{
+	uint64_t end = atomic_load_explicit(&range->end, memory_order_relaxed);
+
+	assert(length <= UINT64_MAX - end);
+	mutex_lock(&range->lock);
+	atomic_store_explicit(&range->end, end + length, memory_order_relaxed);
+	mutex_unlock(&range->lock);
+}
+
 static bool all_free(struct range *range, uint64_t start, uint64_t length)
 {
 	struct range_extent gap = tree_gap_before(&range->tree, &range->free_path, start);
@@ -584,7 +594,7 @@ void range_stats(struct range *range, struct range_stats *stats)
 	if (range->magazines)
 		magazines_count(range->magazines, &held, &gets, &puts);
 	*stats = (struct range_stats){
-		.total = range->config.length,
+		.total = range->end - range->config.start,
 		.free = range_free_count(range),
 		.deferred = atomic_load_explicit(&range->deferred.blocks, memory_order_relaxed),
 		.magazines = held << range->unit_shift,

@@ -34,6 +34,7 @@ static const struct fuzz_field super_fields[] = {
 	FUZZ_FIELD(format_super, reserve_blocks), FUZZ_FIELD(format_super, data_blocks),
 	FUZZ_FIELD(format_super, hash_key),	  FUZZ_FIELD(format_super, ring_blocks),
 	FUZZ_FIELD(format_super, heap_blocks),	  FUZZ_FIELD(format_super, boundary),
+	FUZZ_FIELD(format_super, grown_start),	  FUZZ_FIELD(format_super, grown_blocks),
 };
 static const struct fuzz_field node_fields[] = {
 	FUZZ_FIELD(format_node, address), FUZZ_FIELD(format_node, generation), FUZZ_FIELD(format_node, level),

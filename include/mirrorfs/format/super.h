@@ -82,7 +82,9 @@ struct format_super { /* 4096 bytes */
 	le64 scrub_ended; /* 272-279: when the latest one was through; 0: not yet */
 	le32 scrub_flags; /* 280-283 */
 	le32 reserved3; /* 284-287 */
-	uint8_t growth[32]; /* 288-319: reserved for a change of heap_blocks under way */
+	le64 grown_start; /* 288-295: what the reserve has got since, above the boundary, for nodes alone; */
+	le64 grown_blocks; /* 296-303: 0: nothing. Of what is free there when a volume is mounted */
+	uint8_t growth[16]; /* 304-319: reserved for a change of heap_blocks */
 	uint8_t reserved[3776]; /* 320-4095 */
 };
 static_assert(sizeof(struct format_super) == 4096, "disk format");

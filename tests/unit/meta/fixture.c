@@ -12,8 +12,9 @@
 #define HOUR (3600 * NSEC_PER_SEC)
 #define POOL_BYTES (16u << 20)
 #define DISK_BYTES (64u << 20)
+#define DISK_MOST (72u << 20) /* what they can become */
 #define PATCH (1u << 20) /* what is copied if any of it was written */
-#define PATCHES (DISK_BYTES / PATCH)
+#define PATCHES (DISK_MOST / PATCH)
 #define FAULTS 16
 
 struct meta *meta;
@@ -219,8 +220,8 @@ void crash_take(void)
 	now = (struct log){ .count = 0 };
 	for (int leg = 0; leg < MIRROR_LEGS; leg++) {
 		if (!at_crash.bytes[leg])
-			at_crash.bytes[leg] = malloc(DISK_BYTES);
-		memcpy(at_crash.bytes[leg], at_mount.bytes[leg], DISK_BYTES);
+			at_crash.bytes[leg] = malloc(DISK_MOST);
+		memcpy(at_crash.bytes[leg], at_mount.bytes[leg], DISK_MOST);
 		memcpy(at_crash.touched[leg], at_mount.touched[leg], sizeof(at_mount.touched[leg]));
 	}
 }
@@ -252,7 +253,7 @@ static bool is_durable(size_t n, size_t end)
 void crash_at(size_t end, keep_rule *keep)
 {
 	for (int leg = 0; leg < MIRROR_LEGS; leg++) {
-		for (size_t at = 0; at < DISK_BYTES; at += PATCH) {
+		for (size_t at = 0; at < DISK_MOST; at += PATCH) {
 			if (at_crash.touched[leg][at / PATCH] || at_mount.touched[leg][at / PATCH])
 				memcpy(disk_bytes(disks[leg]) + at, at_crash.bytes[leg] + at, PATCH);
 		}
@@ -298,7 +299,7 @@ static void open_below(bool read_only)
 	int error;
 
 	for (int leg = 0; leg < MIRROR_LEGS; leg++) {
-		for (size_t at = 0; at < DISK_BYTES; at += PATCH) {
+		for (size_t at = 0; at < DISK_MOST; at += PATCH) {
 			if (at_mount.touched[leg][at / PATCH])
 				memcpy(at_mount.bytes[leg] + at, disk_bytes(disks[leg]) + at, PATCH);
 		}
@@ -393,8 +394,9 @@ void volume_setup(void)
 	mutex_init(&lock, RANK_LEAF);
 	cond_init(&written);
 	for (int leg = 0; leg < MIRROR_LEGS; leg++) {
-		disks[leg] = disk_create(leg ? "disk1" : "disk0", DISK_BYTES);
-		at_mount.bytes[leg] = calloc(1, DISK_BYTES);
+		disks[leg] = disk_create(leg ? "disk1" : "disk0", DISK_MOST);
+		at_mount.bytes[leg] = calloc(1, DISK_MOST);
+		disk_resize(disks[leg], DISK_BYTES);
 		legs[leg] = disk_open(disks[leg]);
 		disk_rule_set(disks[leg], rule, NULL);
 	}

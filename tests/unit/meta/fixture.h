@@ -138,5 +138,6 @@ Suite *failure_suite(void);
 Suite *rebuild_suite(void);
 Suite *trim_suite(void);
 Suite *resync_suite(void);
+Suite *grow_suite(void);
 
 #endif

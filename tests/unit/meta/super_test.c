@@ -179,7 +179,13 @@ START_TEST(unknown_ro_compat_bits_allow_reading_alone)
 }
 END_TEST
 
-#define GEOMETRIES 24
+static void grown(struct format_super *super, uint64_t start, uint64_t blocks)
+{
+	super->grown_start = le64_of(start);
+	super->grown_blocks = le64_of(blocks);
+}
+
+#define GEOMETRIES 28
 static void forge_geometry(struct format_super *super, int how)
 {
 	uint64_t space = mirror_space_blocks(64u << 20);
@@ -210,6 +216,10 @@ static void forge_geometry(struct format_super *super, int how)
 	case 21: super->next_object = le64_of(FORMAT_NUMBER_END); break;
 	case 22: super->next_object = le64_of(OBJECT_ROOT); break;
 	case 23: super->next_object = le64_of(0); break;
+	case 24: grown(super, 12804, 256); break;
+	case 25: grown(super, 12800, 1); break;
+	case 26: grown(super, heap / 256 * 256, 256); break;
+	case 27: grown(super, 12800, UINT64_MAX - 255); break;
 	}
 }
 

@@ -146,7 +146,17 @@ static void close_leg(struct leg *leg)
 	open_count--;
 }
 
-static const struct leg_ops fake_ops = {.name = "memory", .submit = submit, .close = close_leg};
+static int refresh(struct leg *leg)
+{
+	struct disk *disk = (struct disk *)leg;
+
+	mutex_lock(&leg->lock);
+	leg->geometry.size_bytes = disk->geometry.size_bytes;
+	mutex_unlock(&leg->lock);
+	return 0;
+}
+
+static const struct leg_ops fake_ops = {.name = "memory", .submit = submit, .refresh = refresh, .close = close_leg};
 
 struct leg *disk_open(struct disk *disk)
 {
