@@ -127,8 +127,8 @@ void leg_close(struct leg *leg);
  * until then the engine owns `io` and `data`. -errno: refused, `done` will not be called: -EINVAL for an
  * empty or misaligned request (our own bug; counted), -ERANGE beyond INT64_MAX, -EROFS a write or discard of a leg
  * open for reading, -EOPNOTSUPP a discard without geometry.discard or a look at what is no image, -ENOMEM. Never waits.
- * Any thread; no lock of rank RANK_LEG or above may be held. A request beyond the end of the leg is taken, and completed
- * with -ENXIO.
+ * Any thread; no lock of rank RANK_LEG or above may be held. A request beyond the end of the leg is taken, and
+ * completed with -ENXIO.
  */
 int leg_submit(struct leg *leg, struct leg_io *io);
 

@@ -101,7 +101,7 @@ struct iobuf_pool *mirror_pool(struct mirror *mirror);
 enum mirror_leg_state {
 	MIRROR_ABSENT, /* not given or not found; nothing is known of it but its label's word on the other leg */
 	MIRROR_INSYNC,
-	MIRROR_STALE, /* present, but lacks what was born after its generation; read only as the last source, see above */
+	MIRROR_STALE, /* present, but lacks what was born after its generation; read as the last source alone */
 	MIRROR_RESYNC, /* likewise, but new writes go to it, and what it lacks is being copied */
 	MIRROR_OFFLINE, /* was in sync in this mount, has failed */
 	MIRROR_LEG_STATES,

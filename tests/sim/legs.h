@@ -18,8 +18,8 @@ void legs_set_fault(struct machine *machine, int leg, const char *rules);
 void legs_fault(struct machine *machine);
 void legs_fault_mount(struct machine *machine); /* at its beginning */
 /*
- * With nobody at work: there is no more room on either disk, to the end of this mount, which must be a crash. Writes fail
- * from here on, and no leg goes out for that. False: not now.
+ * With nobody at work: there is no more room on either disk, to the end of this mount, which must be a crash. Writes
+ * fail from here on, and no leg goes out for that. False: not now.
  */
 bool legs_fill_up(struct machine *machine);
 /* Something happens to a leg. May wait for legs. */
