@@ -617,6 +617,9 @@ static int cut_first(struct machine *machine)
 	if (!sim_random_chance(&machine->random, 3) || !machine->memory[0] || !machine->memory[1] ||
 	    machine->stale[0] || machine->stale[1] || machine->closing[first] || machine->full)
 		return -1;
+	for (int i = 0; i < MIRROR_LEGS; i++)
+		if (machine->told[i] != MIRROR_LEG_STATES && machine->told[i] != MIRROR_INSYNC)
+			return -1;
 	note("disk %d dies", first);
 	machine->dying = true;
 	cut(machine, first, MACHINE_CUT_ANY);
