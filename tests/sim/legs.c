@@ -5,6 +5,7 @@
 #include "world.h"
 
 #include "mirrorfs/base/clock.h"
+#include "mirrorfs/format/label.h"
 #include "mirrorfs/format/super.h"
 
 #include <errno.h>
@@ -242,6 +243,7 @@ static void attach(struct machine *machine, int leg)
 	error = mirror_attach(machine->mirror, open, false, &told);
 	if (machine->split[leg] && error != -ESTALE)
 		sim_fail("leg %d was written alone, attached without a word: %s", leg, strerror(-error));
+	machine->divided[leg] = false;
 	if (machine->strange[leg] && (error == -ESTALE || error == -EXDEV))
 		error = mirror_attach(machine->mirror, open, true, &told);
 	note("attached leg %d: %s %s", leg, strerror(-error), told.text);
@@ -377,4 +379,5 @@ void legs_mount_alone(struct machine *machine, struct sim_random *random)
 	if (!machine_mount_alone(machine, leg, whole))
 		return;
 	machine->strange[leg] = true;
+	machine->divided[leg] = machine_label(machine, !leg) & LABEL_EPOCH_ALONE;
 }

@@ -44,8 +44,7 @@ void machine_new_disk(struct machine *machine, int leg, uint64_t bytes)
 		munmap(machine->disk[leg], machine->disks[leg].bytes);
 	machine->disk[leg] = disk_create(bytes);
 	machine->disks[leg].bytes = bytes;
-	machine->bad[leg] = false;
-	machine->split[leg] = false;
+	machine->bad[leg] = machine->divided[leg] = machine->split[leg] = false;
 }
 
 void machine_init(struct machine *machine, uint64_t seed, enum machine_height height)
@@ -184,7 +183,7 @@ static int open_mirror(struct machine *machine)
 	struct mirror_options options = {
 		.degraded = true, .pool = machine->pool, .event = audit_event, .event_context = machine
 	};
-	bool strange = false;
+	bool strange = false, divided = false;
 	struct error told = { "" };
 	int count = 0, error;
 
@@ -192,6 +191,7 @@ static int open_mirror(struct machine *machine)
 	options.write_mostly = (unsigned int)sim_random_below(&machine->random, 3); /* neither, leg 0, leg 1 */
 	for (int i = 0; i < MIRROR_LEGS; i++) {
 		strange |= machine->memory[i] && machine->strange[i];
+		divided |= machine->divided[i];
 		if (machine->memory[i])
 			legs[count++] = machine->fault[i] ? machine->fault[i] : machine->memory[i];
 	}
@@ -206,6 +206,8 @@ static int open_mirror(struct machine *machine)
 		sim_sleep(1000000000); /* there is no mount; the crash comes */
 	if (error)
 		note("mirror_open: %s", told.text);
+	if (count == 2 && divided && error != -ESTALE)
+		sim_fail("both legs were written alone, and are mounted together: %s", strerror(-error));
 	/* Another history; no label yet; a label that the other leg has not heard of. */
 	if (error && !(strange && count == 2 && (error == -ESTALE || error == -ENODATA || error == -EXDEV)))
 		sim_fail("mirror_open: %s: %s", strerror(-error), told.text);
@@ -218,7 +220,7 @@ static void lose(struct machine *machine, int lost)
 	munmap(machine->disk[lost], machine->disks[lost].bytes);
 	machine->disk[lost] = NULL;
 	machine->stale[lost] = true;
-	machine->bad[lost] = machine->strange[lost] = machine->split[lost] = false;
+	machine->bad[lost] = machine->strange[lost] = machine->divided[lost] = machine->split[lost] = false;
 }
 
 /*
@@ -420,11 +422,11 @@ void machine_mount(struct machine *machine, bool faulty)
 	machine_open_stack(machine);
 }
 
-bool machine_label_says_whole(const struct machine *machine, int leg)
+uint32_t machine_label(const struct machine *machine, int leg)
 {
 	static const uint64_t slots[] = { LABEL_SLOT0, LABEL_SLOT1 };
+	uint32_t flags = LABEL_RESYNCING; /* without a valid label */
 	uint64_t newest = 0;
-	bool whole = false;
 
 	for (size_t i = 0; i < sizeof(slots) / sizeof(slots[0]); i++) {
 		struct format_label label;
@@ -434,9 +436,14 @@ bool machine_label_says_whole(const struct machine *machine, int leg)
 		    le32_get(label.crc) != crc32c_block(&label, sizeof(label), offsetof(struct format_label, crc)))
 			continue;
 		newest = le64_get(label.sequence);
-		whole = !(le32_get(label.flags) & (LABEL_RESYNCING | LABEL_SUPERSEDED));
+		flags = le32_get(label.flags);
 	}
-	return whole;
+	return flags;
+}
+
+bool machine_label_says_whole(const struct machine *machine, int leg)
+{
+	return !(machine_label(machine, leg) & (LABEL_RESYNCING | LABEL_SUPERSEDED));
 }
 
 static void spoil(struct machine *machine, uint64_t block)

@@ -43,6 +43,7 @@ struct machine {
 	bool stale[MIRROR_LEGS]; /* the volume has gone on without it: it must not be the only one */
 	bool bad[MIRROR_LEGS]; /* it has answered writes that it did not do: until a scrub it must not be, either */
 	bool strange[MIRROR_LEGS]; /* with a history of its own, or none: a mount with it may be refused */
+	bool divided[MIRROR_LEGS]; /* both legs were written alone: they must be refused together */
 	bool split[MIRROR_LEGS]; /* it was refused for its history */
 	int suspect; /* the one leg that something is wrong with, or may be; -1: neither */
 	bool faulty; /* faults may be injected in this mount */
@@ -101,7 +102,8 @@ void machine_mount_cut(struct machine *machine, uint64_t steps);
 bool machine_leg_went_out(struct machine *machine);
 /* Errors may be counted on the leg from now on; charged: charged to it, too. */
 void machine_doubt(struct machine *machine, int leg, bool charged);
-/* While the power is off: by its label the leg may be mounted alone. */
+/* While the power is off: what the label says, LABEL_ flags; and whether the leg may be mounted alone by that. */
+uint32_t machine_label(const struct machine *machine, int leg);
 bool machine_label_says_whole(const struct machine *machine, int leg);
 /* One disk: its legs are machine->memory[] and ->fault[]. Takes what is left of an earlier one's bytes. */
 void machine_power_on(struct machine *machine, int leg);
