@@ -280,8 +280,8 @@ struct meta_scrub {
 	uint64_t repaired;
 	uint64_t unrecoverable;
 	/*
-	 * False: stop; may be NULL. Nothing is under way while it runs, so it may take its time. `done` and `total` are
-	 * blocks of the space.
+	 * False: stop; may be NULL. It may take its time: if `gently` nothing is under way while it runs, else at most
+	 * one pin and what is read under it. `done` and `total` are blocks of the space.
 	 */
 	bool (*progress)(struct meta_scrub *scrub, uint64_t done, uint64_t total);
 	void (*bad)(struct meta_scrub *scrub, const struct meta_live *live, int leg, bool healed); /* may be NULL */

@@ -117,6 +117,11 @@ void batch_unused(struct batch *batch, struct batch_io *io)
 	SLIST_INSERT_HEAD(&batch->idle, io, link);
 }
 
+void batch_wait(struct batch *batch)
+{
+	batch_reap(batch, true);
+}
+
 int batch_end(struct batch *batch)
 {
 	while (batch_reap(batch, true))

@@ -284,6 +284,7 @@ void batch_begin(struct batch *batch, struct mirror *mirror, void (*answered)(st
 struct batch_io *batch_next(struct batch *batch, size_t bytes, bool wait);
 void batch_submit(struct batch *batch, struct batch_io *io);
 void batch_unused(struct batch *batch, struct batch_io *io); /* instead of submitting it */
+void batch_wait(struct batch *batch); /* for one of those that are in flight */
 int batch_end(struct batch *batch); /* waits for all: the first error */
 
 /* ahead.c; the tree's lock is the caller's */

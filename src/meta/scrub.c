@@ -8,8 +8,8 @@
  *
  * All of that beside the foreground. Each address is looked up anew under a pin: what is pinned is not reused, so a
  * copy that is rewritten is the one that was verified (I9), even if nobody refers to it any more. Nodes that the legs
- * do not have yet are the next checkpoint's business. Between two windows nothing is pinned or under way, so that the
- * caller may let others go first, or stop, to go on there another day.
+ * do not have yet are the next checkpoint's business. Between two windows the caller may let others go first, or stop,
+ * to go on there another day; as long as it has us hurry, the second one is under way then.
  */
 #include "meta_private.h"
 #include "mirrorfs/base/crc32c.h"
@@ -290,6 +290,7 @@ static void extents_check(struct copies *copies, uint64_t from, uint64_t to, uns
 
 /* Neighbouring extents, read from both legs at once. */
 struct span {
+	struct window *window;
 	uint64_t address;
 	uint32_t count;
 	bool doubtful; /* something is wrong with a copy, or it is not all on the legs */
@@ -298,7 +299,11 @@ struct span {
 
 struct window {
 	struct copies *copies;
-	struct batch batch;
+	struct batch *batch;
+	struct mirror_pin *pin; /* NULL: not begun */
+	uint64_t position; /* behind it */
+	uint64_t blocks;
+	unsigned int reading;
 	uint32_t count;
 	struct span spans[WINDOW_SPANS];
 };
@@ -306,9 +311,9 @@ struct window {
 static void span_read(struct batch_io *io)
 {
 	struct span *span = io->context;
-	struct window *window = (struct window *)((char *)io->batch - offsetof(struct window, batch));
 
-	window->copies->scrub->blocks += span->count;
+	span->window->reading--;
+	span->window->copies->scrub->blocks += span->count;
 	span->doubtful |= io->io.error != 0;
 	for (uint32_t i = 0; i < span->count && !span->doubtful; i++)
 		span->doubtful = crc32c(io->io.buf->data + io->io.buf_offset + (size_t)i * FORMAT_BLOCK,
@@ -325,7 +330,7 @@ static bool span_add(struct window *window, const struct map_extent *extent)
 		if (window->count == WINDOW_SPANS)
 			return false;
 		span = &window->spans[window->count++];
-		*span = (struct span){ .address = extent->address };
+		*span = (struct span){ .window = window, .address = extent->address };
 	}
 	memcpy(span->crc + span->count, extent->crc, extent->length * sizeof(extent->crc[0]));
 	span->count += extent->length;
@@ -338,76 +343,119 @@ static void spans_read(struct window *window)
 {
 	struct mirror *mirror = window->copies->meta->mirror;
 
-	batch_begin(&window->batch, mirror, span_read);
 	for (uint32_t i = 0; i < window->count; i++) {
 		for (int leg = 0; leg < MIRROR_LEGS && !window->spans[i].doubtful; leg++) {
 			struct batch_io *io;
 
 			if (!mirror_leg_insync(mirror, leg))
 				continue;
-			io = batch_next(&window->batch, (size_t)window->spans[i].count * FORMAT_BLOCK, true);
+			io = batch_next(window->batch, (size_t)window->spans[i].count * FORMAT_BLOCK, true);
 			io->context = &window->spans[i];
 			io->io.op = MIRROR_READ;
 			io->io.flags = io_only(leg);
 			io->io.block = window->spans[i].address;
 			io->io.count = window->spans[i].count;
-			batch_submit(&window->batch, io);
+			window->reading++;
+			batch_submit(window->batch, io);
 		}
 	}
-	batch_end(&window->batch);
 }
 
 /*
- * File data from *address on, as much as is looked at in one go: then *address is behind it. Sound copies, as nearly
- * all are, are told by reading alone. -ENOENT: that was the last.
+ * File data from *address on, as much as is looked at in one go, is being read: then *address is behind it. -ENOENT:
+ * that was the last.
  */
-static int window_check(struct window *window, uint64_t *address, uint64_t blocks, unsigned char *scratch)
+static int window_begin(struct window *window, uint64_t *address, uint64_t blocks)
 {
 	struct meta *meta = window->copies->meta;
-	struct mirror_pin *pin = mirror_pin(meta->mirror);
 	struct map_extent extent;
-	uint64_t object, done = 0;
+	uint64_t object;
 	int error = 0;
 
+	window->pin = mirror_pin(meta->mirror);
 	window->count = 0;
-	while (done < blocks && !error) {
+	window->blocks = 0;
+	while (window->blocks < blocks && !error) {
 		error = extent_next(meta, address, &object, &extent);
 		if (error || !span_add(window, &extent))
 			break;
-		done += extent.length;
+		window->blocks += extent.length;
 		*address += extent.length;
 	}
+	window->position = *address;
 	/* What was committed with its content in the ring may still be on its way there. */
 	alloc_wait_writes(meta, alloc_write_order(meta));
 	spans_read(window);
-	mirror_pin_put(pin);
+	return error;
+}
+
+/* Sound copies, as nearly all are, are told by reading alone. True: some were not. */
+static bool window_end(struct window *window, unsigned char *scratch)
+{
+	bool found = false;
+
+	if (!window->pin)
+		return false;
+	while (window->reading)
+		batch_wait(window->batch);
+	mirror_pin_put(window->pin);
+	window->pin = NULL;
 	for (uint32_t i = 0; i < window->count; i++) {
 		const struct span *span = &window->spans[i];
 
-		if (span->doubtful)
-			extents_check(window->copies, span->address, span->address + span->count, scratch);
+		if (!span->doubtful)
+			continue;
+		/* To look again takes buffers. */
+		while (!found && window->batch->in_flight)
+			batch_wait(window->batch);
+		found = true;
+		extents_check(window->copies, span->address, span->address + span->count, scratch);
 	}
-	window->copies->done += done;
-	return error;
+	window->copies->done += window->blocks;
+	window->copies->scrub->position = window->position;
+	return found;
+}
+
+/* One window is read while the next one is looked up, unless others are at work or something is found. */
+static int scrub_windows(struct copies *copies, struct window *windows, unsigned char *scratch)
+{
+	struct meta_scrub *scrub = copies->scrub;
+	uint64_t next = scrub->position;
+	unsigned int turn = 0;
+	int error = 0;
+
+	for (; !error; turn = !turn) {
+		bool alone = scrub->gently;
+
+		error = window_begin(&windows[turn], &next, alone ? GENTLE_BLOCKS : WINDOW_BLOCKS);
+		alone |= window_end(&windows[!turn], scratch);
+		if (alone || error)
+			window_end(&windows[turn], scratch);
+		if (!error && !go_on(copies))
+			error = -EINTR;
+	}
+	window_end(&windows[!turn], scratch);
+	return error == -ENOENT ? 0 : error;
 }
 
 static int scrub_data(struct copies *copies, unsigned char *scratch)
 {
-	struct meta_scrub *scrub = copies->scrub;
-	struct window *window = malloc(sizeof(*window));
-	int error = window ? 0 : -ENOMEM;
+	struct window *windows = calloc(2, sizeof(*windows));
+	struct batch *batch = malloc(sizeof(*batch));
+	int error = windows && batch ? 0 : -ENOMEM;
 
-	if (window)
-		window->copies = copies;
-	if (scrub->position < copies->meta->boundary)
-		scrub->position = copies->meta->boundary;
-	while (!error) {
-		error = window_check(window, &scrub->position, scrub->gently ? GENTLE_BLOCKS : WINDOW_BLOCKS, scratch);
-		if (!error && !go_on(copies))
-			error = -EINTR;
+	if (copies->scrub->position < copies->meta->boundary)
+		copies->scrub->position = copies->meta->boundary;
+	if (!error) {
+		windows[0].copies = windows[1].copies = copies;
+		windows[0].batch = windows[1].batch = batch;
+		batch_begin(batch, copies->meta->mirror, span_read);
+		error = scrub_windows(copies, windows, scratch);
+		batch_end(batch);
 	}
-	free(window);
-	return error == -ENOENT ? 0 : error;
+	free(batch);
+	free(windows);
+	return error;
 }
 
 /* ---- all of it ---- */
