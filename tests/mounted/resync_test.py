@@ -5,7 +5,7 @@ import os
 import time
 
 import trees
-from cases import QUICK, case
+from cases import LONG, QUICK, case
 from workspace import wait_for
 
 MIB = 1 << 20
@@ -62,6 +62,36 @@ def a_leg_that_comes_back_gets_what_it_lacks_and_no_more(ws):
     expected = trees.manifest(volume.mnt)
     volume.umount()
     is_whole(volume, 1, expected)
+
+
+@case(LONG, timeout=1800)
+def of_ten_gibibytes_of_which_a_hundredth_was_changed_a_hundredth_is_copied(ws):
+    volume = ws.volume(size="10G")
+    volume.mount()
+    names, size = [volume.path(f"file {number}") for number in range(36)], 256 * MIB
+    for number, name in enumerate(names):
+        trees.write(name, trees.pattern(size, number))
+    volume.umount()
+    away = volume.legs[1] + ".away"
+    os.rename(volume.legs[1], away)
+    volume.mount("degraded", legs=[volume.legs[0]])
+    changed, piece = 0, 65536
+    # Here and there in each file.
+    while changed < 10240 * MIB // 100:
+        number = changed // piece
+        with open(names[number % len(names)], "r+b") as file:
+            file.seek(number * 7919 * piece % size)
+            file.write(trees.pattern(piece, -number))
+        changed += piece
+    volume.umount()
+    os.rename(away, volume.legs[1])
+    volume.mount()
+    told = healthy(volume)
+    written = told["legs"][1]["io"]["write"]["bytes"]
+    print(f"note: {changed >> 20} MiB changed, {written >> 20} MiB written", flush=True)
+    assert changed <= written < 1.3 * changed, f"{written} bytes were written to fill {changed}"
+    clean(volume)
+    volume.umount()
 
 
 @case()
