@@ -5,7 +5,7 @@
  *
  *	passthrough FOLDER MOUNTPOINT HOLD
  */
-#define FUSE_USE_VERSION 312
+#define FUSE_USE_VERSION 31
 #include <fuse.h>
 
 #include <errno.h>
