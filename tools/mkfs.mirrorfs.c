@@ -65,7 +65,8 @@ static int create_image(const struct making *making, struct target *target, stru
 	if (!making->size)
 		return error_set(error, -ENOENT, "%s: no such file; -s SIZE creates it", target->path);
 	if (making->size < LEGS_MINIMUM_BYTES)
-		return error_set(error, -ENOSPC, "%s: too small, a leg has at least 64 MiB", target->path);
+		return error_set(error, -ENOSPC, "%s: %llu bytes are too small, a leg has at least 64 MiB",
+				 target->path, (unsigned long long)making->size);
 	fd = open(target->path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
 	if (fd < 0)
 		return error_set(error, -errno, "%s: cannot create: %s", target->path, strerror(errno));

@@ -289,6 +289,8 @@ int mirror_detach(struct mirror *mirror, int leg, struct error *error);
  * leg of another volume. May wait.
  */
 int mirror_attach(struct mirror *mirror, struct leg *leg, bool force, struct error *error);
+/* It is large enough for that: 0, or -ENOSPC with `error` told. */
+int mirror_attach_fits(const struct mirror *mirror, const struct leg *leg, struct error *error);
 
 /* ---- legs that have become larger ---- */
 

@@ -119,13 +119,11 @@ static int change(struct ctl *ctl, const json_t *request, json_t *result, struct
 	}
 	/* Nothing is given up before the new one is known to be there and large enough. */
 	code = newcomer_open(ctl, request, &leg, error);
-	if (!code && mirror_space_blocks(leg_geometry(leg)->size_bytes) < mirror_blocks(ctl->subjects.mirror)) {
-		code = error_set(error, -ENOSPC, "%s is too small for this volume", leg_path(leg));
-		leg_close(leg);
-	}
 	if (code)
 		return code;
-	code = leg_detach(ctl, request, error);
+	code = mirror_attach_fits(ctl->subjects.mirror, leg, error);
+	if (!code)
+		code = leg_detach(ctl, request, error);
 	if (code)
 		leg_close(leg);
 	return code ? code : leg_attach(ctl, request, leg, error);

@@ -107,6 +107,16 @@ static int place_locked(const struct mirror *mirror)
 	return -1;
 }
 
+int mirror_attach_fits(const struct mirror *mirror, const struct leg *leg, struct error *error)
+{
+	uint64_t size = leg_geometry(leg)->size_bytes, needed = MIRROR_SPACE_OFFSET + mirror->space_blocks * MIRROR_BLOCK;
+
+	if (size >= needed)
+		return 0;
+	return error_set(error, -ENOSPC, "%s is too small: it has %" PRIu64 " bytes, a leg of this volume %" PRIu64,
+			 leg_path(leg), size, needed);
+}
+
 /* What it has must be known to the survivor, or nobody minds that it is lost. */
 static int judge_locked(const struct mirror *mirror, int leg, struct newcomer *new, bool force, struct error *error)
 {
@@ -115,11 +125,10 @@ static int judge_locked(const struct mirror *mirror, int leg, struct newcomer *n
 	bool same = new->labelled && !memcmp(new->label.volume, from->volume, sizeof(from->volume));
 	bool given_up = label_has(&new->label, LABEL_RESYNCING | LABEL_SUPERSEDED);
 	bool known = same && (given_up || label_knows(from, &new->label));
-	uint64_t blocks = mirror_space_blocks(leg_geometry(new->leg)->size_bytes);
+	int code = mirror_attach_fits(mirror, new->leg, error);
 
-	if (blocks < mirror->space_blocks)
-		return error_set(error, -ENOSPC, "%s is too small: it holds %" PRIu64 " MiB, the volume needs %" PRIu64,
-				 path, blocks >> 8, mirror->space_blocks >> 8);
+	if (code)
+		return code;
 	new->ours = known && le32_get(new->label.index) == (uint32_t)leg &&
 		    !memcmp(new->label.leg[leg], from->leg[leg], sizeof(from->leg[leg]));
 	if (new->ours || force || !new->labelled || known)

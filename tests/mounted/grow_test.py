@@ -124,3 +124,60 @@ def a_leg_that_is_away_does_not_let_a_volume_grow(ws):
     grow(volume)
     checked(volume)
     volume.umount()
+
+
+def replaced(volume, leg, new):
+    """`new` takes the place of a leg, and is whole."""
+    volume.ws.run("mirrorctl", "replace", volume.mnt, volume.legs[leg], new)
+    healthy(volume)
+    volume.legs[leg] = new
+
+
+@case(FULL)
+def legs_of_two_sizes_make_a_volume_of_the_smaller(ws):
+    small, large = ws.join("small"), ws.join("large")
+    ws.run("truncate", "-s", "100M", small)
+    ws.run("truncate", "-s", "150M", large)
+    volume = ws.volume(make=False)
+    volume.legs = [large, small]
+    volume.make()
+    volume.mount()
+    assert size(volume) < 100 * MIB
+    trees.write(volume.path("file"), trees.pattern(20 * MIB))
+    # One that is too small: both sizes are told, and nothing is given up.
+    ws.run("truncate", "-s", "99M", ws.join("tiny"))
+    refusal = ws.run("mirrorctl", "replace", volume.mnt, small, ws.join("tiny"), ok=False)
+    assert refusal.returncode == 1 and str(99 * MIB) in refusal.stderr and str(100 * MIB) in refusal.stderr, refusal
+    assert volume.status()[1] == 0
+    # A larger one in the place of the one that limits, and then there is room.
+    ws.run("truncate", "-s", "200M", ws.join("larger"))
+    replaced(volume, 1, ws.join("larger"))
+    assert "149.0 MiB, it was 99.0 MiB" in grow(volume).stdout
+    expected = fills(volume, 80 * MIB)
+    checked(volume)
+    trees.compare(expected, trees.manifest(volume.mnt))
+    volume.umount()
+    is_whole(volume, 1, expected)
+
+
+@case(FULL, needs=["loop"])
+def a_leg_with_other_sectors_takes_the_place_of_one(ws):
+    volume = ws.volume(size="100M", loop=True)
+    volume.mount()
+    trees.write(volume.path("file"), trees.pattern(20 * MIB))
+    ws.run("truncate", "-s", "120M", ws.join("large"))
+    device = ws.run("losetup", "-f", "--show", "--sector-size", "4096", ws.join("large")).stdout.strip()
+    with open(f"/sys/block/{os.path.basename(device)}/queue/logical_block_size", encoding="ascii") as file:
+        assert file.read().strip() == "4096"
+    replaced(volume, 0, device)
+    clean(volume)
+    expected = fills(volume, 32 * MIB)
+    volume.counted_nothing_forbidden()
+    volume.umount()
+    # Whatever is read of either leg is right.
+    for policy in ("leg0", "leg1"):
+        volume.mount(f"read-policy={policy}")
+        trees.compare(expected, trees.manifest(volume.mnt))
+        told, status = volume.status()
+        assert status == 0 and not any(leg["checksum_errors"] + leg["read_errors"] for leg in told["legs"]), told
+        volume.umount()
