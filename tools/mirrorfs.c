@@ -19,6 +19,7 @@
 #include <errno.h>
 #include <getopt.h>
 #include <limits.h>
+#include <malloc.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -287,6 +288,13 @@ static int volume_open(struct volume *volume, struct error *error)
 	return code;
 }
 
+/* What is freed goes back: an arena for each thread, or large pieces among small ones, would keep it. */
+static void settle_memory(void)
+{
+	mallopt(M_ARENA_MAX, 2);
+	mallopt(M_MMAP_THRESHOLD, 128 << 10);
+}
+
 /* A daemon under the page cache must neither wait for it when memory is short nor be killed to make room. */
 static void protect_process(void)
 {
@@ -330,6 +338,7 @@ static int run(struct volume *volume)
 	int code, closed;
 
 	umask(0);
+	settle_memory();
 	protect_process();
 	code = volume_open(volume, &error);
 	if (!code)

@@ -23,6 +23,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/types.h>
 
 struct cache;
 struct cache_space;
@@ -86,6 +87,12 @@ struct cache_config {
 	uint64_t write_after_ns; /* dirty data older than this is written; 0: 5 s */
 };
 
+/*
+ * Memory that an owner keeps beside its pages, and that grows with use, counts against the budget: so much more of it,
+ * or less. It takes no more than a quarter of the budget from pages, however much it is.
+ */
+void cache_charge(struct cache *cache, ssize_t bytes);
+
 /* Starts the reclaimer and the writer. NULL: no memory. */
 struct cache *cache_create(const struct cache_config *config);
 /* All spaces must have been finished. */
@@ -140,6 +147,7 @@ int cache_write_range(struct cache_space *space, uint64_t first, uint64_t last);
 bool cache_range_dirty(struct cache_space *space, uint64_t first, uint64_t last); /* dirty or being written */
 /* Number of dirty pages of the space, not counting those that are being written; any thread, no lock. */
 size_t cache_dirty_pages(const struct cache_space *space);
+size_t cache_space_pages(const struct cache_space *space); /* of it in memory; any thread, no lock */
 
 /* Drops pages first .. last, dirty or not; waits for those being written or filled. For truncation. */
 void cache_drop_range(struct cache_space *space, uint64_t first, uint64_t last);

@@ -3,7 +3,7 @@
  * fs: what POSIX says. Inodes, directories, files, links, rename, and files without a name.
  *
  * Numbers: an inode is named by its object number; the root is OBJECT_ROOT. Numbers are never reused. An inode that
- * a caller has looked up stays in memory until it is forgotten as often (fs_forget); its content goes when it
+ * a caller has looked up stays known until it is forgotten as often (fs_forget); its content goes when it
  * has neither a name nor anyone who knows it.
  *
  * Permissions are checked above (default_permissions); fs enforces what needs the tree: a directory that is not
@@ -30,6 +30,7 @@ struct fs;
 
 struct fs_options {
 	bool read_only;
+	size_t inodes; /* in memory, before those that no call uses leave it; 0: by the cache's budget */
 };
 
 /* The root inode of a new volume, for meta_format(): mode 0755, of this owner, made now. */
@@ -152,6 +153,7 @@ int fs_trim(struct fs *fs, uint64_t start, uint64_t length, uint64_t at_least, u
 
 struct fs_stats {
 	uint64_t inodes; /* in memory */
+	uint64_t known; /* not in memory, but looked up */
 	uint64_t dirty_inodes;
 	uint64_t orphans; /* without a name, still known */
 };

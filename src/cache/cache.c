@@ -105,6 +105,24 @@ void cache_destroy(struct cache *cache)
 	free_cache(cache);
 }
 
+/* What owners keep counts up to a quarter of the budget: pages must always have room to come and go. */
+static size_t charge_counts(const struct cache *cache)
+{
+	size_t most = cache->budget_bytes / 4;
+
+	return cache->charged_bytes < most ? cache->charged_bytes : most;
+}
+
+void cache_charge(struct cache *cache, ssize_t bytes)
+{
+	mutex_lock(&cache->lock);
+	cache->overhead_bytes -= charge_counts(cache);
+	cache->charged_bytes += (size_t)bytes;
+	cache->overhead_bytes += charge_counts(cache);
+	reclaim_kick(cache);
+	mutex_unlock(&cache->lock);
+}
+
 void cache_stats(struct cache *cache, struct cache_stats *stats)
 {
 	mutex_lock(&cache->lock);

@@ -107,6 +107,7 @@ struct cache {
 	struct arena arenas[ARENAS];
 	size_t resident_bytes; /* of pages in use and of warm ones */
 	size_t overhead_bytes; /* bookkeeping */
+	size_t charged_bytes; /* by owners; part of it is in overhead_bytes */
 	uint64_t frees;
 
 	struct cache_counts class[CACHE_CLASSES];

@@ -102,7 +102,7 @@ void index_insert(struct space_index *ix, struct page *page)
 	bucket = &ix->buckets[bucket_of(ix, page->page.index)];
 	page->chain = *bucket;
 	*bucket = page;
-	ix->pages++;
+	__atomic_store_n(&ix->pages, ix->pages + 1, __ATOMIC_RELAXED);
 }
 
 void index_remove(struct space_index *ix, struct page *page)
@@ -112,7 +112,7 @@ void index_remove(struct space_index *ix, struct page *page)
 	while (*at != page)
 		at = &(*at)->chain;
 	*at = page->chain;
-	ix->pages--;
+	__atomic_store_n(&ix->pages, ix->pages - 1, __ATOMIC_RELAXED);
 }
 
 void index_trim(struct space_index *ix)

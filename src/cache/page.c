@@ -277,6 +277,11 @@ bool cache_range_dirty(struct cache_space *space, uint64_t first, uint64_t last)
 	return unclean;
 }
 
+size_t cache_space_pages(const struct cache_space *space)
+{
+	return __atomic_load_n(&space->index->pages, __ATOMIC_RELAXED);
+}
+
 size_t cache_dirty_pages(const struct cache_space *space)
 {
 	return __atomic_load_n(&space->dirty, __ATOMIC_RELAXED);
@@ -343,6 +348,8 @@ int cache_space_init(struct cache *cache, struct cache_space *space, enum cache_
 		cond_fini(&ix->changed);
 		mutex_fini(&ix->lock);
 		free(ix);
+	} else {
+		cache_charge(cache, sizeof(*ix));
 	}
 	return error;
 }
@@ -366,5 +373,6 @@ void cache_space_fini(struct cache_space *space)
 	cond_fini(&ix->changed);
 	mutex_fini(&ix->lock);
 	free(ix);
+	cache_charge(cache, -(ssize_t)sizeof(*ix));
 	space->index = NULL;
 }

@@ -42,6 +42,7 @@ int fs_open(struct meta *meta, struct cache *cache, const struct fs_options *opt
 {
 	struct fs *fs = calloc(1, sizeof(*fs));
 	struct meta_super_info info;
+	struct cache_stats stats;
 	int failed;
 
 	*result = NULL;
@@ -59,6 +60,9 @@ int fs_open(struct meta *meta, struct cache *cache, const struct fs_options *opt
 	placement_init(&fs->placement);
 	cond_init(&fs->loaded);
 	RB_INIT(&fs->table);
+	TAILQ_INIT(&fs->idle);
+	cache_stats(cache, &stats);
+	fs->inodes_most = options->inodes ? options->inodes : stats.budget_bytes / 8 / sizeof(struct inode);
 	cond_init(&fs->reaper.moved);
 	TAILQ_INIT(&fs->reaper.queue);
 	failed = fs_check_root(fs, error);
@@ -117,6 +121,7 @@ int fs_close(struct fs *fs)
 	inode_forget_all(fs);
 	orphan_reaper_stop(fs);
 	inode_table_fini(fs);
+	known_fini(fs);
 	cond_fini(&fs->reaper.moved);
 	cond_fini(&fs->loaded);
 	mutex_fini(&fs->table_lock);

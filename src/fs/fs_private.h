@@ -4,6 +4,7 @@
  *
  *   fs.c         open, close, sync, statfs: the whole
  *   inode.c      inodes in memory: the table, references, loading, leaving
+ *   known.c      how often callers have looked up those that are not
  *   change.c     a transaction over the items of a few inodes
  *   attr.c       getattr, setattr
  *   dir.c        entries of directories: hash, find, add; lookup, readdir
@@ -64,6 +65,8 @@ struct inode {
 	enum inode_phase phase;
 	uint64_t lookups; /* the callers' */
 	unsigned int references; /* calls that run */
+	bool idle; /* in fs->idle: looked up, and used by no call */
+	TAILQ_ENTRY(inode) idle_link;
 
 	struct rwlock content;
 	struct mutex log;
@@ -117,6 +120,15 @@ struct placement {
 	} directories[PLACEMENT_DIRECTORIES];
 };
 
+/* Inodes that callers have looked up and that are not in memory; see known.c. */
+struct known {
+	struct known_slot {
+		uint64_t number;
+		uint64_t lookups; /* 0: free */
+	} *slots;
+	size_t size, count; /* a power of two or 0 */
+};
+
 struct fs {
 	struct meta *meta;
 	struct cache *cache;
@@ -130,7 +142,9 @@ struct fs {
 	struct mutex table_lock;
 	struct cond loaded;
 	struct inode_table table;
-	uint64_t inodes;
+	uint64_t inodes, inodes_most; /* in the table, and how many there may be before idle ones leave */
+	TAILQ_HEAD(, inode) idle; /* who has been so for longest comes first */
+	struct known known;
 
 	/* Deletes what takes long; see orphan.c. Under table_lock. */
 	struct {
@@ -198,6 +212,12 @@ static inline bool inode_is_file(const struct inode *inode)
 {
 	return S_ISREG(inode->attr.mode);
 }
+
+/* ---- known.c; table lock held ---- */
+
+bool known_put(struct fs *fs, uint64_t number, uint64_t lookups); /* that was not there. False: no memory */
+uint64_t known_take(struct fs *fs, uint64_t number); /* takes it out; 0: it was not there */
+void known_fini(struct fs *fs);
 
 /* ---- change.c ---- */
 

@@ -4,6 +4,10 @@
  *
  * An inode leaves when nobody knows it: then it is written out, or, without a name, deleted. One that cannot be
  * written stays, so that its data is not lost to a passing error.
+ *
+ * The kernel knows as many as it likes. Those that no call uses leave, too, when there are too many: what remains is how
+ * often they were looked up. Not so while something of them is only in memory: what is dirty, a failure that somebody
+ * is to hear of, or that they have no name. Those of which pages are cached stay until there are twice too many.
  */
 #include "fs_private.h"
 
@@ -17,6 +21,7 @@
 #include <sys/sysmacros.h>
 
 #define BLKSIZE_BEST (128u << 10)
+#define TRIM_TRIES 8 /* idle inodes in a row that may not leave */
 
 static int inode_compare(const struct inode *a, const struct inode *b)
 {
@@ -141,7 +146,29 @@ static struct inode *table_insert(struct fs *fs, uint64_t number)
 	mutex_init(&inode->state, RANK_FS_STATE);
 	RB_INSERT(inode_table, &fs->table, inode);
 	fs->inodes++;
+	inode->lookups = known_take(fs, number);
+	cache_charge(fs->cache, sizeof(*inode));
 	return inode;
+}
+
+/* One more call that uses it. Table lock held. */
+static void table_hold(struct inode *inode)
+{
+	inode->references++;
+	if (!inode->idle)
+		return;
+	TAILQ_REMOVE(&inode->fs->idle, inode, idle_link);
+	inode->idle = false;
+}
+
+/* One call less. Table lock held. */
+static void table_release(struct inode *inode)
+{
+	assert(inode->references > 0 && !inode->idle);
+	if (--inode->references || !inode->lookups || inode->phase != INODE_LIVE)
+		return;
+	TAILQ_INSERT_TAIL(&inode->fs->idle, inode, idle_link);
+	inode->idle = true;
 }
 
 /* Table lock held. The struct is then to be freed with inode_free(), without it. */
@@ -158,6 +185,7 @@ static void inode_free(struct inode *inode)
 		cache_space_fini(&inode->space);
 		meta_unpromise(inode->fs->meta, inode->evicted_promises);
 	}
+	cache_charge(inode->fs->cache, -(ssize_t)sizeof(*inode));
 	mutex_fini(&inode->state);
 	mutex_fini(&inode->log);
 	rwlock_fini(&inode->content);
@@ -188,6 +216,9 @@ int inode_publish(struct inode *inode, int error)
 		cond_broadcast(&fs->loaded);
 	} else {
 		table_remove(inode);
+		if (inode->lookups && !known_put(fs, inode->number, inode->lookups))
+			log_warn("no memory to remember that an inode was looked up inode=%llu",
+				 (unsigned long long)inode->number);
 	}
 	mutex_unlock(&fs->table_lock);
 	if (error)
@@ -252,7 +283,7 @@ int inode_get(struct fs *fs, uint64_t number, struct inode **result)
 	if (inode) {
 		error = inode->phase == INODE_DEAD ? -ESTALE : 0;
 		if (!error)
-			inode->references++;
+			table_hold(inode);
 		mutex_unlock(&fs->table_lock);
 	} else {
 		inode = table_insert(fs, number);
@@ -359,6 +390,59 @@ static bool inode_settle(struct inode *inode)
 	return false;
 }
 
+enum trim_verdict { TRIM_STAYS, TRIM_LEAVES, TRIM_IS_TO_BE_LOGGED };
+
+/* Table lock held; the inode is idle. */
+static enum trim_verdict inode_trim_verdict(struct inode *inode)
+{
+	struct fs *fs = inode->fs;
+	bool logged, stays;
+
+	if (inode_is_file(inode) && (cache_range_dirty(&inode->space, 0, UINT64_MAX) ||
+				     (fs->inodes < 2 * fs->inodes_most && cache_space_pages(&inode->space))))
+		return TRIM_STAYS;
+	mutex_lock(&inode->state);
+	logged = !inode->attr_dirty;
+	stays = !inode->attr.nlink || inode->errors || inode->truncating;
+	mutex_unlock(&inode->state);
+	return stays ? TRIM_STAYS : logged ? TRIM_LEAVES : TRIM_IS_TO_BE_LOGGED;
+}
+
+/* Has the oldest idle inode leave, or moves it to the end. Table lock held, released meanwhile. False: it is there. */
+static bool inode_trim_one(struct inode *inode)
+{
+	struct fs *fs = inode->fs;
+	enum trim_verdict verdict = inode_trim_verdict(inode);
+
+	if (verdict == TRIM_LEAVES && known_put(fs, inode->number, inode->lookups)) {
+		TAILQ_REMOVE(&fs->idle, inode, idle_link);
+		table_remove(inode);
+		mutex_unlock(&fs->table_lock);
+		inode_free(inode);
+		mutex_lock(&fs->table_lock);
+		return true;
+	}
+	table_hold(inode);
+	if (verdict == TRIM_IS_TO_BE_LOGGED) {
+		mutex_unlock(&fs->table_lock);
+		change_log(inode); /* an error leaves it dirty, and here */
+		mutex_lock(&fs->table_lock);
+	}
+	table_release(inode);
+	return false;
+}
+
+/* While too many inodes are in memory, those leave that have been idle for longest. */
+static void inode_trim(struct fs *fs)
+{
+	int tries = 0;
+
+	mutex_lock(&fs->table_lock);
+	while (fs->inodes > fs->inodes_most && !TAILQ_EMPTY(&fs->idle) && tries < TRIM_TRIES)
+		tries = inode_trim_one(TAILQ_FIRST(&fs->idle)) ? 0 : tries + 1;
+	mutex_unlock(&fs->table_lock);
+}
+
 void inode_put(struct inode *inode)
 {
 	struct fs *fs;
@@ -372,14 +456,14 @@ void inode_put(struct inode *inode)
 		mutex_unlock(&fs->table_lock);
 		return;
 	}
-	assert(inode->references > 0);
-	inode->references--;
+	table_release(inode);
 	leaves = !inode->references && !inode->lookups && (inode->phase == INODE_DEAD || !inode_dirty(inode));
 	if (leaves)
 		table_remove(inode);
 	mutex_unlock(&fs->table_lock);
 	if (leaves)
 		inode_free(inode);
+	inode_trim(fs);
 }
 
 void inode_bury(struct inode *inode)
@@ -396,23 +480,28 @@ void inode_bury(struct inode *inode)
 void inode_put_looked_up(struct inode *inode)
 {
 	mutex_lock(&inode->fs->table_lock);
-	assert(inode->references > 0);
-	inode->references--;
 	inode->lookups++;
+	table_release(inode);
 	mutex_unlock(&inode->fs->table_lock);
 }
 
 int fs_forget(struct fs *fs, uint64_t number, uint64_t lookups)
 {
 	struct inode *inode;
+	uint64_t known;
 
 	mutex_lock(&fs->table_lock);
 	inode = table_find(fs, number);
-	if (inode && inode->phase == INODE_LIVE) {
+	if (inode) {
 		inode->lookups -= lookups < inode->lookups ? lookups : inode->lookups;
-		inode->references++;
+		if (inode->phase == INODE_LIVE)
+			table_hold(inode);
+		else /* whoever loads or deletes it sees to the rest */
+			inode = NULL;
 	} else {
-		inode = NULL;
+		known = known_take(fs, number);
+		if (known > lookups) /* in the room that it has just left */
+			known_put(fs, number, known - lookups);
 	}
 	mutex_unlock(&fs->table_lock);
 	inode_put(inode);
@@ -428,7 +517,7 @@ struct inode *inode_next(struct fs *fs, uint64_t number)
 	while (inode && inode->phase != INODE_LIVE)
 		inode = RB_NEXT(inode_table, &fs->table, inode);
 	if (inode)
-		inode->references++;
+		table_hold(inode);
 	mutex_unlock(&fs->table_lock);
 	return inode;
 }
@@ -464,6 +553,7 @@ void fs_stats(struct fs *fs, struct fs_stats *stats)
 	*stats = (struct fs_stats){ 0 };
 	mutex_lock(&fs->table_lock);
 	stats->inodes = fs->inodes;
+	stats->known = fs->known.count;
 	RB_FOREACH(inode, inode_table, &fs->table) {
 		if (inode->phase == INODE_LOADING)
 			continue;

@@ -134,6 +134,39 @@ def memory_stays_within_what_status_tells(ws):
     volume.umount()
 
 
+def many_files(volume, count):
+    for i in range(count):
+        if i % 1000 == 0:
+            os.mkdir(volume.path(f"d{i // 1000}"))
+        os.mknod(volume.path(f"d{i // 1000}", f"f{i}"))
+
+
+def walk_many(ws, count):
+    volume = ws.volume(size="1G")
+    volume.mount("cache=16M")
+    watch = Watch(volume)
+    try:
+        many_files(volume, count)
+        for _ in range(2):
+            found = ws.run("sh", "-c", 'find "$0" -size +1M; find "$0" -type f | wc -l', volume.mnt).stdout
+            assert int(found) >= count, found
+    finally:
+        watch.end()
+    inodes = volume.status()[0]["fs"]
+    assert inodes["inodes"] < 16 * MIB // 1024, inodes
+    volume.umount()
+
+
+@case(FULL)
+def files_that_the_kernel_knows_take_little_memory(ws):
+    walk_many(ws, 20000)
+
+
+@case(LONG, timeout=1800)
+def a_million_files_take_little_memory(ws):
+    walk_many(ws, 1000000)
+
+
 @case(LONG, needs=["fio", "git", "gcc"], timeout=600)
 def sixteen_mib_are_enough_and_are_kept_to(ws):
     work_within(ws, "16M", 64)

@@ -333,6 +333,8 @@ void machine_open_stack(struct machine *machine)
 		return;
 	check(machine);
 	fs_options.read_only = meta_options.read_only;
+	if (sim_random_chance(&machine->random, 2))
+		fs_options.inodes = 1 + sim_random_below(&machine->random, 4);
 	error = fs_open(machine->meta, machine->cache, &fs_options, &machine->fs, &told);
 	if (error && !(error == -EIO && machine->spoilt))
 		sim_fail("fs_open: %s: %s", strerror(-error), told.text);

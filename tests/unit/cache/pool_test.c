@@ -105,6 +105,24 @@ START_TEST(bookkeeping_is_counted)
 }
 END_TEST
 
+START_TEST(what_owners_keep_counts_and_leaves_room_for_pages)
+{
+	struct cache_stats before = stats_of(cache);
+	struct owner owner;
+
+	owner_init(&owner, cache, CACHE_DATA, 4096, false);
+	cache_charge(cache, MIB);
+	ck_assert_uint_ge(stats_of(cache).used_bytes, before.used_bytes + MIB);
+	cache_charge(cache, 16 * MIB); /* more than there is */
+	for (uint64_t i = 0; i < 3000; i++)
+		owner_read(&owner, i);
+	ck_assert_uint_gt(stats_of(cache).class[CACHE_DATA].bytes, before.budget_bytes / 3);
+	cache_charge(cache, -17 * (ssize_t)MIB);
+	owner_fini(&owner);
+	ck_assert_uint_le(stats_of(cache).used_bytes, before.used_bytes + 3000 * sizeof(struct page));
+}
+END_TEST
+
 void pool_tests(Suite *suite)
 {
 	TCase *tests = tcase_create("pool");
@@ -114,5 +132,6 @@ void pool_tests(Suite *suite)
 	tcase_add_test(tests, memory_of_one_page_size_serves_another_and_stays_within_the_budget);
 	tcase_add_test(tests, two_sizes_side_by_side_leave_no_holes);
 	tcase_add_test(tests, bookkeeping_is_counted);
+	tcase_add_test(tests, what_owners_keep_counts_and_leaves_room_for_pages);
 	suite_add_tcase(suite, tests);
 }

@@ -14,6 +14,7 @@ struct meta *meta;
 struct cache *cache;
 struct fs *fs_left_behind[4];
 enum mirror_read_policy volume_policy = MIRROR_POLICY_LEG0;
+size_t volume_inodes;
 const struct fs_caller caller = { .uid = 1000, .gid = 100 };
 
 static struct mirror *mirror;
@@ -87,7 +88,7 @@ static void close_below(void)
 
 static void mount_with(const struct meta_options *options)
 {
-	const struct fs_options fs_options = { .read_only = options->read_only };
+	const struct fs_options fs_options = { .read_only = options->read_only, .inodes = volume_inodes };
 	struct error why = { "" };
 	int error;
 

@@ -34,6 +34,7 @@ void volume_crash(void);
 unsigned char *volume_disk(int leg);
 uint64_t volume_disk_bytes(void);
 extern enum mirror_read_policy volume_policy; /* of the next mount */
+extern size_t volume_inodes; /* likewise: in memory at most; 0: by the cache */
 void mirror_repairs_wait(void);
 uint64_t mirror_repaired(int leg); /* blocks, since the mount */
 void volume_fill(void); /* until not one more block can be promised */
@@ -67,6 +68,7 @@ Suite *file_suite(void);
 Suite *truncate_suite(void);
 Suite *writeout_suite(void);
 Suite *orphan_suite(void);
+Suite *inode_suite(void);
 Suite *placement_suite(void);
 Suite *threads_suite(void);
 

@@ -21,6 +21,7 @@ int main(void)
 	srunner_add_suite(runner, check_suite());
 	srunner_add_suite(runner, damage_suite());
 	srunner_add_suite(runner, dir_suite());
+	srunner_add_suite(runner, inode_suite());
 	srunner_add_suite(runner, name_suite());
 	srunner_add_suite(runner, rename_suite());
 	srunner_add_suite(runner, rot_suite());
