@@ -202,7 +202,8 @@ static json_t *fs_json(struct fs *fs)
 	struct fs_stats stats;
 
 	fs_stats(fs, &stats);
-	return json_pack("{s:I, s:I, s:I, s:I}", "inodes", INT(stats.inodes), "known", INT(stats.known), "dirty_inodes", INT(stats.dirty_inodes),
+	return json_pack("{s:I, s:I, s:I, s:I}", "inodes", INT(stats.inodes), "known",
+			 INT(stats.known), "dirty_inodes", INT(stats.dirty_inodes),
 			 "orphans", INT(stats.orphans));
 }
 

@@ -5,9 +5,10 @@
  * An inode leaves when nobody knows it: then it is written out, or, without a name, deleted. One that cannot be
  * written stays, so that its data is not lost to a passing error.
  *
- * The kernel knows as many as it likes. Those that no call uses leave, too, when there are too many: what remains is how
- * often they were looked up. Not so while something of them is only in memory: what is dirty, a failure that somebody
- * is to hear of, or that they have no name. Those of which pages are cached stay until there are twice too many.
+ * The kernel knows as many as it likes. Those that no call uses leave, too, when there are too many: what remains is
+ * how often they were looked up. Not so while something of them is only in memory: what is dirty, a failure that
+ * somebody is to hear of, or that they have no name. Those of which pages are cached stay until there are twice too
+ * many.
  */
 #include "fs_private.h"
 

@@ -159,7 +159,7 @@ def walk_many(ws, count):
 
 @case(FULL)
 def files_that_the_kernel_knows_take_little_memory(ws):
-    walk_many(ws, 20000)
+    walk_many(ws, 8000)
 
 
 @case(LONG, timeout=1800)
