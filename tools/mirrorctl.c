@@ -19,13 +19,13 @@
 
 enum { EXIT_HEALTHY = 0, EXIT_FAILED = 1, EXIT_USAGE = 2, EXIT_DEGRADED = 3, EXIT_BROKEN = 4, EXIT_NO_DAEMON = 5 };
 
-enum { FILES = 256 }; /* an option without a letter */
+enum { FILES = 256, FOLLOW }; /* options without a letter */
 
 #define MOUNTS_MAX 64
 #define DRILL_SECONDS 60
 #define POLL_MSEC 200 /* how often a scrub is asked about */
 
-static bool as_json, force, files; /* options */
+static bool as_json, force, files, follow; /* options */
 
 static void say(const char *format, ...) __attribute__((format(printf, 1, 2)));
 static void say(const char *format, ...)
@@ -484,6 +484,51 @@ static int drill(const struct ctl_mount *mount, char **words)
 	return code;
 }
 
+/* ---- events ---- */
+
+static void print_event(const json_t *event)
+{
+	double when = json_number_value(json_object_get(event, "time"));
+	time_t seconds = (time_t)when;
+	char text[64];
+
+	if (as_json) {
+		print_json(event);
+		return;
+	}
+	strftime(text, sizeof(text), "%F %T", localtime(&seconds));
+	printf("%s %s: %s\n", text, text_of(event, "kind"), text_of(event, "text"));
+	fflush(stdout);
+}
+
+/* With --follow until the daemon goes. */
+static int events(const struct ctl_mount *mount, char **words)
+{
+	bool more = true, json = as_json;
+	json_int_t after = 0;
+	int code = 0;
+
+	while (more && !code) {
+		const json_t *list, *event;
+		json_t *result;
+		size_t i;
+
+		as_json = false;
+		code = ask(mount, json_pack("{s:s, s:I}", "command", "events", "after", after), &result);
+		as_json = json;
+		list = json_object_get(result, "events");
+		json_array_foreach(list, i, event) {
+			print_event(event);
+			after = json_integer_value(json_object_get(event, "number"));
+		}
+		more = json_array_size(list) || follow;
+		if (!json_array_size(list) && more && !code)
+			pause_msec(POLL_MSEC);
+		json_decref(result);
+	}
+	return code;
+}
+
 /* ---- legs ---- */
 
 /* A path as the daemon must be told it: it has another working directory. False: told. */
@@ -623,7 +668,7 @@ static const struct verb {
 	{ "attach", attach, 1, 1, false, true },   { "replace", replace, 2, 2, false, true },
 	{ "grow", grow, 0, 0, false, false },
 	{ "drill", drill, 2, 3, false, false },	   { "stats", stats, 0, 0, true, false },
-	{ "drop-caches", drop_caches, 0, 0, false, false },
+	{ "drop-caches", drop_caches, 0, 0, false, false }, { "events", events, 0, 0, false, false },
 };
 
 static void usage(FILE *out)
@@ -634,6 +679,7 @@ static void usage(FILE *out)
 	      "  status --files MNT   the files that have blocks on one leg alone\n"
 	      "  stats [MNT]      what the cache holds and has done, data and nodes apart\n"
 	      "  drop-caches MNT  forget what is clean, give its memory back\n"
+	      "  events [-f] MNT  what has happened; -f, --follow: and what happens\n"
 	      "  scrub MNT [limit=SIZE]   verify every copy, rewrite bad ones, wait for the end\n"
 	      "  scrub MNT start [limit=SIZE]   the same, and do not wait\n"
 	      "  scrub MNT stop   for now: it goes on where it was when it is started again\n"
@@ -643,7 +689,7 @@ static void usage(FILE *out)
 	      "  replace MNT OLD NEW   detach one and attach another\n"
 	      "  grow MNT         take up what the legs have become larger by\n"
 	      "  drill MNT LEG RULES [SECONDS]   rehearse a fault of leg 0 or 1 (60 seconds); off: end it\n\n"
-	      "  -f, --force      attach, replace: give up what the leg holds\n"
+	      "  -f, --force      attach, replace: give up what the leg holds; events: --follow\n"
 	      "  -j, --json       answers as they come, a JSON object a line\n"
 	      "  -h, --help       this text\n"
 	      "  -V, --version    the version\n",
@@ -689,6 +735,7 @@ int main(int argc, char **argv)
 	static const struct option long_options[] = { { "json", no_argument, NULL, 'j' },
 						      { "force", no_argument, NULL, 'f' },
 						      { "files", no_argument, NULL, FILES },
+						      { "follow", no_argument, NULL, FOLLOW },
 						      { "help", no_argument, NULL, 'h' },
 						      { "version", no_argument, NULL, 'V' },
 						      { NULL, 0, NULL, 0 } };
@@ -701,6 +748,9 @@ int main(int argc, char **argv)
 			break;
 		case 'f':
 			force = true;
+			break;
+		case FOLLOW:
+			follow = true;
 			break;
 		case FILES:
 			files = true;
@@ -722,7 +772,12 @@ int main(int argc, char **argv)
 
 		if (strcmp(argv[optind], verb->name) != 0)
 			continue;
-		if ((force && !verb->forced) || (files && (verb->run != status || count < 0)))
+		if (force && verb->run == events) {
+			follow = true;
+			force = false;
+		}
+		if ((force && !verb->forced) || (files && (verb->run != status || count < 0)) ||
+		    (follow && verb->run != events))
 			continue;
 		if (count < 0 ? verb->all : count >= verb->least && count <= verb->most)
 			code = run(verb, count < 0 ? NULL : argv[optind + 1], argv + optind + (count < 0 ? 1 : 2));

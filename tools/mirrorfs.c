@@ -51,6 +51,7 @@ struct volume {
 	struct fs *fs;
 	struct front *front;
 	struct ctl *ctl;
+	struct ctl_events *events;
 };
 
 static void say(const char *format, ...) __attribute__((format(printf, 1, 2)));
@@ -145,6 +146,8 @@ static int open_mirror(struct volume *volume, struct error *error)
 					  .write_mostly = volume->options.write_mostly,
 					  .leg_timeout_ns = volume->options.leg_timeout_ns,
 					  .deadline_ns = volume->options.deadline_ns,
+					  .event = ctl_event,
+					  .event_context = volume->events,
 					  .pool = volume->pool };
 	struct leg *legs[MIRROR_LEGS];
 	struct error said = { "" };
@@ -236,7 +239,8 @@ static int open_ctl(struct volume *volume, struct error *error)
 					 .mountpoint = volume->mountpoint,
 					 .source = volume->source,
 					 .read_only = volume->options.read_only,
-					 .fixed_bytes = volume->memory.fixed_bytes };
+					 .fixed_bytes = volume->memory.fixed_bytes,
+					 .events = volume->events };
 
 	return ctl_serve(&subjects, &volume->ctl, error);
 }
@@ -259,6 +263,7 @@ static int volume_close(struct volume *volume)
 		cache_destroy(volume->cache);
 	if (volume->mirror)
 		mirror_close(volume->mirror);
+	ctl_events_destroy(volume->events);
 	if (volume->pool)
 		iobuf_pool_destroy(volume->pool);
 	if (code)
@@ -275,6 +280,9 @@ static int volume_open(struct volume *volume, struct error *error)
 	volume->memory = budget_plan(volume->options.cache_bytes);
 	volume->pool = iobuf_pool_create(volume->memory.pool_bytes, volume->memory.abandon_bytes);
 	if (!volume->pool)
+		return error_set(error, -ENOMEM, "out of memory");
+	volume->events = ctl_events_create();
+	if (!volume->events)
 		return error_set(error, -ENOMEM, "out of memory");
 	code = open_mirror(volume, error);
 	if (!code)

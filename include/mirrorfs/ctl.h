@@ -7,6 +7,7 @@
  * {"command": "scrub", "do": "show"}, "start" (with "limit": bytes a second, 0 for none) or "stop";
  * {"command": "resync"}, perhaps with "limit"; {"command": "detach", "leg": NAME};
  * {"command": "attach", "address": ADDRESS, "force": BOOL}; {"command": "replace"} with all of these;
+ * {"command": "events", "after": NUMBER}: the events kept of those behind that one, some at a time;
  * {"command": "files"}: what is on one leg alone, perhaps with empty lines before the answer while it is looked for;
  * {"command": "grow"};
  * {"command": "drill", "leg": 0, "rules": "read,hang", "seconds": 60}. NAME is a leg's number or path. An answer
@@ -29,6 +30,7 @@
 #define CTL_DRILL_SECONDS 3600 /* no drill lasts longer */
 
 struct ctl;
+struct ctl_events;
 
 /* What the socket can tell of and act on; any of them but `mirror` may be NULL. All outlive the ctl. */
 struct ctl_subjects {
@@ -42,7 +44,17 @@ struct ctl_subjects {
 	bool read_only; /* the mount is */
 	enum leg_engine engine; /* of legs that are attached */
 	size_t fixed_bytes; /* of memory that the daemon may have beside 1.1 times the cache's budget */
+	struct ctl_events *events;
 };
+
+/*
+ * The latest events, each with a snapshot of the volume's state, to be asked for. They are kept from before the mirror
+ * is opened, whose events ctl_event() takes (as mirror_options.event, with the events as its context), until it is
+ * closed.
+ */
+struct ctl_events *ctl_events_create(void); /* NULL: no memory */
+void ctl_events_destroy(struct ctl_events *events); /* NULL is allowed */
+void ctl_event(void *events, const struct mirror_event *event);
 
 /*
  * Opens the socket of this volume and starts the thread that answers. The directory is /run/mirrorfs for root,

@@ -155,12 +155,36 @@ enum mirror_event_kind {
 	MIRROR_EVENT_LEG_PACE, /* a leg is far slower than the other one, or no longer so */
 	MIRROR_EVENT_KINDS,
 };
+struct mirror_resync_status {
+	uint64_t ended; /* resyncs since the mount that have ended, well or not */
+	int leg; /* being filled; -1: none, and the rest is 0 */
+	uint64_t done, total; /* blocks that it lacks, of which so many were copied */
+	uint64_t lost; /* of these the survivor's copy was bad: they were not copied */
+	uint64_t limit; /* bytes a second; 0: none */
+	uint64_t elapsed_ns;
+};
+
+/* What a volume is like at the moment of an event. */
+struct mirror_snapshot {
+	struct {
+		enum mirror_leg_state state;
+		bool slow;
+		uint64_t read_errors, checksum_errors, repaired, timeouts, abandoned, charged; /* as in mirror_status */
+	} leg[MIRROR_LEGS];
+	int leg_count;
+	bool failed;
+	int lacking; /* the leg that lacks what was born after `lacks_after`; -1: none */
+	uint64_t lacks_after;
+	struct mirror_resync_status resync;
+};
+
 struct mirror_event {
 	enum mirror_event_kind kind;
 	int leg; /* -1: the volume */
 	uint64_t block;
 	uint32_t count;
 	const char *text; /* one line for people */
+	struct mirror_snapshot now;
 };
 
 struct mirror_options {
@@ -305,15 +329,6 @@ int mirror_grow_allocate(struct mirror *mirror, uint64_t block, uint64_t count, 
 /* The space has so many blocks. 0: the labels of all legs say so, durably; before that nobody may rely on it. */
 int mirror_grow(struct mirror *mirror, uint64_t blocks, struct error *error);
 
-struct mirror_resync_status {
-	uint64_t ended; /* resyncs since the mount that have ended, well or not */
-	int leg; /* being filled; -1: none, and the rest is 0 */
-	uint64_t done, total; /* blocks that it lacks, of which so many were copied */
-	uint64_t lost; /* of these the survivor's copy was bad: they were not copied */
-	uint64_t limit; /* bytes a second; 0: none */
-	uint64_t elapsed_ns;
-};
-
 struct mirror_status {
 	struct mirror_identity identity;
 	bool healthy; /* every leg of the volume in sync and not leaving, not failed */
@@ -352,6 +367,7 @@ struct mirror_status {
 	struct mirror_resync_status resync;
 };
 void mirror_status(struct mirror *mirror, struct mirror_status *status);
+void mirror_snapshot(struct mirror *mirror, struct mirror_snapshot *snapshot);
 /*
  * Rehearses a fault of a leg, see leg_drill(). -EBUSY: a leg is not in sync, and what befalls the last one would stop
  * the volume; a drill can always be ended. -ENODEV: no such leg.

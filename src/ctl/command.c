@@ -38,6 +38,21 @@ static void answer(int fd, const char *name, json_t *value, int flags)
 	free(text);
 }
 
+json_t *command_text(const char *text)
+{
+	json_t *json = json_string(text);
+	char *copy = json ? NULL : strdup(text);
+
+	for (char *at = copy; at && *at; at++) {
+		if ((unsigned char)*at >= 0x80)
+			*at = '?';
+	}
+	if (copy)
+		json = json_string(copy);
+	free(copy);
+	return json;
+}
+
 void command_answer(int fd, const char *name, json_t *value)
 {
 	answer(fd, name, value, MSG_DONTWAIT);
@@ -139,6 +154,7 @@ static const struct {
 	{ "grow", legs_change },
 	{ "drill", drill_command },
 	{ "files", files_command },
+	{ "events", events_command },
 };
 
 void command_run(struct ctl *ctl, int fd, const char *line, size_t length)

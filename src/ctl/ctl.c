@@ -23,6 +23,8 @@
 #include <sys/sysmacros.h>
 #include <unistd.h>
 
+#define SPACE_MSEC 10000 /* how often somebody looks how much is left */
+
 /* ---- the socket ---- */
 
 static int directory_make(char *directory, size_t size, struct error *error)
@@ -182,7 +184,8 @@ static void serve(void *arg)
 		polls[1] = (struct pollfd){ .fd = ctl->listener, .events = POLLIN };
 		for (int i = 0; i < CTL_CONNECTIONS; i++)
 			polls[2 + i] = (struct pollfd){ .fd = ctl->connections[i].fd, .events = POLLIN };
-		if (poll(polls, 2 + CTL_CONNECTIONS, -1) < 0)
+		events_watch_space(ctl);
+		if (poll(polls, 2 + CTL_CONNECTIONS, SPACE_MSEC) <= 0)
 			continue;
 		if (polls[0].revents)
 			return;
@@ -199,6 +202,7 @@ static void serve(void *arg)
 static void destroy(struct ctl *ctl)
 {
 	scrub_end(ctl);
+	events_end(ctl);
 	files_end(ctl);
 	worker_end(&ctl->legs);
 	for (int i = 0; i < CTL_CONNECTIONS; i++)
@@ -233,6 +237,7 @@ int ctl_serve(const struct ctl_subjects *subjects, struct ctl **result, struct e
 	if (!code)
 		code = listen_at(ctl, error);
 	scrub_begin(ctl);
+	events_begin(ctl);
 	if (!code) {
 		code = thread_start(&ctl->thread, "ctl", serve, ctl);
 		if (code)

@@ -90,6 +90,7 @@ void command_run(struct ctl *ctl, int fd, const char *line, size_t length); /* c
 /* Sends {"version": …, `name`: `value`} and a newline, as far as the client's buffer goes; `value` is stolen. */
 void command_answer(int fd, const char *name, json_t *value);
 void command_answer_error(int fd, int error, const char *text);
+json_t *command_text(const char *text); /* names need not be UTF-8, JSON must: then '?' stands for what is not ASCII */
 void command_answer_whole(int fd, const char *name, json_t *value); /* waits for a slow client, but not for ever */
 
 /* worker.c; the serving thread, but for worker_done(), which is the last that a worker does */
@@ -97,6 +98,15 @@ void worker_start(struct ctl_worker *worker, const char *name, int fd, const jso
 		  void *arg);
 void worker_done(struct ctl_worker *worker);
 void worker_end(struct ctl_worker *worker);
+
+/* events.c */
+void events_begin(struct ctl *ctl); /* snapshots tell of space and scrub, too */
+void events_end(struct ctl *ctl);
+void events_command(struct ctl *ctl, int fd, const json_t *request);
+/* One of our own: `more` (stolen) is added to it; of those that are `minor` half may be kept. */
+void events_add(struct ctl *ctl, const char *kind, bool minor, json_t *more, const char *format, ...)
+	__attribute__((format(printf, 5, 6)));
+void events_watch_space(struct ctl *ctl); /* tells when it becomes scarce */
 
 /* files.c */
 void files_command(struct ctl *ctl, int fd, const json_t *request);

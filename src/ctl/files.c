@@ -79,8 +79,8 @@ static json_t *file_json(const struct file *file, const struct fs_path *path)
 	for (size_t i = 0; i < file->ranges && i < RANGES_MAX; i++)
 		json_array_append_new(ranges, json_pack("{s:I, s:I}", "from", INT(file->range[i].from * MIRROR_BLOCK),
 							"to", INT(file->range[i].to * MIRROR_BLOCK)));
-	return json_pack("{s:s, s:I, s:I, s:o, s:I}", "file", path->path, "inode", INT(path->inode), "bytes",
-			 INT(file->blocks * MIRROR_BLOCK), "ranges", ranges, "more_ranges",
+	return json_pack("{s:o, s:I, s:I, s:o, s:I}", "file", command_text(path->path), "inode", INT(path->inode),
+			 "bytes", INT(file->blocks * MIRROR_BLOCK), "ranges", ranges, "more_ranges",
 			 INT(file->ranges > RANGES_MAX ? file->ranges - RANGES_MAX : 0));
 }
 

@@ -14,6 +14,7 @@
 #include "mirrorfs/base/log.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -55,6 +56,30 @@ static const char *fate(const struct ctl_finding *finding)
 	return finding->healed ? "healed" : finding->lost ? "unrecoverable" : "not healed";
 }
 
+/* One line in the log, one event. */
+static void finding_tell(struct ctl *ctl, const struct ctl_finding *finding)
+{
+	json_t *more = json_pack("{s:i, s:I, s:I}", "leg", finding->leg, "block", INT(finding->live.address), "count",
+				 INT(finding->live.count));
+	unsigned long long from = finding->live.offset * MIRROR_BLOCK,
+			   to = (finding->live.offset + finding->live.count) * MIRROR_BLOCK;
+	const char *kind = finding->healed ? "healed" : "unrecoverable";
+	char text[CTL_FINDING_PATH + 256];
+
+	if (bytes_of(finding)) {
+		snprintf(text, sizeof(text), "scrub: %s: leg=%d file=\"%s\" inode=%llu bytes=%llu-%llu", fate(finding),
+			 finding->leg, finding->path, (unsigned long long)finding->live.object, from, to);
+		json_object_set_new(more, "file", command_text(finding->path));
+		json_object_set_new(more, "from", json_integer(INT(from)));
+		json_object_set_new(more, "to", json_integer(INT(to)));
+	} else {
+		snprintf(text, sizeof(text), "scrub: %s: leg=%d metadata at block=%llu count=%u", fate(finding),
+			 finding->leg, (unsigned long long)finding->live.address, finding->live.count);
+	}
+	log_warn("%s", text);
+	events_add(ctl, kind, true, more, "%s", text);
+}
+
 /* Names are looked for when nothing is pinned. Only this thread adds findings and names them. */
 static void findings_tell(struct ctl *ctl)
 {
@@ -71,14 +96,7 @@ static void findings_tell(struct ctl *ctl)
 		mutex_lock(&scrub->lock);
 		strcpy(finding->path, path);
 		mutex_unlock(&scrub->lock);
-		if (bytes_of(finding))
-			log_warn("scrub: %s: leg=%d file=\"%s\" inode=%llu bytes=%llu-%llu", fate(finding),
-				 finding->leg, path, (unsigned long long)finding->live.object,
-				 (unsigned long long)finding->live.offset * MIRROR_BLOCK,
-				 (unsigned long long)(finding->live.offset + finding->live.count) * MIRROR_BLOCK);
-		else
-			log_warn("scrub: %s: leg=%d metadata at block=%llu count=%u", fate(finding), finding->leg,
-				 (unsigned long long)finding->live.address, finding->live.count);
+		finding_tell(ctl, finding);
 	}
 }
 
@@ -180,6 +198,10 @@ static void finish(struct ctl *ctl, const struct meta_scrub *run, int error)
 	log_info("scrub %s: blocks=%llu repaired=%llu unrecoverable=%llu error=%d", error ? "stopped" : "ended",
 		 (unsigned long long)run->blocks, (unsigned long long)run->repaired,
 		 (unsigned long long)run->unrecoverable, error);
+	events_add(ctl, error ? "scrub-stopped" : "scrub-ended", false, NULL,
+		   "scrub %s: blocks=%llu repaired=%llu unrecoverable=%llu", error ? "stopped" : "ended",
+		   (unsigned long long)run->blocks, (unsigned long long)run->repaired,
+		   (unsigned long long)run->unrecoverable);
 	mutex_lock(&scrub->lock);
 	scrub->running = false;
 	mutex_unlock(&scrub->lock);
@@ -317,7 +339,7 @@ static json_t *findings_json(const struct ctl_scrub *scrub)
 					INT(finding->live.address), "count", INT(finding->live.count));
 
 		if (bytes_of(finding)) {
-			json_object_set_new(one, "file", json_string(finding->path));
+			json_object_set_new(one, "file", command_text(finding->path));
 			json_object_set_new(one, "inode", json_integer(INT(finding->live.object)));
 			json_object_set_new(one, "from", json_integer(INT(finding->live.offset * MIRROR_BLOCK)));
 			json_object_set_new(one, "to", json_integer(INT((finding->live.offset + finding->live.count) *

@@ -125,10 +125,13 @@ static void take_legs(struct mirror *mirror, const struct assembly *assembly)
 		if (!assembly->leg[i])
 			continue;
 		leg_take_locked(mirror, i, assembly->leg[i]);
-		if (assembly->state[i] == MIRROR_STALE)
-			state_set_locked(mirror, i, MIRROR_STALE, "%s", assembly->why[i]);
-		else
+		if (assembly->state[i] != MIRROR_STALE)
 			mirror->legs[i].state = assembly->state[i];
+	}
+	/* These are events, and tell of the other leg as well. */
+	for (int i = 0; i < MIRROR_LEGS; i++) {
+		if (assembly->leg[i] && assembly->state[i] == MIRROR_STALE)
+			state_set_locked(mirror, i, MIRROR_STALE, "%s", assembly->why[i]);
 	}
 }
 

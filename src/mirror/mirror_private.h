@@ -407,6 +407,7 @@ bool leg_busy(const struct mirror_leg *mine); /* it has something of ours */
 
 void resync_cancel_locked(struct mirror *mirror); /* waits until none runs */
 struct mirror_since resync_since_locked(const struct mirror *mirror, int leg);
+bool resync_missing_locked(const struct mirror *mirror, struct mirror_missing *missing); /* as mirror_missing() */
 struct mirror_resync_status resync_status_locked(const struct mirror *mirror);
 
 /* ---- keeper.c, pin.c ---- */

@@ -582,12 +582,12 @@ void resync_cancel_locked(struct mirror *mirror)
 	}
 }
 
-static bool missing_locked(const struct mirror *mirror, struct mirror_missing *missing)
+bool resync_missing_locked(const struct mirror *mirror, struct mirror_missing *missing)
 {
 	int survivor = mirror->identity.leg_count < MIRROR_LEGS ? 0 : survivor_locked(mirror), leg = !survivor;
 	const struct format_label *from;
 
-	if (survivor < 0)
+	if (survivor < 0 || mirror->legs[survivor].state != MIRROR_INSYNC)
 		return false;
 	*missing = (struct mirror_missing){.leg = leg, .upto = UINT64_MAX};
 	from = &mirror->legs[!leg].label;
@@ -610,7 +610,7 @@ bool mirror_missing(struct mirror *mirror, struct mirror_missing *missing)
 	bool some;
 
 	mutex_lock(&mirror->lock);
-	some = missing_locked(mirror, missing);
+	some = resync_missing_locked(mirror, missing);
 	mutex_unlock(&mirror->lock);
 	return some;
 }

@@ -35,6 +35,40 @@ const char *mirror_leg_state_name(enum mirror_leg_state state)
 	return names[state];
 }
 
+static struct mirror_snapshot snapshot_locked(const struct mirror *mirror)
+{
+	struct mirror_snapshot snapshot = {
+		.leg_count = mirror->identity.leg_count,
+		.failed = mirror->failed,
+		.resync = resync_status_locked(mirror),
+	};
+	struct mirror_missing missing;
+	bool some = resync_missing_locked(mirror, &missing);
+
+	snapshot.lacking = some ? missing.leg : -1;
+	snapshot.lacks_after = some ? missing.since.after : 0;
+	for (int leg = 0; leg < MIRROR_LEGS; leg++) {
+		const struct mirror_leg *mine = &mirror->legs[leg];
+
+		snapshot.leg[leg].state = mine->state;
+		snapshot.leg[leg].slow = mine->slow;
+		snapshot.leg[leg].read_errors = mine->read_errors;
+		snapshot.leg[leg].checksum_errors = mine->checksum_errors;
+		snapshot.leg[leg].repaired = mine->repaired;
+		snapshot.leg[leg].timeouts = mine->timeouts;
+		snapshot.leg[leg].abandoned = mine->abandoned;
+		snapshot.leg[leg].charged = mine->charged;
+	}
+	return snapshot;
+}
+
+void mirror_snapshot(struct mirror *mirror, struct mirror_snapshot *snapshot)
+{
+	mutex_lock(&mirror->lock);
+	*snapshot = snapshot_locked(mirror);
+	mutex_unlock(&mirror->lock);
+}
+
 static void event_vpost_locked(struct mirror *mirror, enum mirror_event_kind kind, enum log_level level, int leg,
 			       uint64_t block, uint32_t count, const char *format, va_list args)
 {
@@ -50,6 +84,7 @@ static void event_vpost_locked(struct mirror *mirror, enum mirror_event_kind kin
 	event->level = level;
 	vsnprintf(event->text, sizeof(event->text), format, args);
 	event->event.text = event->text;
+	event->event.now = snapshot_locked(mirror);
 	TAILQ_INSERT_TAIL(&mirror->events, event, entry);
 	mirror->event_count++;
 	cond_signal(&mirror->kick);
@@ -107,17 +142,17 @@ bool leg_out_locked(struct mirror *mirror, int leg, const char *format, ...)
 	va_start(args, format);
 	vsnprintf(why, sizeof(why), format, args);
 	va_end(args);
+	if (!mirror->options.read_only && !label_has(&survivor->label, LABEL_LACKS_OTHER)) {
+		label_set(&survivor->label, LABEL_LACKS_OTHER, true);
+		survivor->label.lacks_after = le64_of(mirror->generation);
+		relabel_want_locked(mirror, !leg);
+	}
 	state_change_locked(mirror, leg, MIRROR_OFFLINE, why);
 	/* Whatever still lands on it is no danger any more to those who reuse the range. */
 	TAILQ_FOREACH (try, &mirror->legs[leg].tries, entry) {
 		if (try->pin)
 			mirror_pin_put(try->pin);
 		try->pin = NULL;
-	}
-	if (!mirror->options.read_only && !label_has(&survivor->label, LABEL_LACKS_OTHER)) {
-		label_set(&survivor->label, LABEL_LACKS_OTHER, true);
-		survivor->label.lacks_after = le64_of(mirror->generation);
-		relabel_want_locked(mirror, !leg);
 	}
 	cond_signal(&mirror->kick);
 	return true;

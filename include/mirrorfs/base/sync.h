@@ -17,7 +17,8 @@
 /* Ascending: outer locks first. Gaps are for newcomers. */
 enum lock_rank {
 	RANK_FRONT = 10, /* front: session state */
-	RANK_CTL = 20, /* ctl: connections, event ring */
+	RANK_CTL_EVENTS = 18, /* ctl: events kept */
+	RANK_CTL = 20, /* ctl: scrub */
 	RANK_FS_RENAME = 28, /* fs: one directory rename at a time; may be held across I/O */
 	RANK_FS_INODE = 30, /* fs: an inode's content; may be held across I/O */
 	RANK_FS_WRITEBACK = 34, /* fs: an inode's write-back; may be held across I/O */

@@ -21,6 +21,7 @@
 static struct iobuf_pool *pool;
 static struct mirror *mirror;
 static struct ctl *ctl;
+static struct ctl_events *kept;
 static struct ctl_mount mount;
 static char directory[64];
 
@@ -34,6 +35,10 @@ static void volume_make(void)
 
 	pool = iobuf_pool_create(8 << 20, 8 << 20);
 	options.pool = pool;
+	kept = ctl_events_create();
+	ck_assert_ptr_nonnull(kept);
+	options.event = ctl_event;
+	options.event_context = kept;
 	for (int i = 0; i < MIRROR_LEGS; i++)
 		ck_assert_int_eq(leg_memory_open(&memory, &legs[i]), 0);
 	ck_assert_int_eq(mirror_format(legs, "tested", &identity, &blocks, NULL), 0);
@@ -42,7 +47,9 @@ static void volume_make(void)
 
 static void serve(void)
 {
-	struct ctl_subjects subjects = { .mirror = mirror, .mountpoint = "/mnt/tested", .source = "memory" };
+	struct ctl_subjects subjects = {
+		.mirror = mirror, .mountpoint = "/mnt/tested", .source = "memory", .events = kept
+	};
 	struct error error = { "" };
 	int code = ctl_serve(&subjects, &ctl, &error);
 
@@ -71,6 +78,7 @@ static void teardown(void)
 	ctl_stop(ctl);
 	ck_assert_int_ne(access(mount.socket, F_OK), 0);
 	mirror_close(mirror);
+	ctl_events_destroy(kept);
 	iobuf_pool_destroy(pool);
 	snprintf(below, sizeof(below), "%s/mirrorfs", directory);
 	rmdir(below);
@@ -149,6 +157,90 @@ START_TEST(a_scrub_needs_something_to_scrub)
 	ck_assert_str_eq(error_of(answer), "EOPNOTSUPP");
 	json_decref(answer);
 	assert_status_works();
+}
+END_TEST
+
+/* Those behind `after`, when there are so many. */
+static json_t *events_behind(json_int_t after, size_t count)
+{
+	for (;;) {
+		json_t *answer, *events;
+
+		ck_assert_int_eq(ctl_request(&mount, json_pack("{s:s, s:I}", "command", "events", "after", after),
+					     &answer, NULL),
+				 0);
+		events = json_incref(json_object_get(json_object_get(answer, "result"), "events"));
+		json_decref(answer);
+		if (json_array_size(events) >= count)
+			return events;
+		json_decref(events);
+		usleep(1000);
+	}
+}
+
+static const char *state_in(const json_t *event, size_t leg)
+{
+	const json_t *legs = json_object_get(json_object_get(event, "state"), "legs");
+
+	return json_string_value(json_object_get(json_array_get(legs, leg), "state"));
+}
+
+START_TEST(each_change_of_a_leg_is_one_event_with_what_the_volume_was_like)
+{
+	static const char *const states[] = { "offline", "absent" };
+	json_t *events = events_behind(0, 0);
+
+	ck_assert_uint_eq(json_array_size(events), 0);
+	json_decref(events);
+	ck_assert_int_eq(mirror_detach(mirror, 1, NULL), 0);
+	events = events_behind(0, 2);
+	ck_assert_uint_eq(json_array_size(events), 2);
+	for (size_t i = 0; i < 2; i++) {
+		const json_t *event = json_array_get(events, i), *state = json_object_get(event, "state");
+
+		ck_assert_int_eq(json_integer_value(json_object_get(event, "number")), (json_int_t)i + 1);
+		ck_assert_str_eq(json_string_value(json_object_get(event, "kind")), "leg-state");
+		ck_assert_int_eq(json_integer_value(json_object_get(event, "leg")), 1);
+		ck_assert_str_eq(state_in(event, 0), "in-sync");
+		ck_assert_str_eq(state_in(event, 1), states[i]);
+		ck_assert_int_eq(json_integer_value(json_object_get(state, "lacking_leg")), 1);
+		ck_assert(json_is_false(json_object_get(state, "failed")));
+	}
+	json_decref(events);
+	mirror_fail(mirror, "on a whim");
+	events = events_behind(2, 1);
+	ck_assert_uint_eq(json_array_size(events), 1);
+	ck_assert_str_eq(json_string_value(json_object_get(json_array_get(events, 0), "kind")), "read-only");
+	ck_assert(json_is_true(json_object_get(json_object_get(json_array_get(events, 0), "state"), "failed")));
+	json_decref(events);
+}
+END_TEST
+
+START_TEST(many_healed_blocks_leave_room_for_changes_of_states)
+{
+	struct mirror_event event = { .kind = MIRROR_EVENT_REPAIR, .count = 1, .text = "healed" };
+	unsigned int healed = 0, states = 0;
+	json_t *events;
+
+	ck_assert_int_eq(mirror_detach(mirror, 1, NULL), 0);
+	json_decref(events_behind(0, 2));
+	for (event.block = 0; event.block < 1000; event.block++)
+		ctl_event(kept, &event);
+	for (json_int_t after = 0; (events = events_behind(after, 0)) && json_array_size(events);) {
+		for (size_t i = 0; i < json_array_size(events); i++) {
+			const json_t *one = json_array_get(events, i);
+			const char *kind = json_string_value(json_object_get(one, "kind"));
+
+			ck_assert_int_gt(json_integer_value(json_object_get(one, "number")), after);
+			after = json_integer_value(json_object_get(one, "number"));
+			healed += !strcmp(kind, "healed");
+			states += !strcmp(kind, "leg-state");
+		}
+		json_decref(events);
+	}
+	json_decref(events);
+	ck_assert_uint_eq(states, 2);
+	ck_assert_uint_eq(healed, 128);
 }
 END_TEST
 
@@ -298,6 +390,8 @@ int main(void)
 	tcase_add_test(tests, status_tells_health_volume_and_legs);
 	tcase_add_test(tests, an_unknown_command_is_an_error);
 	tcase_add_test(tests, a_scrub_needs_something_to_scrub);
+	tcase_add_test(tests, each_change_of_a_leg_is_one_event_with_what_the_volume_was_like);
+	tcase_add_test(tests, many_healed_blocks_leave_room_for_changes_of_states);
 	tcase_add_test(tests, garbage_is_answered_and_survived);
 	tcase_add_test(tests, a_line_without_end_is_cut_off);
 	tcase_add_test(tests, a_request_may_come_in_pieces);

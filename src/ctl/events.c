@@ -1,0 +1,246 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Events: what has become of the volume, each once, with what it was like at that moment. The latest are kept in
+ * memory for whoever asks; the log has had its line already.
+ *
+ * A rotten leg may give thousands of healed blocks: when the place is used up, they make room for the changes of states.
+ * The mirror's come on its keeper's thread, which waits for nobody: no lock that is taken here is held across I/O.
+ */
+#include "ctl_private.h"
+
+#include "mirrorfs/base/clock.h"
+#include "mirrorfs/base/log.h"
+
+#include <bsd/sys/queue.h>
+#include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#define KEPT_MAX 256u
+#define MINOR_MAX 128u /* of these */
+#define TOLD_MAX 64u   /* in one answer */
+#define LOW_PERCENT 5u /* of the space left: told once, and again when there were twice as much in between */
+#define INT(value) ((json_int_t)(value))
+
+struct kept {
+	uint64_t number;
+	bool minor;
+	char *text; /* JSON */
+	TAILQ_ENTRY(kept) entry;
+};
+
+struct ctl_events {
+	struct mutex lock; /* RANK_CTL_EVENTS */
+	struct ctl *ctl;   /* NULL: there is no mount yet, or no longer */
+	uint64_t number;   /* of the latest */
+	unsigned int count, minors;
+	bool space_low;
+	TAILQ_HEAD(, kept) list;
+};
+
+struct ctl_events *ctl_events_create(void)
+{
+	struct ctl_events *events = calloc(1, sizeof(*events));
+
+	if (!events)
+		return NULL;
+	mutex_init(&events->lock, RANK_CTL_EVENTS);
+	TAILQ_INIT(&events->list);
+	return events;
+}
+
+static void drop(struct ctl_events *events, struct kept *kept)
+{
+	TAILQ_REMOVE(&events->list, kept, entry);
+	events->count--;
+	events->minors -= kept->minor;
+	free(kept->text);
+	free(kept);
+}
+
+void ctl_events_destroy(struct ctl_events *events)
+{
+	if (!events)
+		return;
+	while (!TAILQ_EMPTY(&events->list))
+		drop(events, TAILQ_FIRST(&events->list));
+	mutex_fini(&events->lock);
+	free(events);
+}
+
+/* ---- snapshots ---- */
+
+static json_t *leg_json(const struct mirror_snapshot *now, int leg)
+{
+	return json_pack("{s:s, s:b, s:I, s:I, s:I, s:I, s:I, s:I}", "state",
+			 mirror_leg_state_name(now->leg[leg].state), "slow", now->leg[leg].slow, "read_errors",
+			 INT(now->leg[leg].read_errors), "checksum_errors", INT(now->leg[leg].checksum_errors),
+			 "repaired", INT(now->leg[leg].repaired), "timeouts", INT(now->leg[leg].timeouts), "abandoned",
+			 INT(now->leg[leg].abandoned), "charged", INT(now->leg[leg].charged));
+}
+
+static json_t *snapshot_json(const struct ctl_events *events, const struct mirror_snapshot *now)
+{
+	struct ctl *ctl = events->ctl;
+	json_t *legs = json_array(), *json;
+
+	for (int leg = 0; leg < now->leg_count; leg++)
+		json_array_append_new(legs, leg_json(now, leg));
+	json = json_pack("{s:o, s:b, s:i, s:I, s:{s:i, s:I, s:I}}", "legs", legs, "failed", now->failed, "lacking_leg",
+			 now->lacking, "lacks_after", INT(now->lacks_after), "resync", "leg", now->resync.leg,
+			 "done_bytes", INT(now->resync.done * MIRROR_BLOCK), "total_bytes",
+			 INT(now->resync.total * MIRROR_BLOCK));
+	if (ctl && ctl->subjects.meta) {
+		struct meta_statfs space;
+
+		meta_statfs(ctl->subjects.meta, &space);
+		json_object_set_new(json, "space",
+				    json_pack("{s:I, s:I}", "size_bytes", INT(space.blocks * MIRROR_BLOCK),
+					      "available_bytes", INT(space.available * MIRROR_BLOCK)));
+		json_object_set_new(json, "scrub", scrub_json(ctl, false));
+	}
+	return json;
+}
+
+/* ---- coming ---- */
+
+/* `more` is stolen. */
+static void keep_locked(struct ctl_events *events, const char *kind, bool minor, const char *text, json_t *more,
+			const struct mirror_snapshot *now)
+{
+	struct kept *kept = calloc(1, sizeof(*kept)), *oldest;
+	uint32_t nanoseconds;
+	int64_t seconds;
+	json_t *json;
+
+	if (!kept) {
+		json_decref(more);
+		return;
+	}
+	clock_wall(&seconds, &nanoseconds);
+	kept->number = ++events->number;
+	kept->minor = minor;
+	json = json_pack("{s:I, s:f, s:s, s:o, s:o}", "number", INT(kept->number), "time",
+			 (double)seconds + nanoseconds / 1e9, "kind", kind, "text", command_text(text), "state",
+			 snapshot_json(events, now));
+	json_object_update(json, more);
+	json_decref(more);
+	kept->text = json ? json_dumps(json, JSON_COMPACT) : NULL;
+	json_decref(json);
+	TAILQ_INSERT_TAIL(&events->list, kept, entry);
+	events->count++;
+	events->minors += minor;
+	if (events->count <= KEPT_MAX && events->minors <= MINOR_MAX)
+		return;
+	oldest = TAILQ_FIRST(&events->list);
+	while (events->minors > MINOR_MAX && !oldest->minor)
+		oldest = TAILQ_NEXT(oldest, entry);
+	drop(events, oldest);
+}
+
+void ctl_event(void *context, const struct mirror_event *event)
+{
+	static const char *const kinds[MIRROR_EVENT_KINDS] = {
+		[MIRROR_EVENT_LEG_STATE] = "leg-state",	  [MIRROR_EVENT_REPAIR] = "healed",
+		[MIRROR_EVENT_UNRECOVERABLE] = "unrecoverable", [MIRROR_EVENT_READ_ONLY] = "read-only",
+		[MIRROR_EVENT_LEG_NAME] = "leg-name",	  [MIRROR_EVENT_LEG_PACE] = "leg-pace",
+	};
+	bool minor = event->kind == MIRROR_EVENT_REPAIR || event->kind == MIRROR_EVENT_UNRECOVERABLE;
+	struct ctl_events *events = context;
+	json_t *more = json_object();
+
+	if (event->leg >= 0)
+		json_object_set_new(more, "leg", json_integer(event->leg));
+	if (event->count) {
+		json_object_set_new(more, "block", json_integer(INT(event->block)));
+		json_object_set_new(more, "count", json_integer(INT(event->count)));
+	}
+	mutex_lock(&events->lock);
+	keep_locked(events, kinds[event->kind], minor, event->text, more, &event->now);
+	mutex_unlock(&events->lock);
+}
+
+void events_add(struct ctl *ctl, const char *kind, bool minor, json_t *more, const char *format, ...)
+{
+	struct ctl_events *events = ctl->subjects.events;
+	struct mirror_snapshot now;
+	char text[1024];
+	va_list args;
+
+	if (!events) {
+		json_decref(more);
+		return;
+	}
+	va_start(args, format);
+	vsnprintf(text, sizeof(text), format, args);
+	va_end(args);
+	mirror_snapshot(ctl->subjects.mirror, &now);
+	mutex_lock(&events->lock);
+	keep_locked(events, kind, minor, text, more, &now);
+	mutex_unlock(&events->lock);
+}
+
+void events_watch_space(struct ctl *ctl)
+{
+	struct ctl_events *events = ctl->subjects.events;
+	struct meta_statfs space;
+
+	if (!ctl->subjects.meta || !events)
+		return;
+	meta_statfs(ctl->subjects.meta, &space);
+	if (!events->space_low && space.available < space.blocks / 100 * LOW_PERCENT) {
+		log_warn("space is low: available_mib=%llu size_mib=%llu", (unsigned long long)space.available >> 8,
+			 (unsigned long long)space.blocks >> 8);
+		events_add(ctl, "space-low", false, NULL, "space is low: %llu of %llu MiB are available",
+			   (unsigned long long)space.available >> 8, (unsigned long long)space.blocks >> 8);
+		events->space_low = true;
+	} else if (space.available >= space.blocks / 100 * (2 * LOW_PERCENT)) {
+		events->space_low = false;
+	}
+}
+
+static void subject_set(struct ctl *ctl, struct ctl *now)
+{
+	struct ctl_events *events = ctl->subjects.events;
+
+	if (!events)
+		return;
+	mutex_lock(&events->lock);
+	events->ctl = now;
+	mutex_unlock(&events->lock);
+}
+
+void events_begin(struct ctl *ctl)
+{
+	subject_set(ctl, ctl);
+}
+
+void events_end(struct ctl *ctl)
+{
+	subject_set(ctl, NULL);
+}
+
+/* ---- told ---- */
+
+void events_command(struct ctl *ctl, int fd, const json_t *request)
+{
+	uint64_t after = (uint64_t)json_integer_value(json_object_get(request, "after"));
+	struct ctl_events *events = ctl->subjects.events;
+	json_t *told = json_array();
+	const struct kept *kept;
+
+	if (!events) {
+		json_decref(told);
+		command_answer_error(fd, -EOPNOTSUPP, "events are not kept");
+		return;
+	}
+	mutex_lock(&events->lock);
+	TAILQ_FOREACH (kept, &events->list, entry) {
+		if (kept->number <= after || !kept->text || json_array_size(told) == TOLD_MAX)
+			continue;
+		json_array_append_new(told, json_loads(kept->text, 0, NULL));
+	}
+	mutex_unlock(&events->lock);
+	command_answer(fd, "result", json_pack("{s:o}", "events", told));
+}

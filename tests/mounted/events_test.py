@@ -1,0 +1,72 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""mirrorctl events tells what has become of a volume, each thing once, with what it was like at that moment."""
+import json
+import os
+import subprocess
+
+import trees
+from cases import FULL, QUICK, case
+from scrub_test import spoil
+from workspace import BLOCK, MIB, wait_for
+
+
+def events_of(volume):
+    lines = volume.ws.run("mirrorctl", "--json", "events", volume.mnt).stdout.splitlines()
+    return [json.loads(line) for line in lines]
+
+
+def states_of(events, leg):
+    return [event["state"]["legs"][leg]["state"] for event in events if event["kind"] == "leg-state"]
+
+
+@case(QUICK)
+def a_leg_that_goes_and_comes_back_is_told_step_by_step(ws):
+    volume = ws.volume()
+    volume.mount("commit=1")
+    assert events_of(volume) == []
+    with open(ws.join("told"), "w", encoding="utf-8") as out:
+        follower = subprocess.Popen(  # pylint: disable=consider-using-with
+            [os.path.join(ws.tools, "mirrorctl"), "events", "-f", volume.mnt], stdout=out)
+    ws.run("mirrorctl", "detach", volume.mnt, "1")
+    trees.write(volume.path("file"), trees.pattern(MIB))
+    ws.run("mirrorctl", "attach", volume.mnt, volume.legs[1])
+    ws.run("mirrorctl", "resync", volume.mnt, ok=False)
+    volume.scrub()
+    wait_for("the end of a scrub", lambda: [e for e in events_of(volume) if e["kind"] == "scrub-ended"])
+    events = events_of(volume)
+    assert states_of(events, 1) == ["offline", "absent", "stale", "resync", "in-sync"], events
+    assert [event["number"] for event in events] == list(range(1, 7)), events
+    assert events[0]["state"]["lacking_leg"] == 1 and events[0]["state"]["lacks_after"] > 0, events[0]
+    assert events[4]["state"]["lacking_leg"] == -1, events[4]
+    assert events[4]["state"]["space"]["available_bytes"] > 0 and events[5]["state"]["scrub"]["ended"], events[5]
+    wait_for("what the follower tells", lambda: trees.read(ws.join("told")).count(b"\n") == len(events))
+    told = trees.read(ws.join("told")).decode().splitlines()
+    assert all(event["text"] in line for event, line in zip(events, told)), told
+    volume.umount()
+    follower.wait()
+
+
+@case(FULL)
+def what_a_scrub_finds_is_told_by_file_and_a_full_volume_is_told_once(ws):
+    volume = ws.volume(size="64M")
+    volume.mount()
+    trees.write(volume.path("file"), trees.pattern(4 * MIB))
+    volume.umount()
+    data = trees.pattern(4 * MIB)
+    spoil(volume, 0, data[40 * BLOCK:41 * BLOCK])
+    for leg in 0, 1:
+        spoil(volume, leg, data[50 * BLOCK:51 * BLOCK])
+    volume.mount()
+    volume.scrub(ok=False)
+    events = {event["kind"]: event for event in events_of(volume)}
+    assert (events["healed"]["leg"], events["healed"]["file"], events["healed"]["from"]) == (0, "/file", 40 * BLOCK)
+    assert (events["unrecoverable"]["file"], events["unrecoverable"]["to"]) == ("/file", 51 * BLOCK)
+    assert "scrub-ended" in events and "space-low" not in events, events
+    try:
+        trees.write(volume.path("large"), trees.pattern(80 * MIB))
+    except OSError:
+        pass
+    for _ in range(2):  # a look at the state has the daemon look at the space, too
+        wait_for("little space", lambda: [e for e in events_of(volume) if e["kind"] == "space-low"])
+    assert len([e for e in events_of(volume) if e["kind"] == "space-low"]) == 1
+    volume.umount()
