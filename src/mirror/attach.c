@@ -109,7 +109,8 @@ static int place_locked(const struct mirror *mirror)
 
 int mirror_attach_fits(const struct mirror *mirror, const struct leg *leg, struct error *error)
 {
-	uint64_t size = leg_geometry(leg)->size_bytes, needed = MIRROR_SPACE_OFFSET + mirror->space_blocks * MIRROR_BLOCK;
+	uint64_t needed = MIRROR_SPACE_OFFSET + mirror->space_blocks * MIRROR_BLOCK;
+	uint64_t size = leg_geometry(leg)->size_bytes;
 
 	if (size >= needed)
 		return 0;

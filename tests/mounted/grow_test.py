@@ -110,6 +110,24 @@ def the_reserve_grows_too_and_is_there_for_real(ws):
     volume.umount()
 
 
+@case(FULL, needs=["root"])
+def without_room_for_its_reserve_a_volume_stays_as_it_is(ws):
+    volume = ws.volume(make=False)
+    ws.run("mount", "-t", "tmpfs", "-o", "size=100M", "none", ws.folder("narrow"))
+    volume.legs = volume.images = [ws.join("wide"), ws.join("narrow", "leg")]
+    volume.make("-s", "64M")
+    volume.mount()
+    before = size(volume)
+    for image in volume.images:
+        os.truncate(image, 16384 * MIB)
+    refusal = grow(volume, ok=False)
+    assert refusal.returncode == 1 and volume.legs[1] in refusal.stderr and "reserve" in refusal.stderr, refusal
+    assert size(volume) == before and volume.status()[1] == 0
+    checked(volume)
+    volume.umount()
+    ws.run("umount", ws.join("narrow"))
+
+
 @case(FULL)
 def a_leg_that_is_away_does_not_let_a_volume_grow(ws):
     volume = ws.volume(size="64M")
