@@ -42,6 +42,11 @@ static const char *path_in(const char *address)
 	return colon ? colon + 1 : address;
 }
 
+bool legs_answer(const char *address)
+{
+	return leg_answers(path_in(address));
+}
+
 int legs_path(const char *address, char *path, size_t size)
 {
 	const char *named = path_in(address);
@@ -250,6 +255,11 @@ static int open_one(struct search *search, const char *address, struct error *er
 	if (is_missing(code)) {
 		search->lacking = true;
 		search->late |= may_come(address);
+		error_set(error, code, "%s", said.text);
+		return 1;
+	}
+	if (code == -ETIMEDOUT && options->degraded) {
+		search->lacking = true;
 		error_set(error, code, "%s", said.text);
 		return 1;
 	}

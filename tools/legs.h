@@ -23,6 +23,8 @@ struct legs_request {
  */
 int legs_open(const struct legs_request *request, struct leg *legs[MIRROR_LEGS], struct error *error);
 
+/* False: nobody answers for the path in an address: asking for it again would wait. */
+bool legs_answer(const char *address);
 /* The path in an address, made absolute: "fault:RULES:PATH" and "PATH" give PATH. 0 or -errno. */
 int legs_path(const char *address, char *path, size_t size);
 

@@ -416,6 +416,12 @@ static int check_legs(const struct volume *volume)
 	for (int i = 0; i < MIRROR_LEGS && volume->spec[i]; i++) {
 		if (!strncmp(volume->spec[i], "UUID=", 5) || !strncmp(volume->spec[i], "LABEL=", 6))
 			continue;
+		if (!legs_answer(volume->spec[i])) {
+			if (volume->options.degraded)
+				continue;
+			say("%s: its filesystem does not answer; -o degraded mounts without it", volume->spec[i]);
+			return EXIT_FAIL;
+		}
 		if (legs_path(volume->spec[i], path[i], sizeof(path[i]))) {
 			say("%s: the path is too long", volume->spec[i]);
 			return EXIT_FAIL;

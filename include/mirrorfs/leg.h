@@ -111,10 +111,13 @@ struct leg_options {
 /*
  * Opens what `address` names: a path, or fault:RULES:PATH (grammar in mirrorfs(8), parser in fault.c). Takes
  * the lock. 0, or -errno with `error` told: -EBUSY locked by someone (and by whom, where /proc tells), -ENOENT,
- * -EACCES, -ENOTBLK neither a file nor a block device, -EINVAL a malformed address. On failure *leg is NULL
- * and nothing stays open. May wait; not from a completion.
+ * -EACCES, -ENOTBLK neither a file nor a block device, -EINVAL a malformed address, -ETIMEDOUT nobody has answered for
+ * that path in 15 seconds. On failure *leg is NULL and nothing stays open. May wait; not from a completion.
  */
 int leg_open(const char *address, const struct leg_options *options, struct leg **leg, struct error *error);
+
+/* False: nobody answers for that path, as its filesystem hangs; whoever asks the kernel for it would wait as well. */
+bool leg_answers(const char *path);
 
 /*
  * Releases the lock. NULL is allowed. A leg that has not given every request back is left open on purpose, with its

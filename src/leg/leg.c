@@ -140,7 +140,7 @@ static int leg_open_path(const char *address, const char *path, const struct leg
 			 struct error *error)
 {
 	struct leg_file file;
-	int result = leg_file_open(path, options, &file, error);
+	int result = leg_opener_open(path, options, &file, error);
 
 	if (result)
 		return result;

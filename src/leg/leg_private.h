@@ -64,6 +64,8 @@ struct leg_file {
 /* 0, or -errno with `error` told and nothing left open. */
 int leg_file_open(const char *path, const struct leg_options *options, struct leg_file *file, struct error *error);
 void leg_file_close(struct leg_file *file);
+/* The same as leg_file_open(), but -ETIMEDOUT if the kernel does not answer in 15 seconds (opener.c). */
+int leg_opener_open(const char *path, const struct leg_options *options, struct leg_file *file, struct error *error);
 int leg_file_refresh(struct leg *leg); /* leg_ops.refresh of both engines */
 int leg_file_allocate(struct leg *leg, uint64_t offset, uint64_t length);
 /* True if the request lies beyond the size last seen. The lock is held. */

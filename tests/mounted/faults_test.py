@@ -13,7 +13,7 @@ import threading
 import time
 
 import trees
-from cases import FULL, case
+from cases import FULL, LONG, case
 from resync_test import clean, healthy, is_whole
 from workspace import BLOCK, MIB, alive, daemon_of, mounted, wait_for
 
@@ -291,6 +291,28 @@ def legs_on_one_full_filesystem_are_both_kept(ws):
     assert trees.read(volume.path("file")) == b"".join(trees.pattern(MIB, number) for number in range(20))
     all_is_right(volume, 0)
     ws.run("umount", folder)
+
+
+@case(LONG, timeout=400)
+def a_leg_whose_filesystem_hangs_fails_the_mount_by_name(ws):
+    far = Far(ws)
+    volume = far.volume()
+    volume.mount()
+    trees.write(volume.path("old"), trees.pattern(MIB))
+    volume.umount()
+    far.stop()
+    done = volume.mount(ok=False)
+    assert done.returncode and volume.legs[0] in done.stderr and "-o degraded" in done.stderr, done
+    volume.mount("degraded")
+    assert legs_told(volume) == ["absent", "in-sync"]
+    trees.write(volume.path("new"), trees.pattern(MIB))
+    done = ws.run("mirrorctl", "attach", volume.mnt, volume.legs[0], ok=False)
+    assert done.returncode == 1 and "does not answer" in done.stderr, done
+    assert trees.read(volume.path("old")) == trees.pattern(MIB)
+    far.go_on()
+    returns(volume, 0)
+    all_is_right(volume, 0)
+    far.end()
 
 
 @case(FULL, timeout=200)
