@@ -3,8 +3,8 @@
 """What a fault of a leg costs whoever uses the mount: tests/bench/faults.py [--build=DIR] [--seconds=N] [NAME...]
 
 Two threads read and two write 4 KiB here and there in a file larger than the cache: a second before the fault, N
-seconds from the fault on, and a second when the leg is back and filled. Of each time the latencies are printed, p50, p99 and
-the longest, in milliseconds. A leg's try has one second.
+seconds from the fault on, and a second when the leg is back and filled. Of each time the latencies are printed, p50,
+p99 and the longest, in milliseconds. A leg's try has one second.
 """
 import argparse
 import contextlib
