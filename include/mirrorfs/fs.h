@@ -118,6 +118,16 @@ int fs_getattr(struct fs *fs, uint64_t inode, struct fs_attr *attr);
 /* `attr` brings the new values in and the whole state out. A size above the maximum: -EFBIG. */
 int fs_setattr(struct fs *fs, uint64_t inode, unsigned int set, struct fs_attr *attr);
 
+/*
+ * Extended attributes, up to XATTR_VALUE_MAX bytes: names that begin with "user.", "trusted." or "security.", else
+ * -EOPNOTSUPP. `flags` as setxattr(2): -EEXIST, -ENODATA. Size 0 asks how much there is; too little room: -ERANGE.
+ */
+int fs_setxattr(struct fs *fs, uint64_t inode, const char *name, const void *value, size_t size, int flags);
+ssize_t fs_getxattr(struct fs *fs, uint64_t inode, const char *name, void *value, size_t size);
+/* Names with a NUL each. `trusted`: those that only root may see, too. */
+ssize_t fs_listxattr(struct fs *fs, uint64_t inode, char *names, size_t size, bool trusted);
+int fs_removexattr(struct fs *fs, uint64_t inode, const char *name);
+
 /* ---- content ---- */
 
 #define FS_SIZE_MAX ((UINT64_C(1) << 62) - 1) /* of a file, bytes */

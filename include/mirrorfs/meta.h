@@ -249,6 +249,12 @@ struct meta_growth {
 };
 int meta_grow(struct meta *meta, struct meta_growth *growth, struct error *error);
 
+/*
+ * One of SUPER_RO_KNOWN: to be asked before the first transaction that needs it. Waits for the legs the
+ * first time in a volume's life. 0, or -EROFS, -EIO: no such transaction may be committed.
+ */
+int meta_use_feature(struct meta *meta, uint64_t ro_compat);
+
 struct meta_super_info {
 	uint64_t generation, sequence, epoch, data_blocks, heap_blocks, next_object;
 	uint8_t hash_key[16];
@@ -359,7 +365,7 @@ struct meta_slot {
 	bool valid; /* of this volume, whole, and fit to be mounted */
 	bool unmounted; /* written by an orderly unmount */
 	uint64_t generation, data_blocks;
-	uint64_t compat, ro_compat; /* feature bits: none is known */
+	uint64_t compat, ro_compat; /* feature bits that are not known */
 	uint32_t crc; /* tells two slots of one generation apart */
 };
 void meta_slots(struct mirror *mirror, int leg, struct meta_slot slots[META_SLOTS]);

@@ -5,7 +5,7 @@
  *
  * Left out, so that the kernel does it by itself or stops asking: access (default_permissions), flush (nothing is
  * reported at close), opendir (answered once with ENOSYS: no messages after that, and the kernel caches what readdir
- * gave), locks, poll, and what `fs` does not have: extended attributes, copy_file_range, ioctls other than FITRIM.
+ * gave), locks, poll, and what `fs` does not have: copy_file_range, ioctls other than FITRIM.
  */
 #include "front_private.h"
 
@@ -14,6 +14,7 @@
 #include <fcntl.h>
 #include <limits.h>
 #include <linux/fs.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
@@ -282,6 +283,52 @@ static void op_setattr(fuse_req_t req, fuse_ino_t inode, struct stat *st, int to
 		reply_attr(req, &attr);
 }
 
+/* ---- extended attributes ---- */
+
+static void op_setxattr(fuse_req_t req, fuse_ino_t inode, const char *name, const char *value, size_t size, int flags)
+{
+	reply_error(req, fs_setxattr(fs_of(req), inode, name, value, size, flags));
+}
+
+/* `got`: how much there is, or lies in the payload; or -errno. */
+static void xattr_reply(fuse_req_t req, ssize_t got, bool asked_size)
+{
+	if (got < 0)
+		reply_error(req, (int)got);
+	else if (asked_size)
+		fuse_reply_xattr(req, (size_t)got);
+	else
+		fuse_reply_buf(req, (const char *)transport_payload(), (size_t)got);
+}
+
+static void op_getxattr(fuse_req_t req, fuse_ino_t inode, const char *asked, size_t size)
+{
+	char name[XATTR_NAME_MAX + 1]; /* it lies where the answer is made */
+	ssize_t got;
+
+	snprintf(name, sizeof(name), "%s", asked);
+	if (size > XATTR_VALUE_MAX)
+		size = XATTR_VALUE_MAX;
+	got = fs_getxattr(fs_of(req), inode, name, transport_payload(), size);
+	xattr_reply(req, got, !size);
+}
+
+static void op_listxattr(fuse_req_t req, fuse_ino_t inode, size_t size)
+{
+	struct fs_caller caller = caller_of(req);
+	ssize_t got;
+
+	if (size > XATTR_LIST_MAX)
+		size = XATTR_LIST_MAX;
+	got = fs_listxattr(fs_of(req), inode, (char *)transport_payload(), size, !caller.uid);
+	xattr_reply(req, got, !size);
+}
+
+static void op_removexattr(fuse_req_t req, fuse_ino_t inode, const char *name)
+{
+	reply_error(req, fs_removexattr(fs_of(req), inode, name));
+}
+
 static void op_statfs(fuse_req_t req, fuse_ino_t inode)
 {
 	struct statvfs st;
@@ -504,6 +551,10 @@ const struct fuse_lowlevel_ops ops_table = {
 	.fsyncdir = op_fsyncdir,
 	.getattr = op_getattr,
 	.setattr = op_setattr,
+	.setxattr = op_setxattr,
+	.getxattr = op_getxattr,
+	.listxattr = op_listxattr,
+	.removexattr = op_removexattr,
 	.statfs = op_statfs,
 	.open = op_open,
 	.create = op_create,

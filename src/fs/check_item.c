@@ -15,7 +15,7 @@
 struct object {
 	uint64_t number;
 	struct format_inode inode;
-	bool has_inode, has_entries, has_extents, guessed;
+	bool has_inode, has_entries, has_extents, has_xattrs, guessed;
 	size_t target; /* length of a symlink's */
 	uint64_t mapped; /* blocks */
 	uint64_t end; /* of the extents up to here, in the file */
@@ -77,6 +77,86 @@ static int extent_check(struct check *check, struct object *object, const struct
 	return error;
 }
 
+/* ---- extended attributes ---- */
+
+/* A first part that no lookup of its name finds, or that says what cannot be. */
+static bool xattr_head_wrong(struct check *check, const struct meta_key *key, const union xattr_value *value,
+			     size_t length, struct xattr *found)
+{
+	char name[INODE_NAME_MAX + 1];
+	uint64_t bucket;
+
+	if (length > sizeof(*value) || !xattr_head_valid(value, length))
+		return true;
+	memcpy(name, value->head.name, value->head.name_length);
+	name[value->head.name_length] = '\0';
+	bucket = xattr_bucket(siphash(check->hash_key, name, value->head.name_length));
+	return !xattr_in_bucket(key->offset, bucket) ||
+	       (!xattr_find_in(check->meta, key->object, bucket, name, found) && found->offset != key->offset);
+}
+
+/* Whether all parts of an attribute are there, each as long as its first one says. */
+static bool xattr_whole(struct check *check, const struct meta_key *first, uint32_t length)
+{
+	for (unsigned int part = 1; part < xattr_parts(length); part++) {
+		const struct meta_key key = { first->object, TYPE_XATTR, first->offset + part };
+
+		if (meta_get(check->meta, &key, NULL, 0) != (ssize_t)xattr_part_bytes(length, part))
+			return false;
+	}
+	return true;
+}
+
+/* All that begins where this item's attribute does. */
+static int xattr_remove(struct check *check, const struct meta_key *first)
+{
+	const struct meta_key last = { first->object, TYPE_XATTR, first->offset | 0xff };
+	struct meta_txn *txn = meta_txn_begin(check->meta);
+	struct meta_key key = *first;
+
+	if (!txn)
+		return -ENOMEM;
+	for (; meta_next(check->meta, &key, &last, NULL, 0) >= 0; key.offset++) {
+		meta_txn_delete(txn, &key);
+		if (key.offset == last.offset)
+			break;
+	}
+	return check_commit(check, txn);
+}
+
+static int xattr_bad(struct check *check, const struct meta_key *first, const char *what)
+{
+	return check_problem(check, FS_PROBLEM_ITEM, FS_REMEDY_LOSSY, "it is removed", "%s: %s",
+			     check_path(check, first->object), what)
+		       ? xattr_remove(check, first)
+		       : 0;
+}
+
+static int xattr_check(struct check *check, struct object *object, const struct meta_key *key, size_t length)
+{
+	const struct meta_key first = { key->object, TYPE_XATTR, xattr_beginning(key->offset) };
+	union xattr_value value;
+	struct xattr found;
+	ssize_t got;
+
+	if (key->offset == first.offset) {
+		memcpy(&value, check->value, length < sizeof(value) ? length : sizeof(value));
+		if (xattr_head_wrong(check, key, &value, length, &found))
+			return xattr_bad(check, &first, "an extended attribute is malformed");
+		if (!xattr_whole(check, key, le32_get(value.head.length)))
+			return xattr_bad(check, &first, "an extended attribute is not whole");
+		object->has_xattrs = true;
+		return 0;
+	}
+	got = meta_get(check->meta, &first, &value, sizeof(value));
+	if (got < 0 && got != -ENOENT)
+		return (int)got;
+	if (got < 0 || !xattr_head_valid(&value, (size_t)got) ||
+	    xattr_part(key->offset) >= xattr_parts(le32_get(value.head.length)))
+		return xattr_bad(check, key, "a piece of an extended attribute lacks its beginning");
+	return 0;
+}
+
 /* One item of an inode. 1: look at the place again; entries are passed over, to the next type. */
 static int item_check(struct check *check, struct object *object, struct meta_key *key, size_t length)
 {
@@ -98,6 +178,8 @@ static int item_check(struct check *check, struct object *object, struct meta_ke
 		object->has_entries = true;
 		key->offset = UINT64_MAX; /* each is the next pass's */
 		return 0;
+	case TYPE_XATTR:
+		return xattr_check(check, object, key, length);
 	case TYPE_EXTENT:
 		return extent_check(check, object, key, length);
 	default:
@@ -146,8 +228,8 @@ static int inode_missing(struct check *check, struct object *object)
 {
 	struct format_inode item = object->inode;
 
-	if (!object->has_entries && !object->has_extents && !object->target && object->number != OBJECT_ROOT &&
-	    !object->has_inode)
+	if (!object->has_entries && !object->has_extents && !object->has_xattrs && !object->target &&
+	    object->number != OBJECT_ROOT && !object->has_inode)
 		return 0;
 	inode_guess(object, &item);
 	if (check_problem(check, FS_PROBLEM_INODE, FS_REMEDY_LOSSY, "one is made that fits what is there",

@@ -13,13 +13,15 @@
  *   filepage.c       pages of a file: fill from the legs, promises
  *   file.c       read, write
  *   truncate.c   sizes, fallocate, lseek
+ *   xattr.c      extended attributes
  *   writeout.c  dirty pages to the legs; fsync
  *   orphan.c     what has no name: deleted when nobody knows it, or by the next mount; the reaper
  *   check*.c     does all of it hold together? What fsck asks and puts right; see check_private.h
  *
  * Locks, outer first (the ranks of sync.h):
  *   fs->rename      a rename between two directories: who is whose ancestor stays
- *   inode->content  a directory's entries; a file's pages and size against truncation. Directories: parent before child
+ *   inode->content  a directory's entries; a file's pages and size against truncation; extended attributes.
+ *                   Directories: parent before child
  *   inode->log      from the encoding of an inode's item to its commit, and while its mappings change: items and
  *                   mappings of one inode enter the tree in order. Several: by ascending address. Whoever holds it may
  *                   wait for I/O, but never for memory of the cache: the cache's writer needs it to free some
@@ -48,6 +50,12 @@ struct inode_attr {
 	uint32_t rdev;
 	uint64_t generation;
 	uint64_t parent;
+};
+
+enum inode_xattrs {
+	XATTRS_UNKNOWN,
+	XATTRS_NONE,
+	XATTRS_SOME, /* or there were some */
 };
 
 enum inode_phase {
@@ -83,6 +91,7 @@ struct inode {
 	uint64_t logged_size;
 	bool attr_dirty; /* the item in the tree is older */
 	bool truncating; /* blocks beyond the end may be mapped: a note in the tree says so; changed under log too */
+	enum inode_xattrs xattrs;
 	bool linkable; /* made without a name, and may be given one */
 	uint64_t sequence; /* of the latest commit that this inode was part of */
 	/* Write-outs that failed, each counted once however often it is tried again, and of the last one: */
@@ -364,6 +373,39 @@ uint32_t file_kill_suidgid(uint32_t mode);
 int truncate_to(struct inode *inode, uint64_t size, bool kill);
 /* Unmaps what an interrupted truncation left beyond the end. Content lock held exclusively. */
 int truncate_finish(struct inode *inode);
+
+/* ---- xattr.c ---- */
+
+union xattr_value {
+	struct format_xattr head;
+	unsigned char bytes[sizeof(struct format_xattr) + INODE_NAME_MAX + XATTR_PART];
+};
+
+struct xattr {
+	uint64_t offset; /* of its part 0 */
+	uint32_t length; /* of the value */
+	union xattr_value value; /* part 0 */
+};
+
+uint64_t xattr_bucket(uint64_t hash); /* the lowest offset of attributes whose name has this hash */
+bool xattr_in_bucket(uint64_t offset, uint64_t bucket);
+unsigned int xattr_part(uint64_t offset); /* which part the item at this offset is */
+uint64_t xattr_beginning(uint64_t offset); /* where part 0 of the same attribute is */
+unsigned int xattr_parts(uint32_t length);
+size_t xattr_part_bytes(uint32_t length, unsigned int part); /* of the value */
+bool xattr_head_valid(const union xattr_value *value, size_t length); /* of an item that is a part 0 */
+/* The attribute, by part 0: 0; -ENODATA, and where it would go; -ENOSPC: nowhere; -EIO. */
+int xattr_find_in(struct meta *meta, uint64_t number, uint64_t bucket, const char *name, struct xattr *xattr);
+/* The same. Content or log lock held, as with the next one. */
+int xattr_find(struct inode *inode, const char *name, struct xattr *xattr);
+int xattr_read(struct inode *inode, const struct xattr *xattr, unsigned char *data); /* all of the value */
+void xattr_put(struct meta_txn *txn, uint64_t number, uint64_t offset, const char *name, const void *data,
+	       uint32_t length);
+/* Parts from .. to - 1. */
+void xattr_drop(struct meta_txn *txn, uint64_t number, uint64_t offset, unsigned int from, unsigned int to);
+/* Attributes from *offset on, as many as the transaction takes: 0 all, -EAGAIN, -EIO. */
+int xattr_drop_some(struct meta_txn *txn, struct inode *inode, uint64_t *offset);
+void xattr_known(struct inode *inode); /* it has some now */
 
 /* ---- writeout.c ---- */
 

@@ -334,6 +334,7 @@ int inode_new(struct fs *fs, const struct inode_attr *attr, struct inode **resul
 		return error ? error : -ENOMEM;
 	inode->attr = *attr;
 	inode->attr.generation = random_u64();
+	inode->xattrs = XATTRS_NONE;
 	inode->logged_size = attr->size;
 	*result = inode;
 	error = inode_prepare(inode);

@@ -50,7 +50,7 @@ static void orphan_delete_items(struct meta_txn *txn, struct inode *inode)
 /* At most so many transactions. 0, -EAGAIN: there is more to do, or what went wrong. */
 static int orphan_delete_some(struct inode *inode, uint64_t *freed)
 {
-	uint64_t block = inode_is_file(inode) ? 0 : FS_BLOCKS_END, blocks;
+	uint64_t block = inode_is_file(inode) ? 0 : FS_BLOCKS_END, blocks, xattr = 0;
 	bool last = false;
 	int error = 0;
 
@@ -63,11 +63,17 @@ static int orphan_delete_some(struct inode *inode, uint64_t *freed)
 		blocks = 0;
 		if (block < FS_BLOCKS_END)
 			error = meta_map_punch(txn, inode->number, &block, FS_BLOCKS_END, &blocks);
+		last = !error && block == FS_BLOCKS_END && !meta_txn_full(txn, 4, 0);
+		if (last)
+			error = xattr_drop_some(txn, inode, &xattr);
+		if (error == -EAGAIN) {
+			last = false;
+			error = 0;
+		}
 		if (error) {
 			meta_txn_abort(txn);
 			return error;
 		}
-		last = block == FS_BLOCKS_END && !meta_txn_full(txn, 3, 0);
 		if (last)
 			orphan_delete_items(txn, inode);
 		error = meta_txn_commit(txn, NULL);

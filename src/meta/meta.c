@@ -369,12 +369,13 @@ static size_t dirty_limit(const struct meta *meta, size_t cache_bytes)
 static int super_admit(struct mirror *mirror, bool read_only, struct format_super *super, struct error *error)
 {
 	int result = super_read(mirror, super, error);
+	uint64_t unknown = result ? 0 : le64_get(super->ro_compat) & ~(uint64_t)SUPER_RO_KNOWN;
 
-	if (result || read_only || !le64_get(super->ro_compat))
+	if (read_only || !unknown)
 		return result;
 	return error_set(error, -EPROTONOSUPPORT,
 			 "the volume uses features that this mirrorfs only reads (ro_compat 0x%llx): mount with -o ro",
-			 (unsigned long long)le64_get(super->ro_compat));
+			 (unsigned long long)unknown);
 }
 
 int meta_admit(struct mirror *mirror, bool read_only, struct error *error)

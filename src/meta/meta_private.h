@@ -121,6 +121,7 @@ struct meta {
 	uint64_t cut_sequence; /* last transaction of the generation before */
 	int64_t data_blocks;
 	atomic_uint_fast64_t next_object;
+	atomic_uint_fast64_t features; /* bits of ro_compat that both slots have */
 
 	struct mutex checkpoint_lock;
 	/* How far the running checkpoint is, under journal_lock: writers are let on with it. */

@@ -127,7 +127,7 @@ void meta_slots(struct mirror *mirror, int leg, struct meta_slot slots[META_SLOT
 			.generation = le64_get(found.generation),
 			.data_blocks = le64_get(found.data_blocks),
 			.compat = le64_get(found.compat),
-			.ro_compat = le64_get(found.ro_compat),
+			.ro_compat = le64_get(found.ro_compat) & ~(uint64_t)SUPER_RO_KNOWN,
 			.crc = le32_get(found.crc),
 		};
 	}
@@ -157,6 +157,7 @@ void super_adopt(struct meta *meta, const struct format_super *super)
 	meta->record_crc = le32_get(super->ring_crc);
 	meta->head = le64_get(super->ring_position);
 	meta->epoch = le64_get(super->epoch);
+	atomic_store(&meta->features, le64_get(super->ro_compat));
 }
 
 /* The slot of a checkpoint; durable on every in-sync leg at return. */
@@ -178,6 +179,27 @@ int super_write(struct meta *meta, const struct meta_root *root, const struct me
 	super->next_object = le64_of(atomic_load(&meta->next_object));
 	super->crc = le32_of(crc32c_block(super, sizeof(*super), offsetof(struct format_super, crc)));
 	return io_write(meta->mirror, MIRROR_DSYNC, slot_address(cut->generation), super, sizeof(*super));
+}
+
+/*
+ * Both slots say so before anything is committed that needs it: whoever does not know the feature changes nothing then,
+ * though one slot is lost.
+ */
+int meta_use_feature(struct meta *meta, uint64_t ro_compat)
+{
+	int error;
+
+	if (atomic_load(&meta->features) & ro_compat)
+		return 0;
+	mutex_lock(&meta->checkpoint_lock);
+	meta->super.ro_compat = le64_of(le64_get(meta->super.ro_compat) | ro_compat);
+	mutex_unlock(&meta->checkpoint_lock);
+	error = checkpoint_run(meta);
+	if (!error)
+		error = checkpoint_run(meta);
+	if (!error)
+		atomic_fetch_or(&meta->features, ro_compat);
+	return error;
 }
 
 /* After a crash the slots may differ between the legs: both legs get the one that the mount chose. */

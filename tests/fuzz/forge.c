@@ -69,6 +69,10 @@ static const struct fuzz_field dirent_fields[] = {
 	FUZZ_FIELD(format_dirent, type),
 	FUZZ_FIELD(format_dirent, name_length),
 };
+static const struct fuzz_field xattr_fields[] = {
+	FUZZ_FIELD(format_xattr, length),
+	FUZZ_FIELD(format_xattr, name_length),
+};
 static const struct fuzz_field record_fields[] = {
 	FUZZ_FIELD(format_record, position),	 FUZZ_FIELD(format_record, sequence),
 	FUZZ_FIELD(format_record, epoch),	 FUZZ_FIELD(format_record, generation),
@@ -118,6 +122,8 @@ static void change_value(struct sim_random *random, unsigned int level, uint8_t 
 		fuzz_field(random, value, inode_fields, COUNT(inode_fields));
 	else if (type == TYPE_DIRENT && length >= sizeof(struct format_dirent) && !sim_random_chance(random, 3))
 		fuzz_field(random, value, dirent_fields, COUNT(dirent_fields));
+	else if (type == TYPE_XATTR && length >= sizeof(struct format_xattr) && !sim_random_chance(random, 3))
+		fuzz_field(random, value, xattr_fields, COUNT(xattr_fields));
 	else
 		fuzz_bytes(random, value, length);
 }

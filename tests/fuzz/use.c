@@ -80,6 +80,20 @@ static void read_piece(struct use *use, uint64_t inode, uint64_t size, uint64_t 
 	fuzz_expect(got <= (ssize_t)length && (got <= 0 || offset + (uint64_t)got <= size));
 }
 
+static void look_at_attributes(struct use *use, uint64_t inode)
+{
+	char names[1024], *name = names;
+	ssize_t length = fs_listxattr(use->fs, inode, names, sizeof(names), sim_random_chance(use->random, 2));
+
+	fuzz_expect(length <= (ssize_t)sizeof(names));
+	for (; length > 0 && name < names + length; name += strlen(name) + 1) {
+		size_t room = 1 + sim_random_below(use->random, PIECE);
+		ssize_t got = fs_getxattr(use->fs, inode, name, use->piece, room);
+
+		fuzz_expect(got <= (ssize_t)room && got <= (ssize_t)XATTR_VALUE_MAX);
+	}
+}
+
 static void look_at(struct use *use, const struct entry *entry)
 {
 	char target[PATH_MAX];
@@ -88,6 +102,7 @@ static void look_at(struct use *use, const struct entry *entry)
 
 	if (fs_getattr(use->fs, entry->inode, &attr))
 		return;
+	look_at_attributes(use, entry->inode);
 	if (S_ISLNK(attr.st.st_mode) && !fs_readlink(use->fs, entry->inode, target, sizeof(target)))
 		fuzz_expect(strlen(target) < sizeof(target));
 	if (S_ISDIR(attr.st.st_mode) && !fs_lookup(use->fs, entry->inode, "..", &attr))
@@ -115,7 +130,14 @@ static void change_file(struct use *use, uint64_t inode)
 	uint64_t offset = some_offset(use), length = 1 + sim_random_below(use->random, PIECE), seen = 0;
 	struct fs_attr attr = { .st.st_size = (off_t)offset };
 
-	switch (sim_random_below(use->random, 5)) {
+	switch (sim_random_below(use->random, 7)) {
+	case 5:
+		fs_setxattr(use->fs, inode, sim_random_chance(use->random, 2) ? "user.short" : "user.long", use->piece,
+			    length % XATTR_VALUE_MAX, 0);
+		break;
+	case 6:
+		fs_removexattr(use->fs, inode, sim_random_chance(use->random, 2) ? "user.short" : "user.long");
+		break;
 	case 0:
 	case 1:
 		fs_write(use->fs, inode, use->piece, length, offset, (unsigned int)sim_random_below(use->random, 8));

@@ -117,6 +117,7 @@ static void populate(struct fs *fs)
 	const struct fs_caller caller = { .uid = 0 };
 	struct fs_attr dir, attr;
 	uint64_t parent = OBJECT_ROOT;
+	static const char value[9000] = "long";
 	char name[32];
 
 	for (int d = 0; d < 3; d++) {
@@ -133,7 +134,9 @@ static void populate(struct fs *fs)
 		fs_forget(fs, attr.st.st_ino, 1);
 		fuzz_expect(!fs_lookup(fs, dir.st.st_ino, "f3", &attr));
 		fuzz_expect(!fs_link(fs, attr.st.st_ino, dir.st.st_ino, "link", &attr));
+		fuzz_expect(!fs_setxattr(fs, attr.st.st_ino, "user.short", "value", 5, 0));
 		fs_forget(fs, attr.st.st_ino, 2);
+		fuzz_expect(!fs_setxattr(fs, dir.st.st_ino, "user.long", value, sizeof(value), 0));
 		if (d)
 			fs_forget(fs, parent, 1);
 		parent = dir.st.st_ino;
@@ -151,7 +154,7 @@ static void grow(struct meta *meta)
 		struct meta_txn *txn = meta_txn_begin(meta);
 
 		for (unsigned int n = 0; n < 16; n++, i++) {
-			const struct meta_key key = { 30, TYPE_XATTR, i };
+			const struct meta_key key = { 30, TYPE_INLINE, i };
 
 			meta_txn_put(txn, &key, value, sizeof(value));
 		}

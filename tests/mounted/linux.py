@@ -50,6 +50,12 @@ def birth_ns(path):
     return seconds * 10**9 + nanoseconds if mask & STATX_BTIME else None
 
 
+def getxattr_with(path, name, size):
+    """The length of the value, or -errno if it does not fit."""
+    got = libc.getxattr(os.fsencode(path), os.fsencode(name), ctypes.create_string_buffer(size), size)
+    return got if got >= 0 else -ctypes.get_errno()
+
+
 def as_user(uid, function, *arguments, groups=()):
     """Runs the function in a process of that user (its group has the same number): its result, None or an errno."""
     reader, writer = os.pipe()

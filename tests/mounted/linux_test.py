@@ -21,6 +21,11 @@ def mount(ws, *options):
     return volume
 
 
+def append(path, data):
+    with open(path, "ab") as file:
+        file.write(data)
+
+
 def end(volume):
     """Unmounts; a check finds everything in order."""
     os.chdir("/")
@@ -112,3 +117,87 @@ def a_file_knows_when_it_was_made(ws):
     volume.mount()
     assert linux.birth_ns(volume.path("g")) == made
     volume.umount()
+
+@case(QUICK)
+def attributes_of_all_sizes_are_kept(ws):
+    volume = mount(ws)
+    trees.write("f", b"x")
+    os.mkdir("d")
+    sizes = [0, 1, 4031, 4032, 4033, 65535, 65536]
+    for path in ("f", "d"):
+        for size in sizes:
+            os.setxattr(path, f"user.{size}", trees.pattern(size, size))
+    os.setxattr("f", "user." + "n" * 250, b"long name")
+    fails_with(errno.ERANGE, os.setxattr, "f", "user." + "n" * 251, b"")
+    fails_with(errno.E2BIG, os.setxattr, "f", "user.big", bytes(65537))
+    fails_with(errno.EEXIST, os.setxattr, "f", "user.1", b"", os.XATTR_CREATE)
+    fails_with(errno.ENODATA, os.setxattr, "f", "user.none", b"", os.XATTR_REPLACE)
+    fails_with(errno.ENODATA, os.getxattr, "f", "user.none")
+    fails_with(errno.ENODATA, os.removexattr, "f", "user.none")
+    fails_with(errno.EOPNOTSUPP, os.setxattr, "f", "system.none", b"")
+    fails_with(errno.EOPNOTSUPP, os.getxattr, "f", "none.a")
+    os.setxattr("f", "user.65535", b"short", os.XATTR_REPLACE)
+    os.removexattr("f", "user.4032")
+    assert linux.getxattr_with("f", "user.65536", 100) == -errno.ERANGE
+    end(volume)
+    volume.mount()
+    for path in ("f", "d"):
+        for size in sizes:
+            expected = trees.pattern(size, size)
+            if path == "f" and size == 4032:
+                continue
+            if path == "f" and size == 65535:
+                expected = b"short"
+            assert os.getxattr(volume.path(path), f"user.{size}") == expected, (path, size)
+    assert len(os.listxattr(volume.path("f"))) == len(sizes) and len(os.listxattr(volume.path("d"))) == len(sizes)
+    assert os.getxattr(volume.path("f"), "user." + "n" * 250) == b"long name"
+    os.unlink(volume.path("f"))
+    volume.umount()
+    ws.run("fsck.mirrorfs", "-n", "-f", *volume.legs)
+
+
+@case(QUICK, needs=["root"])
+def each_namespace_has_its_readers_and_writers(ws):
+    volume = mount(ws)
+    trees.write("f", b"x")
+    os.chown("f", NOBODY, NOBODY)
+    os.symlink("f", "link")
+    for name in ("trusted.a", "security.a", "user.a"):
+        os.setxattr("f", name, b"value")
+    os.setxattr("link", "trusted.a", b"of the link", follow_symlinks=False)
+    fails_with(errno.EPERM, os.setxattr, "link", "user.a", b"", follow_symlinks=False)
+    assert sorted(os.listxattr("f")) == ["security.a", "trusted.a", "user.a"]
+    assert os.getxattr("link", "trusted.a", follow_symlinks=False) == b"of the link"
+
+    def seen():
+        assert sorted(os.listxattr("f")) == ["security.a", "user.a"], os.listxattr("f")
+        assert os.getxattr("f", "user.a") == b"value"
+
+    user_fails_with(0, NOBODY, seen)
+    user_fails_with(0, NOBODY, os.setxattr, "f", "user.b", b"mine")
+    user_fails_with(errno.EPERM, NOBODY, os.setxattr, "f", "trusted.b", b"")
+    user_fails_with(errno.EPERM, NOBODY, os.setxattr, "f", "security.b", b"")
+    user_fails_with(errno.ENODATA, NOBODY, os.getxattr, "f", "trusted.a")
+    os.chmod("f", 0o600)
+    user_fails_with(errno.EACCES, 1000, os.getxattr, "f", "user.a")
+    user_fails_with(errno.EACCES, 1000, os.setxattr, "f", "user.a", b"")
+    os.mkdir("sticky")
+    os.chmod("sticky", 0o1777)
+    user_fails_with(errno.EPERM, NOBODY, os.setxattr, "sticky", "user.a", b"")
+    end(volume)
+
+
+@case(QUICK, needs=["root"])
+def a_write_takes_the_capabilities_of_a_program(ws):
+    volume = mount(ws)
+    capability = bytes.fromhex("0100000200200000000000000000000000000000")
+    trees.write("f", b"x")
+    os.chmod("f", 0o777)
+    os.setxattr("f", "security.capability", capability)
+    assert os.getxattr("f", "security.capability") == capability
+    user_fails_with(0, NOBODY, append, "f", b"y")
+    fails_with(errno.ENODATA, os.getxattr, "f", "security.capability")
+    os.setxattr("f", "security.capability", capability)
+    os.chown("f", 1000, 1000)
+    fails_with(errno.ENODATA, os.getxattr, "f", "security.capability")
+    end(volume)

@@ -58,7 +58,7 @@ enum format_type {
 	TYPE_INODE = 16, /* offset 0 */
 	TYPE_SYMLINK = 17, /* offset 0: the target's bytes */
 	TYPE_DIRENT = 18, /* offset: hash of the name above a collision number; the readdir cookie */
-	TYPE_XATTR = 19, /* reserved for extended attributes */
+	TYPE_XATTR = 19, /* offset: hash of the name, above a collision number, above a part's */
 	TYPE_EXTENT = 20, /* offset: first block in the file */
 	TYPE_INLINE = 21, /* reserved for the content of small files */
 };
@@ -115,5 +115,17 @@ struct format_dirent { /* 16 bytes and the name: TYPE_DIRENT */
 	char name[]; /* 16-: no NUL */
 };
 static_assert(sizeof(struct format_dirent) == 16, "disk format");
+
+#define XATTR_VALUE_MAX 65536u
+#define XATTR_PART 4032u /* bytes of a value in one item */
+
+struct format_xattr { /* 8 bytes, the name and the first part of the value: TYPE_XATTR, part 0 */
+	le32 length; /* 0-3: of the value, bytes, up to 65536 */
+	uint8_t name_length; /* 4: 1 .. 255 */
+	uint8_t reserved[3]; /* 5-7 */
+	char name[]; /* 8-: with its namespace, no NUL; the value's first 4032 bytes follow */
+};
+static_assert(sizeof(struct format_xattr) == 8, "disk format");
+static_assert(sizeof(struct format_xattr) + INODE_NAME_MAX + XATTR_PART <= NODE_VALUE_MAX, "disk format");
 
 #endif

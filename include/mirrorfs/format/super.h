@@ -41,6 +41,10 @@ static_assert(sizeof(struct format_pointer) == 24, "disk format");
 /* format_super.scrub_flags */
 #define SUPER_SCRUB_UNDER_WAY 1u /* nobody has stopped it: the next mount goes on */
 
+/* format_super.ro_compat */
+#define SUPER_RO_XATTRS 0x2u /* there may be extended attributes */
+#define SUPER_RO_KNOWN SUPER_RO_XATTRS
+
 /* format_super.flags */
 #define SUPER_UNMOUNTED 1u /* written by an orderly unmount: nothing was done since */
 

@@ -84,6 +84,8 @@ static void setup(void)
 	ck_assert_int_eq(fs_symlink(fs, &caller, ROOT, "link", "dir/sub", &attr), 0);
 	linked = make_file(dir, "linked");
 	ck_assert_int_eq(fs_link(fs, linked, ROOT, "linked", &attr), 0);
+	ck_assert_int_eq(fs_setxattr(fs, linked, "user.long", told.text, 9000, 0), 0);
+	ck_assert_int_eq(fs_setxattr(fs, sub, "user.short", "value", 5, 0), 0);
 	put_pattern(file, 0, BYTES, 1);
 	sync_file(file);
 	gap = make_file(ROOT, "gap");
@@ -293,6 +295,55 @@ START_TEST(a_malformed_entry_is_removed)
 	put_item(sub, &item);
 	EXPECT_CURED(FS_PROBLEM_NAME);
 	ck_assert_uint_eq(count_entries(sub), 1);
+}
+END_TEST
+
+static struct meta_key attribute_of(uint64_t number, const char *name, struct xattr *xattr)
+{
+	struct meta_super_info info;
+
+	meta_super_info(meta, &info);
+	ck_assert_int_eq(xattr_find_in(meta, number, xattr_bucket(siphash(info.hash_key, name, strlen(name))), name,
+				       xattr),
+			 0);
+	return (struct meta_key){ number, TYPE_XATTR, xattr->offset };
+}
+
+/* Its last part, its first, a wrong length, a place where no lookup finds it. */
+START_TEST(a_broken_attribute_is_removed_whole)
+{
+	struct xattr xattr;
+	struct meta_key key = attribute_of(linked, "user.long", &xattr);
+	size_t length = sizeof(xattr.value.head) + xattr.value.head.name_length + XATTR_PART;
+
+	if (_i == 0)
+		drop(linked, TYPE_XATTR, key.offset + 2);
+	if (_i == 1) {
+		drop(linked, TYPE_XATTR, key.offset);
+		drop(linked, TYPE_XATTR, key.offset + 1);
+	}
+	if (_i == 2)
+		put(linked, TYPE_XATTR, key.offset + 2, "short", 5);
+	if (_i == 3) {
+		xattr.value.head.name[5] = 'x';
+		drop(linked, TYPE_XATTR, key.offset + 1);
+		drop(linked, TYPE_XATTR, key.offset + 2);
+		put(linked, TYPE_XATTR, key.offset, &xattr.value, length);
+	}
+	run(false);
+	ck_assert_msg(strstr(told.text[0], "linked: a"), "%s", told.text[0]);
+	EXPECT_CURED(FS_PROBLEM_ITEM);
+	ck_assert_uint_eq(count_items(linked, TYPE_XATTR), 0);
+	ck_assert_int_eq(fs_getxattr(fs, sub, "user.short", NULL, 0), 5);
+}
+END_TEST
+
+START_TEST(attributes_without_an_inode_are_found)
+{
+	drop(linked, TYPE_INODE, 0);
+	drop(ROOT, TYPE_DIRENT, entry_of(ROOT, "linked").offset);
+	EXPECT_CURED(FS_PROBLEM_INODE, FS_PROBLEM_LINKS);
+	ck_assert_int_eq(fs_getxattr(fs, linked, "user.long", NULL, 0), 9000);
 }
 END_TEST
 
@@ -701,6 +752,8 @@ static void add_names(TCase *tests)
 {
 	tcase_add_test(tests, an_entry_that_leads_nowhere_is_removed);
 	tcase_add_loop_test(tests, a_malformed_entry_is_removed, 0, 3);
+	tcase_add_loop_test(tests, a_broken_attribute_is_removed_whole, 0, 4);
+	tcase_add_test(tests, attributes_without_an_inode_are_found);
 	tcase_add_test(tests, a_lost_file_is_found_whole);
 	tcase_add_test(tests, a_number_that_is_in_use_ends_the_check);
 	tcase_add_test(tests, a_lost_directory_is_found_with_what_is_below_it);

@@ -71,5 +71,6 @@ Suite *orphan_suite(void);
 Suite *inode_suite(void);
 Suite *placement_suite(void);
 Suite *threads_suite(void);
+Suite *xattr_suite(void);
 
 #endif

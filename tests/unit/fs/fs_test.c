@@ -31,6 +31,7 @@ int main(void)
 	srunner_add_suite(runner, orphan_suite());
 	srunner_add_suite(runner, placement_suite());
 	srunner_add_suite(runner, threads_suite());
+	srunner_add_suite(runner, xattr_suite());
 	srunner_run_all(runner, CK_ENV);
 	failed = srunner_ntests_failed(runner);
 	srunner_free(runner);
