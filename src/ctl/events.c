@@ -3,7 +3,7 @@
  * Events: what has become of the volume, each once, with what it was like at that moment. The latest are kept in
  * memory for whoever asks; the log has had its line already.
  *
- * A rotten leg may give thousands of healed blocks: when the place is used up, they make room for the changes of states.
+ * A rotten leg may give thousands of healed blocks: when the place is used up, they make room for changes of states.
  * The mirror's come on its keeper's thread, which waits for nobody: no lock that is taken here is held across I/O.
  */
 #include "ctl_private.h"

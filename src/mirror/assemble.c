@@ -56,16 +56,21 @@ static int read_labels(struct leg *legs[MIRROR_LEGS], const struct mirror_option
 {
 	for (int i = 0; i < MIRROR_LEGS; i++) {
 		struct format_label label;
+		unsigned int bad;
 		int result, index;
 
 		if (!legs[i])
 			continue;
-		result = label_read(legs[i], &label, error);
+		result = label_read_slots(legs[i], &label, &bad, error);
 		if (!result)
 			result = check_alone(&label, legs[i], options, error);
 		if (result)
 			return result;
 		index = (int)le32_get(label.index);
+		/* The good one is the older or the newer: either way the next goes to where the bad one is. */
+		if (bad)
+			log_warn("one of the two copies of the label is damaged%s: leg=%d path=%s",
+				 options->read_only ? "" : ", and written anew", index, leg_path(legs[i]));
 		if (i == 1 && legs[0]) {
 			int first = assembly->leg[0] ? 0 : 1;
 

@@ -235,13 +235,14 @@ static int transfer(struct leg *leg, enum leg_op op, uint64_t offset, struct for
 	return error;
 }
 
-int label_read(struct leg *leg, struct format_label *label, struct error *error)
+int label_read_slots(struct leg *leg, struct format_label *label, unsigned int *bad, struct error *error)
 {
 	static const uint64_t slots[LABEL_SLOTS] = {LABEL_SLOT0, LABEL_SLOT1};
 	struct error foreign = {""};
 	bool found = false;
 	int failed = 0;
 
+	*bad = 0;
 	if (leg_geometry(leg)->size_bytes < MIRROR_SPACE_OFFSET)
 		return error_set(error, -ENODATA, "%s: not a mirrorfs leg (only %llu bytes)", leg_path(leg),
 				 (unsigned long long)leg_geometry(leg)->size_bytes);
@@ -251,6 +252,7 @@ int label_read(struct leg *leg, struct format_label *label, struct error *error)
 
 		if (result) {
 			failed = result;
+			++*bad;
 			if (result == -ETIMEDOUT)
 				break;
 			continue;
@@ -258,6 +260,7 @@ int label_read(struct leg *leg, struct format_label *label, struct error *error)
 		result = check(&slot, slots[i], leg_path(leg), &foreign);
 		if (result == -EPROTONOSUPPORT)
 			return error_set(error, result, "%s", foreign.text);
+		*bad += result != 0;
 		if (result || (found && le64_get(slot.sequence) <= le64_get(label->sequence)))
 			continue;
 		*label = slot;
@@ -268,6 +271,13 @@ int label_read(struct leg *leg, struct format_label *label, struct error *error)
 	if (failed)
 		return error_set(error, failed, "%s: its label cannot be read: %s", leg_path(leg), strerror(-failed));
 	return error_set(error, -ENODATA, "%s: not a mirrorfs leg (no valid label)", leg_path(leg));
+}
+
+int label_read(struct leg *leg, struct format_label *label, struct error *error)
+{
+	unsigned int bad;
+
+	return label_read_slots(leg, label, &bad, error);
 }
 
 int label_write_wait(struct leg *leg, struct format_label *label)

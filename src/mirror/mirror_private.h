@@ -277,6 +277,7 @@ uint64_t label_slot(uint64_t sequence);
 void label_seal(struct format_label *label);
 /* The newest valid label of a leg; errors as mirror_label_read(). May wait. */
 int label_read(struct leg *leg, struct format_label *label, struct error *error);
+int label_read_slots(struct leg *leg, struct format_label *label, unsigned int *bad, struct error *error);
 /* Writes the next sequence, durably. 0 or -errno. May wait. */
 int label_write_wait(struct leg *leg, struct format_label *label);
 void label_begin_epoch(struct format_label *label, bool alone, uint64_t generation);

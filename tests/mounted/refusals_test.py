@@ -275,9 +275,15 @@ def mirrorctl_tells_by_its_exit_status(ws):
     volume = ws.volume(size="64M")
     assert ws.run("mirrorctl", "status", volume.mnt, ok=False).returncode == 5
     assert ws.run("mirrorctl", "scrub", volume.mnt, ok=False).returncode == 5
-    for words in ([], ["nonsense", volume.mnt], ["scrub"], ["status", volume.mnt, "more"]):
-        assert ws.run("mirrorctl", *words, ok=False).returncode == USAGE
+    for words in ([], ["nonsense", volume.mnt], ["scrub"], ["status", volume.mnt, "more"], ["status", "--files"],
+                  ["events"], ["events", volume.mnt, "more"], ["scrub", "--files", volume.mnt],
+                  ["status", "--force", volume.mnt], ["status", "--follow", volume.mnt], ["detach", volume.mnt],
+                  ["attach", volume.mnt], ["replace", volume.mnt, volume.legs[0]], ["--nonsense"]):
+        assert ws.run("mirrorctl", *words, ok=False).returncode == USAGE, words
     volume.mount()
+    for words in (["scrub", volume.mnt, "nonsense"], ["scrub", volume.mnt, "limit=much"],
+                  ["resync", volume.mnt, "limit=-1"], ["drill", volume.mnt, "2", "read,hang"]):
+        assert ws.run("mirrorctl", *words, ok=False).returncode == USAGE, words
     assert ws.run("mirrorctl", "status", volume.mnt).returncode == 0
     assert volume.mnt in ws.run("mirrorctl", "status", ok=False).stdout
     volume.umount()
