@@ -134,8 +134,8 @@ void cache_written(struct cache_page *page, int error);
 bool cache_write_begin(struct cache_page *page);
 
 /*
- * Before making pages dirty, with no page referenced: waits while too much is dirty. May wait for I/O. Returns although
- * too much is dirty when writes fail: then waiting would not end.
+ * Before making pages dirty, with no page referenced: waits while too much is dirty, and for some milliseconds while
+ * that is near. May wait for I/O. Returns although too much is dirty when writes fail: then waiting would not end.
  */
 void cache_throttle(struct cache *cache);
 
@@ -166,7 +166,8 @@ struct cache_stats {
 		uint64_t direct; /* allocations that reclaimed for themselves */
 	} class[CACHE_CLASSES];
 	uint64_t wakeups; /* of the reclaimer */
-	uint64_t throttled; /* cache_throttle that waited */
+	uint64_t throttled; /* cache_throttle that waited because too much was dirty */
+	uint64_t slowed; /* that took a little longer because it was nearly so */
 };
 void cache_stats(struct cache *cache, struct cache_stats *stats);
 

@@ -135,6 +135,7 @@ void cache_stats(struct cache *cache, struct cache_stats *stats)
 		.high_bytes = cache->high_bytes,
 		.wakeups = cache->wakeups,
 		.throttled = cache->throttled,
+		.slowed = cache->slowed,
 	};
 	for (int i = 0; i < CACHE_CLASSES; i++) {
 		const struct cache_counts *counts = &cache->class[i];

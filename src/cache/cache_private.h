@@ -132,7 +132,7 @@ struct cache {
 	bool reclaim_kicked;
 	bool starved; /* nothing is left to reclaim: putting or cleaning a page kicks then; atomic */
 	double scan_carry; /* part of a node that a pass was still due to look at */
-	uint64_t wakeups, throttled;
+	uint64_t wakeups, throttled, slowed;
 	struct thread reclaimer, writer, presser;
 	struct cache_page *batch[WRITE_BATCH]; /* the writer's own: write-out needs no memory (I10) */
 };

@@ -17,6 +17,7 @@
 
 #define UNCLEAN (CACHE_DIRTY | CACHE_WRITING)
 #define BATCH_ON_STACK 64
+#define SLOW_MOST_NS (20 * NSEC_PER_MSEC)
 
 /* Something is to be written without regard to age. */
 static bool eager(const struct cache *cache)
@@ -254,6 +255,30 @@ static bool over_limit(const struct cache *cache)
 	return cache->class[CACHE_DATA].unclean_bytes > cache->dirty_limit_bytes;
 }
 
+/*
+ * From half way between background writing and the limit on, ever longer: so writers come down to the speed of the legs
+ * before they have to stand still. Cache's lock held, given up meanwhile.
+ */
+static void slow_down(struct cache *cache)
+{
+	size_t from = (cache->background_bytes + cache->dirty_limit_bytes) / 2, room = cache->dirty_limit_bytes - from;
+	uint64_t begun = clock_now_ns();
+	bool counted = false;
+
+	for (;;) {
+		size_t unclean = cache->class[CACHE_DATA].unclean_bytes;
+
+		if (unclean <= from || cache->failing)
+			return;
+		cache->slowed += !counted;
+		counted = true;
+		if (unclean > from + room)
+			unclean = from + room;
+		if (!cond_wait_until(&cache->settled, &cache->lock, begun + SLOW_MOST_NS * (unclean - from) / room))
+			return;
+	}
+}
+
 void cache_throttle(struct cache *cache)
 {
 	uint64_t rounds;
@@ -269,6 +294,7 @@ void cache_throttle(struct cache *cache)
 	/* Two, as one may have begun before this caller came; an owner that cannot help must not hold it for ever. */
 	while (pressure_needed(cache) && cache->pressure_rounds - rounds < 2)
 		cond_wait(&cache->settled, &cache->lock);
+	slow_down(cache);
 	cache->throttling--;
 	mutex_unlock(&cache->lock);
 }

@@ -288,6 +288,26 @@ START_TEST(who_would_dirty_above_the_limit_waits_until_it_is_written)
 }
 END_TEST
 
+START_TEST(who_comes_near_the_limit_is_slowed_and_not_stopped)
+{
+	size_t limit = 8 * MIB / 100 * 20 / 4096;
+	uint64_t i = 0;
+
+	owner_set(&owner, true, 0);
+	for (; i < limit * 7 / 10; i++)
+		owner_write_page(&owner, i);
+	cache_throttle(cache);
+	ck_assert_uint_eq(stats_of(cache).slowed, 0);
+	for (; i < limit * 9 / 10; i++)
+		owner_write_page(&owner, i);
+	cache_throttle(cache);
+	ck_assert_uint_eq(stats_of(cache).slowed, 1);
+	ck_assert_uint_eq(stats_of(cache).throttled, 0);
+	owner_set(&owner, false, 0);
+	owner_answer(&owner, 0);
+}
+END_TEST
+
 START_TEST(who_is_throttled_goes_on_when_writes_fail)
 {
 	struct ranger ranger = { 0 };
@@ -385,6 +405,7 @@ void writeback_tests(Suite *suite)
 	tcase_add_test(tests, a_failed_page_stays_dirty_and_is_tried_again_by_age);
 	tcase_add_test(tests, a_space_that_fails_is_left_alone_until_its_age_and_others_are_written);
 	tcase_add_test(tests, who_would_dirty_above_the_limit_waits_until_it_is_written);
+	tcase_add_test(tests, who_comes_near_the_limit_is_slowed_and_not_stopped);
 	tcase_add_test(tests, who_is_throttled_goes_on_when_writes_fail);
 	tcase_add_test(tests, a_drop_waits_for_pages_being_written);
 	tcase_add_test(tests, the_end_of_a_space_waits_for_its_writes_and_drops_what_is_dirty);

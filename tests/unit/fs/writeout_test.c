@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "fixture.h"
 
+#include <stdio.h>
+
 START_TEST(what_fsync_acknowledged_survives_a_crash)
 {
 	uint64_t file = make_file(ROOT, "file");
@@ -200,6 +202,29 @@ START_TEST(a_failure_of_which_nobody_heard_is_told_to_who_opens_the_file_next)
 }
 END_TEST
 
+START_TEST(an_fsync_writes_no_other_file)
+{
+	uint64_t file = make_file(ROOT, "file"), others[20];
+	struct cache_stats stats;
+	char name[32];
+
+	for (int i = 0; i < 20; i++) {
+		snprintf(name, sizeof(name), "other%d", i);
+		others[i] = make_file(ROOT, name);
+		put_pattern(others[i], 0, 20 * FS_BLOCK, 2);
+	}
+	/* Much, and so little that it goes into the record. */
+	for (size_t length = 400 * FS_BLOCK; length; length = length > FS_BLOCK ? FS_BLOCK : 0) {
+		put_pattern(file, 0, length, 1);
+		sync_file(file);
+		cache_stats(cache, &stats);
+		ck_assert_uint_eq(stats.class[CACHE_DATA].dirty + stats.class[CACHE_DATA].writing, 20 * 20);
+	}
+	volume_crash();
+	expect_pattern(file, 0, 400 * FS_BLOCK, 1);
+}
+END_TEST
+
 START_TEST(a_sync_makes_everything_durable)
 {
 	uint64_t a = make_file(ROOT, "a"), b = make_file(make_dir(ROOT, "dir"), "b");
@@ -230,6 +255,7 @@ Suite *writeout_suite(void)
 	tcase_add_test(tests, a_page_dirtied_during_its_write_out_is_written_again);
 	tcase_add_test(tests, many_writes_and_syncs_leave_the_latest);
 	tcase_add_test(tests, a_file_written_in_order_lies_in_order);
+	tcase_add_test(tests, an_fsync_writes_no_other_file);
 	tcase_add_test(tests, a_sync_makes_everything_durable);
 	suite_add_tcase(suite, tests);
 	tcase_add_checked_fixture(small, volume_setup_small, volume_teardown);
