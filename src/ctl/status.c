@@ -175,8 +175,8 @@ json_t *status_cache(struct cache *cache)
 	return json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:o, s:o}", "budget_bytes", INT(stats.budget_bytes),
 			 "used_bytes", INT(stats.used_bytes), "resident_bytes", INT(stats.resident_bytes), "wakeups",
 			 INT(stats.wakeups), "stalls", INT(stalls), "direct", INT(direct), "throttled",
-			 INT(stats.throttled), "slowed", INT(stats.slowed), "data", cache_class_json(&stats, CACHE_DATA), "nodes",
-			 cache_class_json(&stats, CACHE_NODES));
+			 INT(stats.throttled), "slowed", INT(stats.slowed), "data",
+			 cache_class_json(&stats, CACHE_DATA), "nodes", cache_class_json(&stats, CACHE_NODES));
 }
 
 /* What the kernel says that this process has, and the most that it may have. */
