@@ -332,7 +332,8 @@ static void print_stats(const struct ctl_mount *mount, const json_t *result)
 	char used[32], budget[32], resident[32];
 
 	printf("%s: cache: %s of %s in use, %s resident; %llu wake-ups, %llu slowed, %llu throttled\n",
-	       mount->mountpoint, size_text(number_of(cache, "used_bytes"), used), size_text(number_of(cache, "budget_bytes"), budget),
+	       mount->mountpoint, size_text(number_of(cache, "used_bytes"), used),
+	       size_text(number_of(cache, "budget_bytes"), budget),
 	       size_text(number_of(cache, "resident_bytes"), resident), number_of(cache, "wakeups"),
 	       number_of(cache, "slowed"), number_of(cache, "throttled"));
 	printf("  %-10s %16s %16s\n", "", "data", "nodes");

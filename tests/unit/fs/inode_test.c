@@ -34,6 +34,7 @@ static void push_out(void)
 	char name[32];
 	struct fs_attr attr;
 
+	cache_drop_clean(cache); /* else files with pages stay for longer */
 	for (int i = 0; i < 4 * MOST; i++) {
 		snprintf(name, sizeof(name), "other%d", i);
 		if (fs_lookup(fs, ROOT, name, &attr))
