@@ -59,6 +59,8 @@ static const struct rule passing[] = {
 static const struct rule last[] = {
 	{ CHARGED, "write,error=EIO,after=30,range=1M-" },
 	{ REQUESTS, "write,error=EINVAL,after=20,range=1M-" },
+	{ REQUESTS, "write,error=EINVAL,chance=3,range=1M-" },
+	{ REQUESTS, "write,error=ENOMEM,chance=2,range=1M-" },
 	{ CHARGED, "write,error=ENOSPC,after=10,range=1M-" },
 	{ CHARGED, "flush,error=EIO,after=3" },
 	{ REQUESTS, "flush,error=EINVAL,after=2" },
@@ -379,5 +381,6 @@ void legs_mount_alone(struct machine *machine, struct sim_random *random)
 	if (!machine_mount_alone(machine, leg, whole))
 		return;
 	machine->strange[leg] = true;
-	machine->divided[leg] = machine_label(machine, !leg) & LABEL_EPOCH_ALONE;
+	/* To mount is to write, but for a mirror with nothing above it. */
+	machine->divided[leg] = machine->height >= MACHINE_META && machine_label(machine, !leg) & LABEL_EPOCH_ALONE;
 }

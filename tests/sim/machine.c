@@ -357,6 +357,8 @@ static void power_on_some(struct machine *machine)
 	if (machine->lively && !machine->faulty && machine->suspect < 0 && !machine->whole &&
 	    !machine->stale[0] && !machine->stale[1] && sim_random_chance(&machine->random, 12))
 		missing = (int)sim_random_below(&machine->random, 2);
+	if (missing >= 0 && !machine_label_says_whole(machine, !missing))
+		missing = -1;
 	for (int i = 0; i < MIRROR_LEGS; i++) {
 		shown[i] = machine->disk[i] && i != missing &&
 			   (!machine->stale[i] || sim_random_chance(&machine->random, 2)) &&
@@ -411,7 +413,7 @@ void machine_mount(struct machine *machine, bool faulty)
 	machine->faulty = faulty && !machine->stale[0] && !machine->stale[1];
 	if (machine->faulty && machine->suspect < 0)
 		machine->suspect = (int)sim_random_below(&machine->random, 2);
-	machine->doubted = machine->blamed = machine->suspect < 0 ? 0 : 1u << machine->suspect;
+	machine->doubted = machine->blamed = (unsigned int)machine->bad[0] | (unsigned int)machine->bad[1] << 1;
 	machine->full = false;
 	power_on_some(machine);
 	machine_create_pool_and_cache(machine);
