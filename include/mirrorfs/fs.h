@@ -45,10 +45,11 @@ int fs_open(struct meta *meta, struct cache *cache, const struct fs_options *opt
 /* Writes every dirty page and inode; the first error. Forgets all. No call may be running. */
 int fs_close(struct fs *fs);
 
-/* Who asks: owner of what is made. */
+/* Who asks: owner of what is made, and what its mode loses where the directory has no default access list. */
 struct fs_caller {
 	uid_t uid;
 	gid_t gid;
+	mode_t umask;
 };
 
 /* What a caller learns of an inode. st_ino is its number, st_blksize the best I/O size. */
@@ -121,7 +122,11 @@ int fs_setattr(struct fs *fs, uint64_t inode, unsigned int set, struct fs_attr *
 /*
  * Extended attributes, up to XATTR_VALUE_MAX bytes: names that begin with "user.", "trusted." or "security.", else
  * -EOPNOTSUPP. `flags` as setxattr(2): -EEXIST, -ENODATA. Size 0 asks how much there is; too little room: -ERANGE.
+ *
+ * And access lists, "system.posix_acl_access" and "system.posix_acl_default", which are inherited, and set the mode
+ * that they agree with, as a mode that is set changes them.
  */
+#define FS_XATTR_KILL_SGID 0x100 /* of fs_setxattr: an access list takes setgid away */
 int fs_setxattr(struct fs *fs, uint64_t inode, const char *name, const void *value, size_t size, int flags);
 ssize_t fs_getxattr(struct fs *fs, uint64_t inode, const char *name, void *value, size_t size);
 /* Names with a NUL each. `trusted`: those that only root may see, too. */

@@ -46,6 +46,7 @@ struct front {
 	dev_t device; /* of the mount, as stat(2) and mountinfo show it */
 	size_t io_max; /* the longest read or write that this mount takes */
 	bool negotiated;
+	uint32_t agreed; /* of the FUSE_ flags of INIT */
 	_Atomic bool aborted; /* the connection was cut off, not unmounted */
 
 	struct front_worker *workers;

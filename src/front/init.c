@@ -14,12 +14,12 @@
  * Left out on purpose: ATOMIC_O_TRUNC (the kernel would not learn that the truncation took setuid away),
  * WRITEBACK_CACHE (a full disk would show at close only), AUTO_INVAL_DATA (nobody else changes the files, and it would
  * win over EXPLICIT_INVAL_DATA), the SPLICE flags (slower than copying), POSIX_LOCKS and FLOCK_LOCKS (the kernel's own
- * suffice with one kernel), DONT_MASK (without ACLs the kernel applies the umask).
+ * suffice with one kernel).
  */
 static const uint32_t wanted = FUSE_ASYNC_READ | FUSE_EXPORT_SUPPORT | FUSE_BIG_WRITES |
 			       FUSE_DO_READDIRPLUS | FUSE_READDIRPLUS_AUTO | FUSE_ASYNC_DIO | FUSE_PARALLEL_DIROPS |
 			       FUSE_ABORT_ERROR | FUSE_MAX_PAGES | FUSE_CACHE_SYMLINKS | FUSE_EXPLICIT_INVAL_DATA |
-			       FUSE_HANDLE_KILLPRIV_V2;
+			       FUSE_HANDLE_KILLPRIV_V2 | FUSE_POSIX_ACL | FUSE_DONT_MASK | FUSE_SETXATTR_EXT;
 
 void init_answer(const struct front *front, const struct fuse_init_in *in, struct fuse_init_out *out)
 {

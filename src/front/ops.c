@@ -31,7 +31,7 @@ static struct fs_caller caller_of(fuse_req_t req)
 {
 	const struct fuse_ctx *ctx = fuse_req_ctx(req);
 
-	return (struct fs_caller){ .uid = ctx->uid, .gid = ctx->gid };
+	return (struct fs_caller){ .uid = ctx->uid, .gid = ctx->gid, .umask = ctx->umask };
 }
 
 static void reply_entry_or_error(fuse_req_t req, int error, const struct fs_attr *attr)
@@ -285,9 +285,19 @@ static void op_setattr(fuse_req_t req, fuse_ino_t inode, struct stat *st, int to
 
 /* ---- extended attributes ---- */
 
+/* Debian's libfuse does not know that the kernel's structure has grown, and takes the name from the middle of it. */
 static void op_setxattr(fuse_req_t req, fuse_ino_t inode, const char *name, const char *value, size_t size, int flags)
 {
-	reply_error(req, fs_setxattr(fs_of(req), inode, name, value, size, flags));
+	const struct fuse_setxattr_in *in = transport_argument();
+	struct front *front = fuse_req_userdata(req);
+
+	if (front->agreed & FUSE_SETXATTR_EXT) {
+		name = (const char *)(in + 1);
+		value = name + strlen(name) + 1;
+		if (in->setxattr_flags & FUSE_SETXATTR_ACL_KILL_SGID)
+			flags |= FS_XATTR_KILL_SGID;
+	}
+	reply_error(req, fs_setxattr(front->fs, inode, name, value, size, flags));
 }
 
 /* `got`: how much there is, or lies in the payload; or -errno. */

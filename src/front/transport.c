@@ -63,6 +63,7 @@ static ssize_t hook_writev(int fd, struct iovec *iov, int count, void *userdata)
 		memcpy(&init, iov[1].iov_base, sizeof(init));
 		init_answer(current->front, transport_argument(), &init);
 		iov[1].iov_base = &init;
+		current->front->agreed = init.flags;
 		current->front->negotiated = true;
 	}
 	return writev(fd, iov, count);

@@ -3,6 +3,7 @@
 #include "fs_private.h"
 
 #include <errno.h>
+#include <linux/xattr.h>
 
 #define SET_OWNER (FS_SET_UID | FS_SET_GID)
 
@@ -62,6 +63,26 @@ static int attr_change(struct inode *inode, unsigned int set, const struct stat 
 	return change_commit(&change);
 }
 
+/* With a mode, which the access list follows. Content lock held exclusively. */
+static int attr_change_mode(struct inode *inode, unsigned int set, const struct stat *st)
+{
+	struct xattr xattr;
+	struct change change;
+	struct acl acl;
+	int error = acl_find(inode, XATTR_NAME_POSIX_ACL_ACCESS, &xattr, &acl);
+
+	if (!error)
+		error = change_begin(&change, inode->fs, &inode, 1);
+	if (error)
+		return error;
+	attr_set(inode, set, st);
+	if (acl.size) {
+		acl_chmod(&acl, st->st_mode);
+		xattr_put(change.txn, inode->number, xattr.offset, XATTR_NAME_POSIX_ACL_ACCESS, acl.bytes, acl.size);
+	}
+	return change_commit(&change);
+}
+
 static int attr_set_size(struct inode *inode, unsigned int set, off_t size)
 {
 	int error;
@@ -92,8 +113,13 @@ int fs_setattr(struct fs *fs, uint64_t number, unsigned int set, struct fs_attr 
 		error = attr_set_size(inode, set, attr->st.st_size);
 		set &= ~(FS_SET_SIZE | FS_KILL_SUIDGID);
 	}
-	if (!error && set)
+	if (!error && set & FS_SET_MODE) {
+		rwlock_write(&inode->content);
+		error = attr_change_mode(inode, set, &attr->st);
+		rwlock_unlock(&inode->content);
+	} else if (!error && set) {
 		error = attr_change(inode, set, &attr->st);
+	}
 	if (!error)
 		inode_fill_attr(inode, attr);
 	inode_put(inode);

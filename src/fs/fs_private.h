@@ -14,6 +14,7 @@
  *   file.c       read, write
  *   truncate.c   sizes, fallocate, lseek
  *   xattr.c      extended attributes
+ *   acl.c        access control lists: what ties them to modes, and to directories
  *   writeout.c  dirty pages to the legs; fsync
  *   orphan.c     what has no name: deleted when nobody knows it, or by the next mount; the reaper
  *   check*.c     does all of it hold together? What fsck asks and puts right; see check_private.h
@@ -297,6 +298,8 @@ uint64_t siphash(const uint8_t key[16], const void *data, size_t length);
 
 /* ---- name.c ---- */
 
+struct acl_inherited;
+
 /* What to make: an inode with these fields, and for a symlink its target. */
 struct name_new {
 	const struct fs_caller *caller;
@@ -306,8 +309,12 @@ struct name_new {
 	bool nameless;
 };
 
-/* inode_new() with what it gets from the directory that it is made in. Content lock of `dir` held. */
-int name_new_inode(struct inode *dir, const struct name_new *new, struct inode **inode);
+/*
+ * inode_new() with what it gets from the directory that it is made in; acl_put_inherited() is still to be called.
+ * Content lock of `dir` held.
+ */
+int name_new_inode(struct inode *dir, const struct name_new *new, struct acl_inherited *inherited,
+		   struct inode **inode);
 /* One name less for a file, all for a directory; with a note if none is left. Log lock held by `change`. */
 void name_drop_link(struct change *change, struct inode *inode);
 
@@ -387,6 +394,9 @@ struct xattr {
 	union xattr_value value; /* part 0 */
 };
 
+bool xattr_is_acl(const char *name);
+uint64_t xattr_beside(uint64_t offset); /* the next place in the same bucket */
+uint64_t xattr_bucket_of(struct inode *inode, const char *name);
 uint64_t xattr_bucket(uint64_t hash); /* the lowest offset of attributes whose name has this hash */
 bool xattr_in_bucket(uint64_t offset, uint64_t bucket);
 unsigned int xattr_part(uint64_t offset); /* which part the item at this offset is */
@@ -406,6 +416,35 @@ void xattr_drop(struct meta_txn *txn, uint64_t number, uint64_t offset, unsigned
 /* Attributes from *offset on, as many as the transaction takes: 0 all, -EAGAIN, -EIO. */
 int xattr_drop_some(struct meta_txn *txn, struct inode *inode, uint64_t *offset);
 void xattr_known(struct inode *inode); /* it has some now */
+
+/* ---- acl.c ---- */
+
+#define ACL_BYTES 4096u /* the kernel takes no longer one */
+
+/* An access control list as the kernel hands it over. */
+struct acl {
+	uint32_t size; /* 0: none */
+	unsigned char bytes[ACL_BYTES];
+};
+
+/* What a new inode gets from the default list of its directory. */
+struct acl_inherited {
+	struct acl access, defaults;
+};
+
+bool acl_empty(const struct acl *acl);
+bool acl_valid(const struct acl *acl);
+bool acl_is_mode(const struct acl *acl); /* it says no more than a mode can */
+uint32_t acl_mode(const struct acl *acl, uint32_t mode); /* `mode` with its permissions */
+void acl_chmod(struct acl *acl, uint32_t mode); /* the other way round */
+/* The list of that name, and where it is; size 0: there is none. -EIO also if it is not one. Content lock held. */
+int acl_find(struct inode *inode, const char *name, struct xattr *xattr, struct acl *acl);
+/* What is made in `dir` gets, *mode included: by the umask, if there is no default list. Content lock of `dir` held. */
+int acl_inherit(struct inode *dir, uint32_t umask, uint32_t *mode, struct acl_inherited *inherited);
+/* In the transaction that makes the inode. */
+void acl_put_inherited(struct meta_txn *txn, struct inode *inode, const struct acl_inherited *inherited);
+/* What a caller brings: -EINVAL, -E2BIG, -EACCES (a default list of a file), -EOPNOTSUPP (a symbolic link). */
+int acl_take(struct inode *inode, bool access, const void *value, size_t size, struct acl *acl);
 
 /* ---- writeout.c ---- */
 

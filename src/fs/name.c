@@ -65,20 +65,22 @@ static int name_find_room(struct inode *dir, const char *name, unsigned int link
 	return name_check_links(dir, links);
 }
 
-int name_new_inode(struct inode *dir, const struct name_new *new, struct inode **inode)
+int name_new_inode(struct inode *dir, const struct name_new *new, struct acl_inherited *inherited, struct inode **inode)
 {
 	struct inode_attr attr;
 	int error;
 
 	name_fill(new, dir, &attr);
-	error = inode_new(dir->fs, &attr, inode);
+	error = acl_inherit(dir, new->caller->umask, &attr.mode, inherited);
+	if (!error)
+		error = inode_new(dir->fs, &attr, inode);
 	if (!error)
 		(*inode)->born_in = dir->number;
 	return error;
 }
 
 static int name_commit_new(struct inode *dir, const char *name, const struct name_new *new,
-			   const struct dir_entry *entry, struct inode *inode)
+			   const struct dir_entry *entry, const struct acl_inherited *inherited, struct inode *inode)
 {
 	struct inode *both[] = { dir, inode };
 	bool directory = S_ISDIR(new->mode);
@@ -93,18 +95,20 @@ static int name_commit_new(struct inode *dir, const char *name, const struct nam
 
 		meta_txn_put(change.txn, &key, new->target, strlen(new->target));
 	}
+	acl_put_inherited(change.txn, inode, inherited);
 	change_add(dir, true, directory, 1);
 	return change_commit(&change);
 }
 
 static int name_create_locked(struct inode *dir, const char *name, const struct name_new *new, struct inode **inode)
 {
+	struct acl_inherited inherited;
 	struct dir_entry entry;
 	int error = name_find_room(dir, name, S_ISDIR(new->mode) ? 1 : 0, &entry);
 
 	if (!error)
-		error = name_new_inode(dir, new, inode);
-	return error ? error : inode_publish(*inode, name_commit_new(dir, name, new, &entry, *inode));
+		error = name_new_inode(dir, new, &inherited, inode);
+	return error ? error : inode_publish(*inode, name_commit_new(dir, name, new, &entry, &inherited, *inode));
 }
 
 static int name_create(struct fs *fs, uint64_t dir_number, const char *name, const struct name_new *new,
@@ -163,7 +167,7 @@ int fs_symlink(struct fs *fs, const struct fs_caller *caller, uint64_t dir, cons
 }
 
 /* It is born with the note that deletes it, should it never get a name. */
-static int name_commit_nameless(struct inode *inode)
+static int name_commit_nameless(struct inode *inode, const struct acl_inherited *inherited)
 {
 	struct change change;
 	int error = change_begin(&change, inode->fs, &inode, 1);
@@ -171,6 +175,7 @@ static int name_commit_nameless(struct inode *inode)
 	if (error)
 		return error;
 	orphan_put(change.txn, inode->number);
+	acl_put_inherited(change.txn, inode, inherited);
 	return change_commit(&change);
 }
 
@@ -178,6 +183,7 @@ int fs_tmpfile(struct fs *fs, const struct fs_caller *caller, uint64_t dir_numbe
 	       struct fs_attr *attr)
 {
 	struct name_new new = { .caller = caller, .mode = S_IFREG | (mode & 07777), .nameless = true };
+	struct acl_inherited inherited;
 	struct inode *dir, *inode;
 	int error = fs->read_only ? -EROFS : inode_get_directory(fs, dir_number, &dir);
 
@@ -186,13 +192,13 @@ int fs_tmpfile(struct fs *fs, const struct fs_caller *caller, uint64_t dir_numbe
 	rwlock_read(&dir->content);
 	error = name_check_links(dir, 0);
 	if (!error)
-		error = name_new_inode(dir, &new, &inode);
+		error = name_new_inode(dir, &new, &inherited, &inode);
 	rwlock_unlock(&dir->content);
 	inode_put(dir);
 	if (error)
 		return error;
 	inode->linkable = linkable;
-	error = inode_publish(inode, name_commit_nameless(inode));
+	error = inode_publish(inode, name_commit_nameless(inode, &inherited));
 	if (error)
 		return error;
 	inode_fill_attr(inode, attr);

@@ -32,6 +32,7 @@ struct rename {
 	struct dir_entry from, to;
 	struct inode *source, *target; /* target NULL: `to` is free */
 	struct inode *whiteout; /* what takes the name that becomes free; NULL: nothing */
+	struct acl_inherited inherited; /* the whiteout's */
 };
 
 /*
@@ -147,6 +148,7 @@ static void rename_leave(struct rename *r, struct change *change)
 {
 	if (r->whiteout) {
 		dir_put(change->txn, &r->from.key, r->from_name, r->whiteout->number, DT_CHR);
+		acl_put_inherited(change->txn, r->whiteout, &r->inherited);
 		return;
 	}
 	meta_txn_delete(change->txn, &r->from.key);
@@ -187,7 +189,7 @@ static int rename_commit(struct rename *r)
 
 	if (!(r->flags & RENAME_WHITEOUT))
 		return rename_commit_all(r);
-	error = name_new_inode(r->from_dir, &new, &whiteout);
+	error = name_new_inode(r->from_dir, &new, &r->inherited, &whiteout);
 	if (error)
 		return error;
 	r->whiteout = whiteout;

@@ -45,6 +45,11 @@ uint64_t xattr_beginning(uint64_t offset)
 	return offset & ~PART_MASK;
 }
 
+uint64_t xattr_beside(uint64_t offset)
+{
+	return offset + NUMBER_STEP;
+}
+
 bool xattr_in_bucket(uint64_t offset, uint64_t bucket)
 {
 	return (offset & ~BUCKET_MASK) == bucket;
@@ -105,7 +110,7 @@ int xattr_find_in(struct meta *meta, uint64_t number, uint64_t bucket, const cha
 	return free_number > BUCKET_MASK / NUMBER_STEP ? -ENOSPC : -ENODATA;
 }
 
-static uint64_t xattr_bucket_of(struct inode *inode, const char *name)
+uint64_t xattr_bucket_of(struct inode *inode, const char *name)
 {
 	return xattr_bucket(inode->fs->hash(inode->fs->hash_key, name, strlen(name)));
 }
@@ -214,12 +219,19 @@ static bool xattr_trusted(const char *name, size_t length)
 	return length > prefix && !memcmp(name, XATTR_TRUSTED_PREFIX, prefix);
 }
 
+bool xattr_is_acl(const char *name)
+{
+	return !strcmp(name, XATTR_NAME_POSIX_ACL_ACCESS) || !strcmp(name, XATTR_NAME_POSIX_ACL_DEFAULT);
+}
+
 static int xattr_check_name(const char *name)
 {
 	static const char *const namespaces[] = { XATTR_USER_PREFIX, XATTR_TRUSTED_PREFIX, XATTR_SECURITY_PREFIX };
 
 	if (strlen(name) > INODE_NAME_MAX)
 		return -ERANGE;
+	if (xattr_is_acl(name))
+		return 0;
 	for (size_t i = 0; i < sizeof(namespaces) / sizeof(namespaces[0]); i++)
 		if (!strncmp(name, namespaces[i], strlen(namespaces[i])))
 			return name[strlen(namespaces[i])] ? 0 : -EINVAL;
@@ -228,33 +240,73 @@ static int xattr_check_name(const char *name)
 
 /* ---- the callers' ---- */
 
-/* Content lock held exclusively. *data NULL: it goes. */
-static int xattr_set_locked(struct inode *inode, const char *name, const void *data, uint32_t length, int flags)
+struct xattr_set {
+	const char *name;
+	const void *data; /* NULL: it goes */
+	uint32_t length;
+	int flags;
+	bool any; /* it may go without having been there */
+	const struct acl *acl; /* whose permissions become those of the mode; NULL: the mode stays */
+};
+
+/* State lock taken inside. */
+static void xattr_set_mode(struct inode *inode, const struct xattr_set *set)
+{
+	if (!set->acl)
+		return;
+	mutex_lock(&inode->state);
+	inode->attr.mode = acl_mode(set->acl, inode->attr.mode);
+	if (set->flags & FS_XATTR_KILL_SGID)
+		inode->attr.mode &= ~(uint32_t)S_ISGID;
+	mutex_unlock(&inode->state);
+}
+
+/* Content lock held exclusively. */
+static int xattr_set_locked(struct inode *inode, const struct xattr_set *set)
 {
 	struct xattr xattr;
 	struct change change;
 	unsigned int before = 0;
-	int error = xattr_find(inode, name, &xattr);
+	int error = xattr_find(inode, set->name, &xattr);
 
 	if (error && error != -ENODATA)
 		return error;
-	if (!error && flags & XATTR_CREATE)
+	if (!error && set->flags & XATTR_CREATE)
 		return -EEXIST;
-	if (error && (flags & XATTR_REPLACE || !data))
+	if (error && (set->flags & XATTR_REPLACE || (!set->data && !set->any)))
 		return -ENODATA;
 	if (!error)
 		before = xattr_parts(xattr.length);
 	error = change_begin(&change, inode->fs, &inode, 1);
 	if (error)
 		return error;
-	if (data)
-		xattr_put(change.txn, inode->number, xattr.offset, name, data, length);
-	xattr_drop(change.txn, inode->number, xattr.offset, data ? xattr_parts(length) : 0, before);
+	if (set->data)
+		xattr_put(change.txn, inode->number, xattr.offset, set->name, set->data, set->length);
+	xattr_drop(change.txn, inode->number, xattr.offset, set->data ? xattr_parts(set->length) : 0, before);
+	xattr_set_mode(inode, set);
 	change_touch(inode, false);
 	error = change_commit(&change);
-	if (!error)
+	if (!error && set->data)
 		xattr_known(inode);
 	return error;
+}
+
+/* A list that says no more than a mode is kept as the mode. */
+static int xattr_set_acl(struct inode *inode, struct xattr_set *set)
+{
+	bool access = !strcmp(set->name, XATTR_NAME_POSIX_ACL_ACCESS);
+	struct acl acl;
+	int error = acl_take(inode, access, set->data, set->length, &acl);
+
+	if (error)
+		return error;
+	set->any = true;
+	set->data = acl.bytes;
+	if (acl_empty(&acl) || (access && acl_is_mode(&acl)))
+		set->data = NULL;
+	if (access && !acl_empty(&acl))
+		set->acl = &acl;
+	return xattr_set_locked(inode, set);
 }
 
 void xattr_known(struct inode *inode)
@@ -264,19 +316,19 @@ void xattr_known(struct inode *inode)
 	mutex_unlock(&inode->state);
 }
 
-static int xattr_set(struct fs *fs, uint64_t number, const char *name, const void *data, uint32_t length, int flags)
+static int xattr_set(struct fs *fs, uint64_t number, struct xattr_set *set)
 {
 	struct inode *inode;
-	int error = fs_takes_writes(fs) ? xattr_check_name(name) : -EROFS;
+	int error = fs_takes_writes(fs) ? xattr_check_name(set->name) : -EROFS;
 
-	if (!error && data)
+	if (!error && set->data)
 		error = meta_use_feature(fs->meta, SUPER_RO_XATTRS);
 	if (!error)
 		error = inode_get(fs, number, &inode);
 	if (error)
 		return error;
 	rwlock_write(&inode->content);
-	error = xattr_set_locked(inode, name, data, length, flags);
+	error = xattr_is_acl(set->name) ? xattr_set_acl(inode, set) : xattr_set_locked(inode, set);
 	rwlock_unlock(&inode->content);
 	inode_put(inode);
 	return error;
@@ -284,16 +336,18 @@ static int xattr_set(struct fs *fs, uint64_t number, const char *name, const voi
 
 int fs_setxattr(struct fs *fs, uint64_t number, const char *name, const void *value, size_t size, int flags)
 {
-	if (flags & ~(XATTR_CREATE | XATTR_REPLACE))
+	struct xattr_set set = { .name = name, .data = size ? value : "", .length = (uint32_t)size, .flags = flags };
+
+	if (flags & ~(XATTR_CREATE | XATTR_REPLACE | FS_XATTR_KILL_SGID))
 		return -EINVAL;
-	if (size > XATTR_VALUE_MAX)
-		return -E2BIG;
-	return xattr_set(fs, number, name, size ? value : "", (uint32_t)size, flags);
+	return size > XATTR_VALUE_MAX ? -E2BIG : xattr_set(fs, number, &set);
 }
 
 int fs_removexattr(struct fs *fs, uint64_t number, const char *name)
 {
-	return xattr_set(fs, number, name, NULL, 0, 0);
+	struct xattr_set set = { .name = name };
+
+	return xattr_set(fs, number, &set);
 }
 
 static ssize_t xattr_get_locked(struct inode *inode, const char *name, void *value, size_t size)

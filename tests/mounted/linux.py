@@ -85,3 +85,18 @@ def as_user(uid, function, *arguments, groups=()):
 def user_fails_with(number, uid, function, *arguments, **more):
     got = as_user(uid, function, *arguments, **more)
     assert got == number, f"{errno.errorcode.get(got, got)} instead of {errno.errorcode.get(number, number)}"
+
+
+ACCESS, DEFAULT = "system.posix_acl_access", "system.posix_acl_default"
+TAGS = {"u:": 1, "u": 2, "g:": 4, "g": 8, "m:": 16, "o:": 32}
+
+
+def acl(text):
+    """The bytes of an access control list: "u::rwx u:1000:r-- g::r-x m::rwx o::---"."""
+    entries = []
+    for word in text.split():
+        who, qualifier, permissions = word.split(":")
+        tag = TAGS[who if qualifier else who + ":"]
+        bits = sum(bit for letter, bit in zip("rwx", (4, 2, 1)) if letter in permissions)
+        entries.append(struct.pack("<HHI", tag, bits, int(qualifier) if qualifier else 0xffffffff))
+    return struct.pack("<I", 2) + b"".join(entries)

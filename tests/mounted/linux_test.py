@@ -201,3 +201,85 @@ def a_write_takes_the_capabilities_of_a_program(ws):
     os.chown("f", 1000, 1000)
     fails_with(errno.ENODATA, os.getxattr, "f", "security.capability")
     end(volume)
+
+
+@case(QUICK, needs=["root"])
+def access_lists_decide_and_agree_with_modes(ws):
+    volume = mount(ws)
+    trees.write("f", b"secret")
+    os.chmod("f", 0o640)
+    user_fails_with(errno.EACCES, 1000, trees.read, "f")
+    granted = linux.acl("u::rw- u:1000:rw- g::--- g:1001:r-- m::rw- o::---")
+    os.setxattr("f", linux.ACCESS, granted)
+    assert os.getxattr("f", linux.ACCESS) == granted and stat.S_IMODE(os.stat("f").st_mode) == 0o660
+    user_fails_with(0, 1000, append, "f", b"!")
+    user_fails_with(0, 1001, trees.read, "f")
+    user_fails_with(errno.EACCES, 1001, append, "f", b"!")
+    user_fails_with(errno.EACCES, 1002, trees.read, "f")
+    user_fails_with(0, 1002, trees.read, "f", groups=[1001])
+    os.chmod("f", 0o640)
+    assert os.getxattr("f", linux.ACCESS) == linux.acl("u::rw- u:1000:rw- g::--- g:1001:r-- m::r-- o::---")
+    user_fails_with(errno.EACCES, 1000, append, "f", b"!")
+    user_fails_with(0, 1000, trees.read, "f")
+    user_fails_with(errno.EPERM, 1000, os.setxattr, "f", linux.ACCESS, granted)
+    fails_with(errno.EINVAL, os.setxattr, "f", linux.ACCESS, linux.acl("u::rw- g::r--"))
+    fails_with(errno.EACCES, os.setxattr, "f", linux.DEFAULT, granted)
+    fails_with(errno.EOPNOTSUPP, os.setxattr, "f", "system.posix_acl_other", b"")
+    end(volume)
+    volume.mount()
+    user_fails_with(0, 1000, trees.read, volume.path("f"))
+    os.removexattr(volume.path("f"), linux.ACCESS)
+    user_fails_with(errno.EACCES, 1000, trees.read, volume.path("f"))
+    assert linux.ACCESS not in os.listxattr(volume.path("f"))
+    volume.umount()
+
+
+@case(QUICK, needs=["root"])
+def what_is_made_in_a_folder_inherits_its_default_list(ws):
+    volume = mount(ws)
+    os.mkdir("plain")
+    os.mkdir("d")
+    default = linux.acl("u::rwx u:1000:rwx g::r-x m::rwx o::---")
+    os.setxattr("d", linux.DEFAULT, default)
+    before = os.umask(0o077)
+    for folder, file_mode, folder_mode in (("plain", 0o600, 0o700), ("d", 0o660, 0o770)):
+        os.close(os.open(f"{folder}/f", os.O_CREAT | os.O_WRONLY, 0o666))
+        os.mkdir(f"{folder}/sub", 0o777)
+        os.mkfifo(f"{folder}/fifo", 0o666)
+        os.symlink("x", f"{folder}/link")
+        fd = linux.tmpfile(folder, mode=0o666)
+        modes = [stat.S_IMODE(os.lstat(f"{folder}/{name}").st_mode) for name in ("f", "fifo", "sub")]
+        assert modes == [file_mode, file_mode, folder_mode], (folder, [oct(mode) for mode in modes])
+        assert stat.S_IMODE(os.fstat(fd).st_mode) == file_mode
+        os.close(fd)
+    os.umask(before)
+    assert os.getxattr("d/f", linux.ACCESS) == linux.acl("u::rw- u:1000:rwx g::r-x m::rw- o::---")
+    assert os.getxattr("d/sub", linux.DEFAULT) == default
+    user_fails_with(errno.EACCES, 1000, trees.write, "plain/f", b"x")
+    user_fails_with(0, 1000, trees.read, "d/f")
+    user_fails_with(errno.EACCES, 1001, trees.read, "d/f")
+    os.mkdir("d/sub/deeper")
+    assert os.getxattr("d/sub/deeper", linux.DEFAULT) == default
+    end(volume)
+
+
+@case(QUICK, needs=["root"])
+def setgid_goes_where_linux_takes_it(ws):
+    volume = mount(ws)
+    os.mkdir("d")
+    os.chown("d", 1000, 1001)
+    os.chmod("d", 0o2777)
+    user_fails_with(0, 1000, trees.write, "d/f", b"x")
+    assert os.stat("d/f").st_gid == 1001
+    user_fails_with(0, 1000, os.mkdir, "d/sub")
+    assert os.stat("d/sub").st_gid == 1001 and os.stat("d/sub").st_mode & stat.S_ISGID
+    # Its owner is not in the group: neither a mode nor a list keeps or sets the bit.
+    user_fails_with(0, 1000, os.chmod, "d/f", 0o2775)
+    assert not os.stat("d/f").st_mode & stat.S_ISGID
+    os.chmod("d/f", 0o2775)
+    user_fails_with(0, 1000, os.setxattr, "d/f", linux.ACCESS, linux.acl("u::rwx u:5:r-x g::r-x m::r-x o::r-x"))
+    assert not os.stat("d/f").st_mode & stat.S_ISGID, "a list that a stranger to the group set left setgid"
+    os.chmod("d/f", 0o2775)
+    os.setxattr("d/f", linux.ACCESS, linux.acl("u::rwx u:6:r-x g::r-x m::r-x o::r-x"))
+    assert os.stat("d/f").st_mode & stat.S_ISGID, "root lost setgid"
+    end(volume)

@@ -10,7 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-static const struct fs_caller caller = { 0, 0 };
+static const struct fs_caller caller = { .uid = 0 };
 
 bool op_enter(struct oracle_file *file)
 {

@@ -57,6 +57,7 @@ size_t count_entries(uint64_t dir); /* without "." and ".." */
 uint64_t free_blocks(void); /* of the volume, nothing being dirty */
 size_t count_items(uint64_t object, uint8_t type);
 
+Suite *acl_suite(void);
 Suite *attr_suite(void);
 Suite *check_suite(void);
 Suite *damage_suite(void);

@@ -18,6 +18,7 @@ int main(void)
 	SRunner *runner = srunner_create(attr_suite());
 	int failed;
 
+	srunner_add_suite(runner, acl_suite());
 	srunner_add_suite(runner, check_suite());
 	srunner_add_suite(runner, damage_suite());
 	srunner_add_suite(runner, dir_suite());
