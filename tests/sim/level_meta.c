@@ -10,7 +10,6 @@
  * Any reader under a pin reads what the mapping said, however often the owner has replaced it since.
  */
 #include "audit.h"
-#include "legs.h"
 #include "level_meta.h"
 #include "report.h"
 #include "world.h"
@@ -492,9 +491,7 @@ static void act(void *arg)
 			read_foreign(actor);
 			break;
 		default:
-			if (actor->level->machine->lively && sim_random_chance(&actor->random, 2))
-				legs_some(actor->level->machine, &actor->random);
-			else if (actor->level->machine->busy)
+			if (actor->level->machine->busy)
 				write_blocks(actor);
 			else
 				sim_sleep(sim_random_below(&actor->random,
