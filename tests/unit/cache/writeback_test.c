@@ -280,6 +280,7 @@ START_TEST(who_would_dirty_above_the_limit_waits_until_it_is_written)
 	dirty_over_the_limit();
 	ck_assert_int_eq(thread_start(&ranger.thread, "throttle", throttle_run, &ranger), 0);
 	wait_until(is_throttled, NULL);
+	ck_assert_uint_eq(stats_of(cache).slowed, 0); /* it has not come as far as that */
 	ck_assert(!range_ended(&ranger));
 	owner_set(&owner, false, 0);
 	owner_answer(&owner, 0);
