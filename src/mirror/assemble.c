@@ -81,7 +81,9 @@ static int read_labels(struct leg *legs[MIRROR_LEGS], const struct mirror_option
 				return error_set(error, -EEXIST, "%s and %s are the same leg (number %d) of the volume",
 						 leg_path(legs[0]), leg_path(legs[1]), index);
 			if (memcmp(assembly->label[first].leg, label.leg, sizeof(label.leg)))
-				return error_set(error, -EXDEV, "%s and %s: their labels do not name each other",
+				return error_set(error, -EXDEV,
+						 "%s and %s: their labels do not name each other: mount the one that "
+						 "has what you want alone, then mirrorctl attach the other",
 						 leg_path(legs[0]), leg_path(legs[1]));
 		}
 		assembly->leg[index] = legs[i];

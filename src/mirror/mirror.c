@@ -582,8 +582,9 @@ void mirror_status(struct mirror *mirror, struct mirror_status *status)
 	status->identity = mirror->identity;
 	status->failed = mirror->failed;
 	status->read_only = mirror->options.read_only;
+	/* A leg that was just filled suffices alone when its label says so, with which the resync ends. */
 	status->healthy = !mirror->failed && survivor_locked(mirror) < 0 && !mirror->legs[0].leaving &&
-			  !mirror->legs[1].leaving;
+			  !mirror->legs[1].leaving && mirror->resync.leg < 0;
 	status->space_blocks = mirror->space_blocks;
 	status->empty_refused = mirror->empty_refused;
 	status->request_errors = mirror->request_errors;

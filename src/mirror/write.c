@@ -160,7 +160,8 @@ static int judge_locked(struct request *request)
 	for (int leg = 0; leg < MIRROR_LEGS; leg++) {
 		struct try *try = &request->tries[leg];
 
-		if (!(request->targets & 1u << leg) || has_it(request, leg))
+		/* What is out already lacks this like everything else: no more is held against it. */
+		if (!(request->targets & 1u << leg) || has_it(request, leg) || !leg_writable(mirror, leg))
 			continue;
 		if (try->answered && try->verdict == LEG_SPACE && share_room(mirror) &&
 		    mirror->legs[leg].state == MIRROR_INSYNC)

@@ -221,8 +221,7 @@ static void leave(struct machine *machine, struct sim_random *random)
 		machine_doubt(machine, leg, true);
 		machine_pull(machine, leg);
 	} else {
-		/* What it had not yet answered is charged to it. */
-		machine_doubt(machine, leg, true);
+		machine_doubt(machine, leg, false);
 		if (machine->meta && sim_random_chance(random, 2) && machine_checkpoint(machine))
 			sim_fail("no checkpoint before a leg is detached");
 		if (sound(machine, !leg))

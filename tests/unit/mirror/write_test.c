@@ -293,6 +293,28 @@ START_TEST(a_leg_that_hangs_in_a_write_goes_out_and_the_label_says_so)
 }
 END_TEST
 
+/* Detached, or gone by another write. */
+START_TEST(what_a_leg_had_not_answered_when_it_went_out_is_not_held_against_it)
+{
+	struct shot shot[2];
+
+	disk_rule_set(disks[1], rule_hang, NULL);
+	for (unsigned int i = 0; i < 2; i++) {
+		shot_init(&shot[i], MIRROR_WRITE, 1100 + i, 1);
+		ck_assert_int_eq(shot_fire(&shot[i]), 0);
+	}
+	disk_wait_hanging(disks[1], 2);
+	mutex_lock(&mirror->lock);
+	ck_assert(leg_out_locked(mirror, 1, "detached"));
+	mutex_unlock(&mirror->lock);
+	disk_rule_set(disks[1], NULL, NULL);
+	disk_release(disks[1], -EIO);
+	for (unsigned int i = 0; i < 2; i++)
+		ck_assert_int_eq(shot_wait(&shot[i]), 0);
+	ck_assert_uint_eq(status().leg[1].charged, 0);
+}
+END_TEST
+
 START_TEST(when_both_legs_hang_a_write_times_out_and_its_range_stays_pinned)
 {
 	uint64_t stamp;
@@ -445,6 +467,7 @@ TCase *write_tests(void)
 	tcase_add_test(tests, a_flush_that_fails_on_the_last_leg_makes_the_volume_read_only);
 	tcase_add_test(tests, a_write_that_both_legs_fail_is_not_acknowledged_and_degrades_neither);
 	tcase_add_test(tests, a_leg_that_hangs_in_a_write_goes_out_and_the_label_says_so);
+	tcase_add_test(tests, what_a_leg_had_not_answered_when_it_went_out_is_not_held_against_it);
 	tcase_add_test(tests, when_both_legs_hang_a_write_times_out_and_its_range_stays_pinned);
 	tcase_add_test(tests, the_first_write_alone_begins_one_epoch);
 	tcase_add_test(tests, a_discard_goes_to_both_legs_and_its_failure_charges_nobody);
