@@ -10,7 +10,7 @@
  *	3  RESYNC: new writes go to both legs, reads to the survivor
  *	4  the source waits for what was on its way before 3, then tells all that was born since; copied
  *	5  the source writes anew what is rewritten in place: slots and ring
- *	6  flush; INSYNC; the leg's label, durably; the survivor's label
+ *	6  flush; the survivor's label, durably: its epoch alone has ended; INSYNC; the leg's label; the survivor's
  *
  * Whatever comes between, a crash or the leg's loss, the labels make it begin again at 1 with the same knowledge: what
  * is live and was born before has not been touched on the leg meanwhile, since only free space is written (I1). What is
@@ -452,8 +452,13 @@ static int end(struct mirror *mirror, int leg)
 	if (!error && !goes_on_locked(mirror, leg))
 		error = -EINTR;
 	if (!error) {
-		/* From here on whoever writes without the leg begins an epoch first. */
+		/* From here on whoever writes without the leg begins an epoch first, also after a crash. */
 		label_set(&from->label, LABEL_EPOCH_ALONE, false);
+		error = relabel_wait_locked(mirror, !leg, relabel_want_locked(mirror, !leg));
+	}
+	if (!error && !goes_on_locked(mirror, leg))
+		error = -EINTR;
+	if (!error) {
 		label_adopt(&mine->label, &from->label);
 		mirror->generation = mirror->checkpoint;
 		state_set_locked(mirror, leg, MIRROR_INSYNC, "filled: %" PRIu64 " blocks copied, %" PRIu64 " were bad",

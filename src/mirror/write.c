@@ -187,7 +187,8 @@ static bool hold_locked(struct request *request)
 		return false;
 	mirror->alone += request->op == MIRROR_WRITE ? request->count : 0;
 	label = &mirror->legs[survivor].label;
-	if (!label_has(label, LABEL_EPOCH_ALONE)) {
+	/* One that is being filled cannot be mounted alone, so it has no history to tell from this one. */
+	if (!label_has(label, LABEL_EPOCH_ALONE) && mirror->legs[!survivor].state != MIRROR_RESYNC) {
 		label_begin_epoch(label, true, mirror->generation);
 		relabel_want_locked(mirror, survivor);
 	}
