@@ -27,9 +27,13 @@ static struct mirror_status status(void)
 /* No verdict depends on how long it takes. */
 static enum mirror_leg_state resync_ends(int leg)
 {
-	while (!status().resync.ended && status().leg[leg].state != MIRROR_INSYNC)
+	struct mirror_status now;
+
+	do {
 		usleep(1000);
-	return status().leg[leg].state;
+		now = status();
+	} while (!now.resync.ended && (now.leg[leg].state != MIRROR_INSYNC || now.resync.leg >= 0));
+	return now.leg[leg].state;
 }
 
 static struct mirror_label_info label_of(int leg)
@@ -299,6 +303,55 @@ START_TEST(wherever_the_power_fails_both_legs_come_good)
 }
 END_TEST
 
+static int try_both(void)
+{
+	const struct mirror_options options = { .pool = iobuf_pool_create(1u << 20, 1u << 20), .read_only = true };
+	struct leg *legs[MIRROR_LEGS] = { disk_open(disks[0]), disk_open(disks[1]) };
+	struct mirror *both;
+	struct error why;
+	int error = mirror_open(legs, &options, &both, &why);
+
+	if (!error)
+		ck_assert(mirror_close(both));
+	for (int leg = 0; leg < MIRROR_LEGS && error; leg++)
+		leg_close(legs[leg]);
+	iobuf_pool_destroy(options.pool);
+	return error;
+}
+
+/* From the moment on that the filled leg may be mounted alone, also if the other one is lost in that very moment. */
+START_TEST(what_either_leg_writes_alone_behind_a_resync_is_a_history_of_its_own)
+{
+	size_t filling;
+	unsigned int seen = 0;
+
+	leg1_misses_something();
+	mount_with(3);
+	ck_assert_int_eq(resync_ends(1), MIRROR_INSYNC);
+	filling = log_find(0, 1, PLACE_LABEL); /* until then leg 1 cannot know that it was away */
+	crash_take();
+	for (size_t n = 1; n <= crash_count(); n++) {
+		struct mirror_label_info info;
+
+		if (crash_entry(n - 1)->place != PLACE_LABEL || n <= filling)
+			continue;
+		crash_at(n, keep_nothing);
+		info = label_of(1);
+		if (info.resyncing || info.superseded)
+			continue;
+		for (unsigned int legs = 2; legs > 0; legs--) {
+			mount_with(legs);
+			put_item(NEW, 10 + legs, 1, 100);
+			volume_unmount();
+		}
+		ck_assert_int_eq(try_both(), -ESTALE);
+		seen++;
+	}
+	ck_assert_uint_gt(seen, 0);
+	legs_there = 3;
+}
+END_TEST
+
 START_TEST(a_leg_missing_unexpectedly_lacks_what_came_after_the_last_but_one_checkpoint)
 {
 	put_big(OLD, OLD_BLOCKS, 1);
@@ -434,6 +487,7 @@ Suite *resync_suite(void)
 	tcase_add_test(tests, a_leg_that_fails_while_it_is_filled_goes_out_and_the_volume_goes_on);
 	tcase_add_test(tests, a_commit_that_took_its_blocks_before_the_resync_is_on_both_legs);
 	tcase_add_test(tests, wherever_the_power_fails_both_legs_come_good);
+	tcase_add_test(tests, what_either_leg_writes_alone_behind_a_resync_is_a_history_of_its_own);
 	tcase_add_test(tests, a_leg_missing_unexpectedly_lacks_what_came_after_the_last_but_one_checkpoint);
 	tcase_add_test(tests, what_is_on_one_leg_alone_is_told_by_file);
 	tcase_add_test(tests, while_a_leg_is_filled_what_is_still_missing_is_told);
