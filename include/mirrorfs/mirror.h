@@ -155,6 +155,7 @@ enum mirror_event_kind {
 	MIRROR_EVENT_LEG_PACE, /* a leg is far slower than the other one, or no longer so */
 	MIRROR_EVENT_KINDS,
 };
+
 struct mirror_resync_status {
 	uint64_t ended; /* resyncs since the mount that have ended, well or not */
 	int leg; /* being filled; -1: none, and the rest is 0 */

@@ -127,6 +127,17 @@ int check_add(struct check *check, uint64_t number, const struct format_inode *i
 
 /* ---- paths ---- */
 
+/* From an item to where the next entry may be, past all else. */
+static void to_next_entry(struct meta_key *key)
+{
+	if (key->type < TYPE_DIRENT)
+		*key = (struct meta_key){ key->object, TYPE_DIRENT, 0 };
+	else if (key->type > TYPE_DIRENT)
+		*key = (struct meta_key){ key->object + 1, TYPE_DIRENT, 0 };
+	else
+		key->offset++;
+}
+
 /* Some entry that names the inode, of that directory or (0) of any: its directory and name. */
 static bool path_entry(struct meta *meta, uint64_t in, uint64_t number, uint64_t *dir, union dirent_value *value)
 {
@@ -140,12 +151,7 @@ static bool path_entry(struct meta *meta, uint64_t in, uint64_t number, uint64_t
 			*dir = key.object;
 			return true;
 		}
-		if (key.type < TYPE_DIRENT)
-			key = (struct meta_key){ key.object, TYPE_DIRENT, 0 };
-		else if (key.type > TYPE_DIRENT)
-			key = (struct meta_key){ key.object + 1, TYPE_DIRENT, 0 };
-		else
-			key.offset++;
+		to_next_entry(&key);
 	}
 	return false;
 }
@@ -229,12 +235,7 @@ void fs_check_paths(struct meta *meta, struct fs_path *paths, size_t count, bool
 		if (found)
 			path_found(meta, found, &dir, key.object, &value);
 		left -= found != NULL;
-		if (key.type < TYPE_DIRENT)
-			key = (struct meta_key){ key.object, TYPE_DIRENT, 0 };
-		else if (key.type > TYPE_DIRENT)
-			key = (struct meta_key){ key.object + 1, TYPE_DIRENT, 0 };
-		else
-			key.offset++;
+		to_next_entry(&key);
 	}
 	for (size_t i = 0; i < count; i++) {
 		if (!paths[i].path[0])

@@ -78,6 +78,16 @@ class Story:
         words = ["-o", ",".join(options)] if options else []
         return self.ws.run("mirrorfs", *words, *(legs or self.disks[:2]), self.mnt, ok=ok)
 
+    def is_on_the_second_disk(self, expected):
+        """And sound; the first one is away afterwards."""
+        self.healthy()
+        self.clean()
+        self.umount()
+        self.away(0)
+        self.mount("degraded", legs=self.disks[1:2])
+        trees.compare(expected, self.files())
+        self.umount()
+
     def away(self, disk):
         os.rename(self.disks[disk], self.disks[disk] + ".away")
 
@@ -107,13 +117,7 @@ def after_a_reboot_one_disk_is_not_there(ws):
     story.tell("mirrorctl attach")
     story.tell("mirrorctl resync")
     story.done()
-    story.healthy()
-    story.clean()
-    story.umount()
-    story.away(0)
-    story.mount("degraded", legs=story.disks[1:2])
-    trees.compare(expected, story.files())
-    story.umount()
+    story.is_on_the_second_disk(expected)
 
 
 @case(FULL)
@@ -147,13 +151,7 @@ def one_disk_now_the_other_later(ws):
     story.tell("mirrorctl attach")
     story.tell("mirrorctl resync")
     story.done()
-    story.healthy()
-    story.clean()
-    story.umount()
-    story.away(0)
-    story.mount("degraded", legs=story.disks[1:2])
-    trees.compare(expected, story.files())
-    story.umount()
+    story.is_on_the_second_disk(expected)
 
 
 @case(FULL)
