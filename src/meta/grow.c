@@ -76,6 +76,7 @@ static void give_out(struct meta *meta, const struct plan *plan)
 {
 	const struct range_extent *grown = &plan->grown;
 
+	rwlock_write(&meta->tree_lock); /* whoever looks for a node asks where the heap ends */
 	mutex_lock(&meta->alloc_lock);
 	range_grow(meta->node_range, plan->end - plan->old_end);
 	range_grow(meta->data_range, plan->end - plan->old_end);
@@ -91,6 +92,7 @@ static void give_out(struct meta *meta, const struct plan *plan)
 		give(meta->data_range, plan->old_end, plan->end);
 	}
 	mutex_unlock(&meta->alloc_lock);
+	rwlock_unlock(&meta->tree_lock);
 }
 
 int meta_grow(struct meta *meta, struct meta_growth *growth, struct error *error)
@@ -108,8 +110,9 @@ int meta_grow(struct meta *meta, struct meta_growth *growth, struct error *error
 		code = mirror_grow_allocate(meta->mirror, plan.grown.start, plan.grown.length, error);
 	if (!code)
 		code = mirror_grow(meta->mirror, plan.end, error);
-	if (!code)
-		code = slot_write(meta, &plan);
+	if (code)
+		return code;
+	code = slot_write(meta, &plan);
 	if (code)
 		return error_set(error, code, "the superblock cannot be written: %s", strerror(-code));
 	give_out(meta, &plan);
