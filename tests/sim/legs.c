@@ -246,12 +246,14 @@ static void attach(struct machine *machine, int leg)
 	if (machine->split[leg] && error != -ESTALE)
 		sim_fail("leg %d was written alone, attached without a word: %s", leg, strerror(-error));
 	machine->divided[leg] = false;
+	/* From here on it may be given up: after a crash in the middle of it, the label may say so or not. */
+	machine->split[leg] = false;
 	if (machine->strange[leg] && (error == -ESTALE || error == -EXDEV))
 		error = mirror_attach(machine->mirror, open, true, &told);
 	note("attached leg %d: %s %s", leg, strerror(-error), told.text);
 	if (error)
 		sim_fail("mirror_attach of leg %d: %s: %s", leg, strerror(-error), told.text);
-	machine->strange[leg] = machine->split[leg] = false;
+	machine->strange[leg] = false;
 }
 
 /* A leg that is out comes back, or another one in its place. */
