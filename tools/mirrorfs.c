@@ -245,9 +245,26 @@ static int open_ctl(struct volume *volume, struct error *error)
 	return ctl_serve(&subjects, &volume->ctl, error);
 }
 
+/* The mirror of which a leg has not given everything back is still there to be asked. */
+static void tell_held(struct mirror *mirror, struct error *error)
+{
+	struct mirror_status *status = malloc(sizeof(*status));
+
+	if (status)
+		mirror_status(mirror, status);
+	for (int leg = 0; status && leg < MIRROR_LEGS; leg++) {
+		if (status->leg[leg].abandoned)
+			error_set(error, -EBUSY, "leg %d (%s) has not given all requests back: it stays locked",
+				  leg, status->leg[leg].address);
+	}
+	error_set(error, -EBUSY, "a leg has not given all requests back: it stays locked until then");
+	free(status);
+}
+
 /* In reverse, from wherever the opening got to. The first error of what was still to be written. */
 static int volume_close(struct volume *volume)
 {
+	struct error held = { "" };
 	int code = 0, error;
 
 	ctl_stop(volume->ctl);
@@ -261,13 +278,14 @@ static int volume_close(struct volume *volume)
 	}
 	if (volume->cache)
 		cache_destroy(volume->cache);
-	if (volume->mirror)
-		mirror_close(volume->mirror);
+	if (volume->mirror && !mirror_close(volume->mirror))
+		tell_held(volume->mirror, &held);
 	ctl_events_destroy(volume->events);
 	if (volume->pool)
 		iobuf_pool_destroy(volume->pool);
 	if (code)
 		log_error("%s: not everything reached the legs: %s", volume->mountpoint, strerror(-code));
+	ctl_destroy(volume->ctl, code ? code : held.text[0] ? -EBUSY : 0, code ? strerror(-code) : held.text);
 	return code;
 }
 

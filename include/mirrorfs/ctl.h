@@ -9,7 +9,8 @@
  * {"command": "attach", "address": ADDRESS, "force": BOOL}; {"command": "replace"} with all of these;
  * {"command": "events", "after": NUMBER}: the events kept of those behind that one, some at a time;
  * {"command": "files"}: what is on one leg alone, perhaps with empty lines before the answer while it is looked for;
- * {"command": "grow"};
+ * {"command": "grow"}; {"command": "end"}: an empty line, and the answer when the mount has ended and the legs are
+ * closed, see ctl_end_ask();
  * {"command": "drill", "leg": 0, "rules": "read,hang", "seconds": 60}. NAME is a leg's number or path. An answer
  * carries "version": 1 and "result" or "error". What takes long is started so, goes on by itself, and is asked about.
  * Only uid 0 and the daemon's own uid are heard (SO_PEERCRED).
@@ -61,8 +62,13 @@ void ctl_event(void *events, const struct mirror_event *event);
  * $XDG_RUNTIME_DIR/mirrorfs else, else a private one under /tmp. 0 or -errno with `error` told.
  */
 int ctl_serve(const struct ctl_subjects *subjects, struct ctl **ctl, struct error *error);
-/* Ends running commands, removes the socket. NULL is allowed. */
+/* Ends running commands, removes the socket; the subjects are not used any more. NULL is allowed. */
 void ctl_stop(struct ctl *ctl);
+/*
+ * The last word, when the legs are closed, to those who asked for it; then frees. `code` 0: all is on the legs, and
+ * they are free; -EBUSY: `text` tells which leg the kernel still holds; else what went wrong. NULL is allowed.
+ */
+void ctl_destroy(struct ctl *ctl, int code, const char *text);
 
 /* ---- the client ---- */
 
@@ -83,5 +89,18 @@ int ctl_mounts(const char *mountpoint, struct ctl_mount *mounts, int max, struct
  * it does not answer.
  */
 int ctl_request(const struct ctl_mount *mount, json_t *request, json_t **result, struct error *error);
+
+/*
+ * Asks a daemon to be told of its end, so that the mount can be unmounted then: 0; or -errno told as for
+ * ctl_request(). Afterwards ctl_end_wait() waits for that, without any limit: 0 when all is on the legs and the process
+ * is gone; -EBUSY: a leg has not given all requests back, and stays locked until it has; -ECONNRESET: the daemon was
+ * killed; -EIO: not everything could be written. Whoever does not wait forgets.
+ */
+struct ctl_end {
+	int socket, process;
+};
+int ctl_end_ask(const struct ctl_mount *mount, struct ctl_end *end, struct error *error);
+int ctl_end_wait(struct ctl_end *end, struct error *error);
+void ctl_end_forget(struct ctl_end *end);
 
 #endif

@@ -175,7 +175,7 @@ static int request_send(int fd, json_t *request)
 	return sent == length ? 0 : -errno;
 }
 
-static int answer_read(FILE *stream, json_t **result, struct error *error)
+int client_answer(FILE *stream, json_t **result, struct error *error)
 {
 	char *line = NULL;
 	size_t size = 0;
@@ -183,6 +183,7 @@ static int answer_read(FILE *stream, json_t **result, struct error *error)
 	ssize_t length;
 	int code = 0;
 
+	*result = NULL;
 	/* Empty lines say that it goes on. */
 	do {
 		errno = 0;
@@ -222,7 +223,7 @@ int ctl_request(const struct ctl_mount *mount, json_t *request, json_t **result,
 		code = code ? code : -ENOMEM;
 		return error_set(error, code, "cannot send: %s", strerror(-code));
 	}
-	code = answer_read(stream, result, error);
+	code = client_answer(stream, result, error);
 	fclose(stream);
 	return code;
 }

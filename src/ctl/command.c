@@ -155,6 +155,7 @@ static const struct {
 	{ "drill", drill_command },
 	{ "files", files_command },
 	{ "events", events_command },
+	{ "end", end_command },
 };
 
 void command_run(struct ctl *ctl, int fd, const char *line, size_t length)

@@ -199,7 +199,8 @@ static void serve(void *arg)
 
 /* ---- life ---- */
 
-static void destroy(struct ctl *ctl)
+/* All but those who wait for the end. */
+static void close_down(struct ctl *ctl)
 {
 	scrub_end(ctl);
 	events_end(ctl);
@@ -216,7 +217,6 @@ static void destroy(struct ctl *ctl)
 	}
 	if (ctl->wake >= 0)
 		close(ctl->wake);
-	free(ctl);
 }
 
 int ctl_serve(const struct ctl_subjects *subjects, struct ctl **result, struct error *error)
@@ -230,7 +230,7 @@ int ctl_serve(const struct ctl_subjects *subjects, struct ctl **result, struct e
 	ctl->subjects = *subjects;
 	ctl->listener = -1;
 	for (int i = 0; i < CTL_CONNECTIONS; i++)
-		ctl->connections[i].fd = -1;
+		ctl->connections[i].fd = ctl->waiters[i] = -1;
 	ctl->wake = eventfd(0, EFD_CLOEXEC);
 	code = ctl->wake < 0 ? error_set(error, -errno, "cannot make an eventfd: %s", strerror(errno)) :
 			       path_make(ctl, error);
@@ -244,7 +244,8 @@ int ctl_serve(const struct ctl_subjects *subjects, struct ctl **result, struct e
 			error_set(error, code, "cannot start a thread: %s", strerror(-code));
 	}
 	if (code) {
-		destroy(ctl);
+		close_down(ctl);
+		free(ctl);
 		return code;
 	}
 	*result = ctl;
@@ -258,5 +259,13 @@ void ctl_stop(struct ctl *ctl)
 	if (eventfd_write(ctl->wake, 1))
 		log_error("cannot end the control socket: %s", strerror(errno));
 	thread_join(&ctl->thread);
-	destroy(ctl);
+	close_down(ctl);
+}
+
+void ctl_destroy(struct ctl *ctl, int code, const char *text)
+{
+	if (!ctl)
+		return;
+	end_tell(ctl, code, text);
+	free(ctl);
 }

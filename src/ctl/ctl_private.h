@@ -68,6 +68,7 @@ struct ctl {
 	struct ctl_scrub scrub;
 	struct ctl_worker legs, files;
 	_Atomic bool files_stop;
+	int waiters[CTL_CONNECTIONS]; /* clients to be told of the end; -1: none */
 };
 
 /* path.c */
@@ -107,6 +108,13 @@ void events_command(struct ctl *ctl, int fd, const json_t *request);
 void events_add(struct ctl *ctl, const char *kind, bool minor, json_t *more, const char *format, ...)
 	__attribute__((format(printf, 5, 6)));
 void events_watch_space(struct ctl *ctl); /* tells when it becomes scarce */
+
+/* client.c */
+int client_answer(FILE *stream, json_t **result, struct error *error); /* reads one; on failure it is NULL */
+
+/* end.c */
+void end_command(struct ctl *ctl, int fd, const json_t *request);
+void end_tell(struct ctl *ctl, int code, const char *text); /* to all who asked; `code` 0: it is a good one */
 
 /* files.c */
 void files_command(struct ctl *ctl, int fd, const json_t *request);

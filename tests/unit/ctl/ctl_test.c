@@ -76,6 +76,7 @@ static void teardown(void)
 	char below[80];
 
 	ctl_stop(ctl);
+	ctl_destroy(ctl, 0, NULL);
 	ck_assert_int_ne(access(mount.socket, F_OK), 0);
 	mirror_close(mirror);
 	ctl_events_destroy(kept);
@@ -335,6 +336,7 @@ START_TEST(a_socket_left_behind_is_replaced)
 	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
 
 	ctl_stop(ctl);
+	ctl_destroy(ctl, 0, NULL);
 	strcpy(address.sun_path, mount.socket);
 	ck_assert_int_eq(bind(fd, (struct sockaddr *)&address, sizeof(address)), 0);
 	close(fd);
@@ -366,6 +368,70 @@ START_TEST(a_daemon_that_is_gone_is_told_apart)
 	ck_assert_ptr_null(last);
 	strcpy(strrchr(dead.socket, '/'), "/none.sock");
 	ck_assert_int_eq(ctl_request(&dead, json_object(), &last, NULL), -ENOENT);
+}
+END_TEST
+
+/* The daemon is this process, whose end nobody can wait for. */
+static struct ctl_end end_ask(void)
+{
+	struct error error = { "" };
+	struct ctl_end end;
+	int code = ctl_end_ask(&mount, &end, &error);
+
+	ck_assert_msg(code == 0, "%s", error.text);
+	ck_assert_int_ge(end.process, 0);
+	close(end.process);
+	end.process = -1;
+	return end;
+}
+
+START_TEST(who_waits_for_the_end_is_told_when_it_is_there)
+{
+	struct ctl_end first = end_ask(), second = end_ask();
+	char early;
+
+	ctl_stop(ctl);
+	/* The legs are not closed yet. */
+	ck_assert_int_eq(recv(first.socket, &early, 1, MSG_DONTWAIT), -1);
+	ck_assert_int_eq(errno, EAGAIN);
+	ctl_destroy(ctl, 0, NULL);
+	ctl = NULL;
+	ck_assert_int_eq(ctl_end_wait(&first, NULL), 0);
+	ck_assert_int_eq(ctl_end_wait(&second, NULL), 0);
+}
+END_TEST
+
+START_TEST(who_waits_for_the_end_is_told_what_went_wrong)
+{
+	struct ctl_end held = end_ask();
+	struct error error = { "" };
+
+	ctl_stop(ctl);
+	ctl_destroy(ctl, -EBUSY, "/dev/left is still held");
+	ctl = NULL;
+	ck_assert_int_eq(ctl_end_wait(&held, &error), -EBUSY);
+	ck_assert_str_eq(error.text, "/dev/left is still held");
+	serve();
+	held = end_ask();
+	ctl_stop(ctl);
+	ctl_destroy(ctl, -ENOSPC, "no room");
+	ctl = NULL;
+	ck_assert_int_eq(ctl_end_wait(&held, &error), -EIO);
+}
+END_TEST
+
+START_TEST(a_daemon_that_ends_without_a_word_was_killed)
+{
+	struct ctl_end end = end_ask();
+	struct error error = { "" };
+	int ends[2];
+
+	ck_assert_int_eq(socketpair(AF_UNIX, SOCK_STREAM, 0, ends), 0);
+	close(end.socket);
+	close(ends[1]);
+	end.socket = ends[0];
+	ck_assert_int_eq(ctl_end_wait(&end, &error), -ECONNRESET);
+	ck_assert_ptr_nonnull(strstr(error.text, "killed"));
 }
 END_TEST
 
@@ -401,6 +467,9 @@ int main(void)
 	tcase_add_test(tests, a_socket_left_behind_is_replaced);
 	tcase_add_test(tests, a_second_daemon_of_one_volume_is_refused);
 	tcase_add_test(tests, a_daemon_that_is_gone_is_told_apart);
+	tcase_add_test(tests, who_waits_for_the_end_is_told_when_it_is_there);
+	tcase_add_test(tests, who_waits_for_the_end_is_told_what_went_wrong);
+	tcase_add_test(tests, a_daemon_that_ends_without_a_word_was_killed);
 	tcase_add_test(tests, no_mount_is_found_where_none_is);
 	suite_add_tcase(suite, tests);
 	runner = srunner_create(suite);
