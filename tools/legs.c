@@ -146,6 +146,21 @@ struct found {
 	char address[MIRROR_LEGS][ADDRESS_SIZE];
 };
 
+/* 1; 0: it is neither UUID= nor LABEL=; -EINVAL told. */
+static int wanted_parse(const char *spec, struct wanted *wanted, struct error *error)
+{
+	memset(wanted, 0, sizeof(*wanted));
+	if (!strncmp(spec, "UUID=", 5)) {
+		wanted->volume = spec + 5;
+		return uuid_parse(wanted->volume, &wanted->volume_uuid) ?
+			       1 : error_set(error, -EINVAL, "%s: not a UUID", spec);
+	}
+	if (strncmp(spec, "LABEL=", 6) != 0)
+		return 0;
+	wanted->label = spec + 6;
+	return 1;
+}
+
 static bool matches(const struct wanted *wanted, const struct mirror_label_info *info)
 {
 	return wanted->volume ? uuid_equal(&wanted->volume_uuid, &info->identity.volume) :
@@ -204,27 +219,72 @@ static bool is_served(const struct ctl_mount *mount)
 	return code != -ECONNREFUSED && code != -ENOENT;
 }
 
+/* Whatever `spec` names, as far as that can be seen: null, nothing is. */
+static struct uuid volume_of(const char *spec)
+{
+	struct mirror_label_info *info = malloc(sizeof(*info));
+	struct uuid volume = { .bytes = { 0 } };
+	struct found *found = NULL;
+	struct wanted wanted;
+
+	if (info && wanted_parse(spec, &wanted, NULL) > 0) {
+		found = malloc(sizeof(*found));
+		if (wanted.volume)
+			volume = wanted.volume_uuid;
+		else if (found && !search_devices(&wanted, found, NULL))
+			volume = found->volume;
+	} else if (info && !peek(spec, info, NULL)) {
+		volume = info->identity.volume;
+	}
+	free(found);
+	free(info);
+	return volume;
+}
+
+static bool is_mount_of(const struct ctl_mount *mount, const struct uuid *volume, const char *path)
+{
+	const char *end = strrchr(mount->socket, '/');
+	char name[UUID_TEXT_SIZE + 8], uuid[UUID_TEXT_SIZE];
+
+	snprintf(name, sizeof(name), "/%s.sock", uuid_format(volume, uuid));
+	return (end && !strcmp(end, name)) || !strcmp(mount->source, path);
+}
+
+bool legs_mounted_at(const char *spec, const char *mountpoint)
+{
+	struct ctl_mount *mount = malloc(sizeof(*mount));
+	struct uuid volume;
+	char path[PATH_MAX];
+	bool mounted = false;
+
+	if (mount && ctl_mounts(mountpoint, mount, 1, NULL) == 1) {
+		volume = volume_of(spec);
+		if (legs_path(spec, path, sizeof(path)))
+			path[0] = '\0';
+		mounted = is_mount_of(mount, &volume, path) && is_served(mount);
+	}
+	free(mount);
+	return mounted;
+}
+
 /* If this volume is mounted already, that is the answer, not "in use by process 4711". */
 static int refuse_mounted(const char *address, struct error *error)
 {
 	struct ctl_mount *mounts = calloc(MOUNTS_MAX, sizeof(*mounts));
-	struct mirror_label_info *info = malloc(sizeof(*info));
-	char path[PATH_MAX], name[UUID_TEXT_SIZE + 8] = "", uuid[UUID_TEXT_SIZE];
-	int code = 0, count = mounts && info ? ctl_mounts(NULL, mounts, MOUNTS_MAX, NULL) : 0;
+	int code = 0, count = mounts ? ctl_mounts(NULL, mounts, MOUNTS_MAX, NULL) : 0;
+	struct uuid volume = { .bytes = { 0 } };
+	char path[PATH_MAX];
 
-	if (count > 0 && !peek(address, info, NULL))
-		snprintf(name, sizeof(name), "/%s.sock", uuid_format(&info->identity.volume, uuid));
+	if (count > 0)
+		volume = volume_of(address);
 	if (legs_path(address, path, sizeof(path)))
 		path[0] = '\0';
 	for (int i = 0; i < count && !code; i++) {
-		const char *end = strrchr(mounts[i].socket, '/');
-
-		if (((end && !strcmp(end, name)) || !strcmp(mounts[i].source, path)) && is_served(&mounts[i]))
+		if (is_mount_of(&mounts[i], &volume, path) && is_served(&mounts[i]))
 			code = error_set(error, -EALREADY, "%s: this volume is already mounted at %s", path,
 					 mounts[i].mountpoint);
 	}
 	free(mounts);
-	free(info);
 	return code;
 }
 
@@ -291,17 +351,12 @@ static int open_one(struct search *search, const char *address, struct error *er
 /* UUID= and LABEL=: all devices of that volume. */
 static int open_searched(struct search *search, const char *spec, struct error *error)
 {
-	struct wanted wanted = { .label = NULL };
+	struct wanted wanted;
 	struct found *found;
-	int code;
+	int code = wanted_parse(spec, &wanted, error);
 
-	if (!strncmp(spec, "UUID=", 5)) {
-		wanted.volume = spec + 5;
-		if (!uuid_parse(wanted.volume, &wanted.volume_uuid))
-			return error_set(error, -EINVAL, "%s: not a UUID", spec);
-	} else {
-		wanted.label = spec + 6;
-	}
+	if (code < 0)
+		return code;
 	found = malloc(sizeof(*found));
 	if (!found)
 		return error_set(error, -ENOMEM, "out of memory");

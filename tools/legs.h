@@ -23,6 +23,9 @@ struct legs_request {
  */
 int legs_open(const struct legs_request *request, struct leg *legs[MIRROR_LEGS], struct error *error);
 
+/* True: the volume that `spec` names is mounted at `mountpoint`, which is not looked at, and has a daemon. */
+bool legs_mounted_at(const char *spec, const char *mountpoint);
+
 /* False: nobody answers for the path in an address: asking for it again would wait. */
 bool legs_answer(const char *address);
 /* The path in an address, made absolute: "fault:RULES:PATH" and "PATH" give PATH. 0 or -errno. */

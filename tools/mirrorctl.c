@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* mirrorctl: asks the daemon of a mount, and shows what it answers. */
+#include "mountpoint.h"
 #include "options.h"
 
 #include "mirrorfs/base/clock.h"
@@ -655,6 +656,29 @@ static int resync(const struct ctl_mount *mount, char **words)
 	return code || !runs ? code : resync_watch(mount, ended);
 }
 
+/* ---- the end ---- */
+
+static int unmount(const struct ctl_mount *mount, char **words)
+{
+	struct error error = { "" };
+	bool unmounted;
+	int code = mountpoint_end(mount, 0, &unmounted, &error);
+	json_t *line;
+
+	if (code)
+		say("%s: %s", mount->mountpoint, error.text);
+	if (code == -ECONNREFUSED)
+		code = 0;
+	if (as_json) {
+		line = code ? json_pack("{s:i, s:{s:s, s:s}}", "version", CTL_VERSION, "error", "errno",
+					strerrorname_np(-code), "text", error.text) :
+			      json_pack("{s:i, s:{}}", "version", CTL_VERSION, "result");
+		print_json(line);
+		json_decref(line);
+	}
+	return code ? EXIT_FAILED : EXIT_HEALTHY;
+}
+
 /* ---- the command line ---- */
 
 static const struct verb {
@@ -670,6 +694,7 @@ static const struct verb {
 	{ "grow", grow, 0, 0, false, false },
 	{ "drill", drill, 2, 3, false, false },	   { "stats", stats, 0, 0, true, false },
 	{ "drop-caches", drop_caches, 0, 0, false, false }, { "events", events, 0, 0, false, false },
+	{ "umount", unmount, 0, 0, false, false },
 };
 
 static void usage(FILE *out)
@@ -689,6 +714,7 @@ static void usage(FILE *out)
 	      "  attach MNT LEG   let a leg join that was away, or a new one\n"
 	      "  replace MNT OLD NEW   detach one and attach another\n"
 	      "  grow MNT         take up what the legs have become larger by\n"
+	      "  umount MNT       unmount, and wait until the legs are safe to pull\n"
 	      "  drill MNT LEG RULES [SECONDS]   rehearse a fault of leg 0 or 1 (60 seconds); off: end it\n\n"
 	      "  -f, --force      attach, replace: give up what the leg holds; events: --follow\n"
 	      "  -j, --json       answers as they come, a JSON object a line\n"

@@ -3,6 +3,7 @@
 #include "budget.h"
 #include "daemon.h"
 #include "legs.h"
+#include "mountpoint.h"
 #include "options.h"
 
 #include "mirrorfs/base/clock.h"
@@ -30,7 +31,6 @@
 #include <sys/prctl.h>
 #include <sys/signalfd.h>
 #include <sys/stat.h>
-#include <sys/statvfs.h>
 #include <unistd.h>
 
 /* mount(8) */
@@ -396,15 +396,16 @@ static void usage(FILE *out)
 
 static int check_mountpoint(struct volume *volume, const char *path)
 {
-	struct statvfs vfs;
+	struct error error = { "" };
 	struct stat st;
 
-	/* The kernel remembers the attributes of a dead mount's root, but cannot tell its size. */
-	if (stat(path, &st) || (statvfs(path, &vfs) && errno == ENOTCONN)) {
+	if (mountpoint_clear(path, &error)) {
+		say("%s", error.text);
+		return EXIT_FAIL;
+	}
+	if (stat(path, &st)) {
 		if (errno == ENOENT)
 			say("%s: no such directory to mount at", path);
-		else if (errno == ENOTCONN)
-			say("%s: a mount whose daemon is gone lies here; first: fusermount3 -u %s", path, path);
 		else
 			say("%s: %s", path, strerror(errno));
 		return EXIT_FAIL;

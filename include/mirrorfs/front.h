@@ -47,6 +47,12 @@ void front_stop(struct front *front);
 /* After front_serve(). */
 void front_destroy(struct front *front);
 
+/*
+ * umount2(2), or fusermount3 where only root may do that: 0 or -errno, -EBUSY also for whatever fusermount3 refuses.
+ * The mount may be dead or another process's; it is not looked at. `flags`: 0, MNT_DETACH or MNT_FORCE.
+ */
+int front_unmount(const char *mountpoint, int flags);
+
 struct front_stats {
 	const char *transport; /* "classic" */
 	unsigned int threads;

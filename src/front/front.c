@@ -73,11 +73,11 @@ static int fusermount(const char *how, const char *mountpoint)
 	return WIFEXITED(status) && !WEXITSTATUS(status) ? 0 : -EBUSY;
 }
 
-static int unmount(const char *mountpoint, bool detach)
+int front_unmount(const char *mountpoint, int flags)
 {
-	if (!umount2(mountpoint, UMOUNT_NOFOLLOW | (detach ? MNT_DETACH : 0)))
+	if (!umount2(mountpoint, UMOUNT_NOFOLLOW | flags))
 		return 0;
-	return errno == EPERM ? fusermount(detach ? "-uz" : "-u", mountpoint) : -errno;
+	return errno == EPERM ? fusermount(flags & MNT_DETACH ? "-uz" : "-u", mountpoint) : -errno;
 }
 
 /* ---- mounting ---- */
@@ -227,7 +227,7 @@ int front_mount(struct fs *fs, const struct front_options *options, struct front
 	if (!code) {
 		code = begin_serving(front, error);
 		if (code) /* so that the workers that were started end */
-			unmount(front->mountpoint, true);
+			front_unmount(front->mountpoint, MNT_DETACH);
 	}
 	if (code) {
 		workers_join(front);
@@ -299,10 +299,10 @@ static void stop_run(void *arg)
 		front->stop_failed = true;
 		return;
 	}
-	error = unmount(front->mountpoint, false);
+	error = front_unmount(front->mountpoint, 0);
 	if (error == -EBUSY) {
 		log_warn("%s is busy: detached, and served until its last user is gone", front->mountpoint);
-		error = unmount(front->mountpoint, true);
+		error = front_unmount(front->mountpoint, MNT_DETACH);
 	}
 	/* EINVAL: someone else unmounted it first. */
 	if (error && error != -EINVAL) {
@@ -342,7 +342,7 @@ int front_serve(struct front *front)
 		return 0;
 	/* The connection was cut off below a mount that is still there: all who look at it would get ENOTCONN. */
 	log_error("%s: the connection to the kernel was aborted", front->mountpoint);
-	unmount(front->mountpoint, true);
+	front_unmount(front->mountpoint, MNT_DETACH);
 	return -ECONNABORTED;
 }
 

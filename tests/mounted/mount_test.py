@@ -1,0 +1,201 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""mirrorfs where an administrator looks for it: fstab, mount(8), umount(8)."""
+import os
+import re
+import signal
+
+import system
+import trees
+from cases import FULL, QUICK, case
+from workspace import alive, daemon_of, mounted, wait_for
+
+NOBODY = 65534
+MOUNT_USAGE, MOUNT_FAILED = 1, 32
+NO_DAEMON = 5
+PAGE = os.path.join(os.path.dirname(__file__), "../../man/mirrorfs.8")
+
+
+def legs_are_free(volume):
+    """Not in a moment, but now: nobody serves the mount, and fsck may lock the legs."""
+    assert volume.pid is None or not alive(volume.pid), "its daemon is still there"
+    volume.ws.run("fsck.mirrorfs", "-n", *volume.legs)
+
+
+def mount_line(volume, words, line_words=()):
+    """Mounts by a line of fstab."""
+    system.fstab(volume.ws, f"{volume.legs[0]} {volume.mnt} mirrorfs leg={volume.legs[1]},{words} 0 0")
+    volume.ws.run("mount", *line_words, volume.mnt)
+    volume.pid = daemon_of(volume.mnt)
+
+
+@case(QUICK, needs=["root"])
+def fstab_mounts_once_and_umount_waits_for_the_legs(ws):
+    volume = ws.volume(size="64M")
+    system.enter(ws)
+    system.fstab(ws, f"{volume.legs[0]} {volume.mnt} mirrorfs leg={volume.legs[1]},nofail,commit=600 0 0")
+    ws.run("mount", "-a")
+    volume.pid = daemon_of(volume.mnt)
+    ws.run("mount", "-a")
+    assert [source for _, source in system.mount_options(volume.mnt)] == [volume.legs[0]]
+    # mount(8) does not know that this is the same; the helper does.
+    ws.run("mount", "-t", "mirrorfs", volume.legs[1], volume.mnt)
+    assert len(system.mount_options(volume.mnt)) == 1
+    trees.write(volume.path("file"), b"x" * (8 << 20))
+    ws.run("umount", volume.mnt)
+    legs_are_free(volume)
+    ws.run("mount", "-a")
+    assert len(trees.read(volume.path("file"))) == 8 << 20
+    volume.pid = daemon_of(volume.mnt)
+    ws.run("mirrorctl", "umount", volume.mnt)
+    legs_are_free(volume)
+
+
+@case(QUICK, needs=["root"])
+def words_of_mount_and_systemd_are_understood(ws):
+    volume = ws.volume(size="64M")
+    system.enter(ws)
+    mount_line(volume, "noauto,nofail,_netdev,user,x-systemd.mount-timeout=60,x-other,comment=its,ro,relatime")
+    options, _ = system.mount_options(volume.mnt)[0]
+    assert {"ro", "nosuid", "nodev", "noexec"} <= options, options  # the last three because of "user"
+    ws.run("umount", volume.mnt)
+    ws.run("mount", "-a")
+    assert not mounted(volume.mnt), "noauto"
+    done = ws.run("mount.mirrorfs", volume.legs[0], volume.mnt, "-o", "nonsense", ok=False)
+    assert done.returncode == MOUNT_USAGE and "nonsense" in done.stderr, done.stderr
+    ws.run("mount.mirrorfs", volume.legs[0], volume.mnt, "-f", "-o", "nosuid")
+    assert not mounted(volume.mnt), "only a rehearsal"
+    ws.run("mount.mirrorfs", volume.legs[0], volume.mnt, "-s", "-o", f"nonsense,leg={volume.legs[1]}")
+    ws.run("umount", volume.mnt)
+    done = ws.run("mount", "-t", "mirrorfs", ws.join("missing"), volume.mnt, ok=False)
+    assert done.returncode == MOUNT_FAILED, done.returncode
+
+
+@case(FULL, needs=["root"])
+def a_user_mounts_what_fstab_allows(ws):
+    volume = ws.volume(size="64M", user=NOBODY)
+    system.enter(ws)
+    system.fstab(ws, f"{volume.legs[0]} {volume.mnt} mirrorfs leg={volume.legs[1]},user,noauto 0 0")
+    ws.run("mount", volume.mnt, user=NOBODY)
+    volume.pid = daemon_of(volume.mnt)
+    assert os.stat(f"/proc/{volume.pid}").st_uid == NOBODY, "the daemon runs as root"
+    ws.run("umount", volume.mnt, user=NOBODY)
+    assert not alive(volume.pid)
+
+
+@case(QUICK, needs=["root"])
+def remount_is_the_kernels(ws):
+    volume = ws.volume(size="64M")
+    system.enter(ws)
+    mount_line(volume, "rw")
+    trees.write(volume.path("before"), b"1")
+    ws.run("mount", "-o", "remount,ro,noexec", volume.mnt)
+    assert {"ro", "noexec"} <= system.mount_options(volume.mnt)[0][0]
+    assert ws.run("touch", volume.path("now"), ok=False).returncode
+    ws.run("mount", "-o", "remount,rw", volume.mnt)
+    trees.write(volume.path("after"), b"2")
+    ws.run("umount", volume.mnt)
+    mount_line(volume, "ro")
+    done = ws.run("mount", "-o", "remount,rw", volume.mnt, ok=False)
+    assert done.returncode == MOUNT_FAILED and "read-only" in done.stderr, done.stderr
+    assert "ro" in system.mount_options(volume.mnt)[0][0]
+    ws.run("umount", volume.mnt)
+
+
+@case(QUICK, needs=["root"])
+def a_dead_mount_is_cleared_by_the_next(ws):
+    volume = ws.volume(size="64M")
+    system.enter(ws)
+    for _ in range(2):
+        mount_line(volume, "rw")
+        os.kill(volume.pid, signal.SIGKILL)
+        wait_for("the end of the daemon", lambda: not alive(volume.pid))
+        assert mounted(volume.mnt), "the dead mount should still be there"
+    mount_line(volume, "rw")
+    assert len(system.mount_options(volume.mnt)) == 1
+    trees.write(volume.path("file"), b"it works")
+    os.kill(volume.pid, signal.SIGKILL)
+    wait_for("the end of the daemon", lambda: not alive(volume.pid))
+    done = ws.run("mirrorctl", "umount", volume.mnt)
+    assert "gone" in done.stderr or "killed" in done.stderr, done.stderr
+    assert not mounted(volume.mnt)
+    assert ws.run("mirrorctl", "umount", volume.mnt, ok=False).returncode == NO_DAEMON
+
+
+@case(QUICK, needs=["root"])
+def umount_leaves_alone_what_is_in_use(ws):
+    volume = ws.volume(size="64M")
+    system.enter(ws)
+    mount_line(volume, "rw")
+    with open(volume.path("file"), "wb") as file:
+        assert ws.run("umount", volume.mnt, ok=False).returncode == MOUNT_FAILED
+        done = ws.run("mirrorctl", "umount", volume.mnt, ok=False)
+        assert done.returncode == 1 and "in use" in done.stderr, done.stderr
+        file.write(b"still here")
+    ws.run("umount", volume.mnt)
+    legs_are_free(volume)
+    mount_line(volume, "rw")
+    with open(volume.path("file"), "rb") as file:
+        ws.run("umount", "-l", volume.mnt)
+        assert alive(volume.pid) and not mounted(volume.mnt)
+        assert file.read() == b"still here"
+    volume.wait_end()
+
+
+@case(FULL, needs=["root", "loop"])
+def a_volume_is_mounted_by_its_name(ws):
+    volume = ws.volume(size="64M", loop=True, make=True)
+    label = f"t{os.getpid()}"
+    volume.make("-f", "-L", label)
+    system.enter(ws)
+    ws.run("mount.mirrorfs", f"LABEL={label}", volume.mnt)
+    volume.pid = daemon_of(volume.mnt)
+    uuid, legs = volume.status()[0]["volume"]["uuid"], volume.status()[0]["legs"]
+    assert {leg["address"] for leg in legs} == set(volume.legs), legs
+    ws.run("mount.mirrorfs", f"LABEL={label}", volume.mnt)
+    ws.run("mount.mirrorfs", f"UUID={uuid}", volume.mnt)
+    assert len(system.mount_options(volume.mnt)) == 1
+    ws.run("umount", volume.mnt)
+    # As udev would make it.
+    link = f"/dev/disk/by-uuid/{uuid}"
+    os.makedirs(os.path.dirname(link), exist_ok=True)
+    os.symlink(volume.legs[1], link)
+    try:
+        system.fstab(ws, f"UUID={uuid} {volume.mnt} mirrorfs defaults 0 0")
+        ws.run("mount", "-a")
+        ws.run("mount", "-a")
+        assert [source for _, source in system.mount_options(volume.mnt)] == [volume.legs[1]]
+        ws.run("umount", volume.mnt)
+    finally:
+        os.unlink(link)
+
+
+@case(FULL, needs=["root", "loop"])
+def the_fstab_of_the_manual_mounts(ws):
+    """Its lines, with our names in the place of those that stand there."""
+    with open(PAGE, encoding="utf-8") as page:
+        lines = [line.split() for line in page if re.match(r"\S+\s+/\S+\s+mirrorfs\s+\S+\s+0\s+0$", line)]
+    assert len(lines) >= 3, lines
+    system.enter(ws)
+    for number, (spec, _, kind, words, *rest) in enumerate(lines):
+        volume = ws.volume(f"v{number}", size="64M", loop=not spec.endswith(".img"))
+        words = re.sub(r"leg=[^,]+", f"leg={volume.legs[1]}", words)
+        link = None
+        if spec.startswith("UUID="):
+            volume.mount()
+            uuid = volume.status()[0]["volume"]["uuid"]
+            volume.umount()
+            link, spec = f"/dev/disk/by-uuid/{uuid}", f"UUID={uuid}"
+            os.makedirs(os.path.dirname(link), exist_ok=True)
+            os.symlink(volume.legs[0], link)
+        else:
+            spec = volume.legs[0]
+        try:
+            system.fstab(ws, " ".join([spec, volume.mnt, kind, words, *rest]))
+            ws.run("mount", "-a")
+            assert mounted(volume.mnt) == ("noauto" not in words), words
+            ws.run("mount", volume.mnt)
+            ws.run("umount", volume.mnt)
+            assert not mounted(volume.mnt)
+        finally:
+            if link:
+                os.unlink(link)

@@ -1,0 +1,59 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""A system of one's own: mount(8) finds its helpers in /sbin and its table in /etc, which are not ours to change."""
+import ctypes
+import glob
+import os
+import shutil
+
+CLONE_NEWNS, MS_BIND, MS_REC, MS_PRIVATE = 0x20000, 0x1000, 0x4000, 0x40000
+HELPERS = ("mount.mirrorfs", "umount.mirrorfs")
+
+libc = ctypes.CDLL(None, use_errno=True)
+
+
+def _checked(result, what):
+    if result:
+        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()), what)
+
+
+def bind(source, target):
+    _checked(libc.mount(os.fsencode(source), os.fsencode(target), None, MS_BIND, None), target)
+
+
+def enter(ws):
+    """From here on this process, and all that it starts, has mounts of its own, and a /sbin with our helpers."""
+    _checked(libc.unshare(CLONE_NEWNS), "unshare")
+    _checked(libc.mount(b"none", b"/", None, MS_REC | MS_PRIVATE, None), "/")
+    sbin = ws.join("sbin")
+    shutil.copytree("/usr/sbin", sbin, symlinks=True, ignore=shutil.ignore_patterns("mount.*", "umount.*"))
+    for tool in glob.glob(os.path.join(ws.tools, "*mirror*")):
+        if os.path.isfile(tool):
+            shutil.copy(tool, sbin)
+    for helper in HELPERS:
+        for kind in ("fuse", "fuseblk"):
+            os.symlink(helper, os.path.join(sbin, helper.replace(".", f".{kind}.")))
+    bind(sbin, "/usr/sbin")
+    ws.tools = sbin
+
+
+def fstab(ws, *lines):
+    """Becomes /etc/fstab."""
+    path = ws.join("fstab")
+    with open(path, "w", encoding="utf-8") as file:
+        file.writelines(line + "\n" for line in lines)
+    if not os.path.exists("/etc/fstab"):
+        with open("/etc/fstab", "x", encoding="utf-8"):
+            pass
+    bind(path, "/etc/fstab")
+
+
+def mount_options(point):
+    """What the kernel says of a mount: (of the mount point and of the filesystem, source), the uppermost last."""
+    found = []
+    with open("/proc/self/mountinfo", encoding="utf-8") as info:
+        for line in info:
+            left, _, right = line.partition(" - ")
+            words = left.split()
+            if words[4] == point:
+                found.append((set(words[5].split(",") + right.split()[2].split(",")), right.split()[1]))
+    return found
