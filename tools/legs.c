@@ -4,6 +4,7 @@
  * label. Image files are never searched for. Whoever is only looked at is opened without a lock and not written.
  */
 #include "legs.h"
+#include "peek.h"
 
 #include "mirrorfs/base/clock.h"
 #include "mirrorfs/base/log.h"
@@ -118,20 +119,6 @@ int legs_refuse_foreign(const char *path, struct error *error)
 			 found.label[0] ? ", label " : "", found.label, found.uuid[0] ? ", UUID " : "", found.uuid);
 }
 
-/* Looks at a leg that may be in use. */
-static int peek(const char *address, struct mirror_label_info *info, struct error *error)
-{
-	struct leg_options options = { .engine = LEG_ENGINE_THREADS, .read_only = true, .shared = true };
-	struct leg *leg;
-	int code = leg_open(address, &options, &leg, error);
-
-	if (code)
-		return code;
-	code = mirror_label_read(leg, info, error);
-	leg_close(leg);
-	return code;
-}
-
 /* ---- the search among block devices ---- */
 
 struct wanted {
@@ -198,7 +185,7 @@ static int search_devices(const struct wanted *wanted, struct found *found, stru
 		if (sscanf(line, "%*u %*u %llu %127s", &kib, name) != 2 || kib * 1024 < LEGS_MINIMUM_BYTES)
 			continue;
 		snprintf(path, sizeof(path), "/dev/%s", name);
-		if (!peek(path, info, NULL) && matches(wanted, info))
+		if (!peek_label(path, info, NULL) && matches(wanted, info))
 			code = found_add(found, path, info, error);
 	}
 	if (partitions)
@@ -233,7 +220,7 @@ static struct uuid volume_of(const char *spec)
 			volume = wanted.volume_uuid;
 		else if (found && !search_devices(&wanted, found, NULL))
 			volume = found->volume;
-	} else if (info && !peek(spec, info, NULL)) {
+	} else if (info && !peek_label(spec, info, NULL)) {
 		volume = info->identity.volume;
 	}
 	free(found);
@@ -388,7 +375,7 @@ static int open_other(struct search *search, struct error *error)
 	found = malloc(sizeof(*found));
 	if (!info || !found) {
 		code = error_set(error, -ENOMEM, "out of memory");
-	} else if (label->path[other][0] && !peek(label->path[other], info, NULL) && info->index == other &&
+	} else if (label->path[other][0] && !peek_label(label->path[other], info, NULL) && info->index == other &&
 		   uuid_equal(&info->identity.volume, &label->identity.volume)) {
 		code = open_one(search, label->path[other], error);
 	} else {

@@ -5,7 +5,8 @@ import glob
 import os
 import shutil
 
-CLONE_NEWNS, MS_BIND, MS_REC, MS_PRIVATE = 0x20000, 0x1000, 0x4000, 0x40000
+CLONE_NEWNS, CLONE_NEWNET = 0x20000, 0x40000000
+MS_BIND, MS_REC, MS_PRIVATE = 0x1000, 0x4000, 0x40000
 HELPERS = ("mount.mirrorfs", "umount.mirrorfs")
 
 libc = ctypes.CDLL(None, use_errno=True)
@@ -20,9 +21,10 @@ def bind(source, target):
     _checked(libc.mount(os.fsencode(source), os.fsencode(target), None, MS_BIND, None), target)
 
 
-def enter(ws):
-    """From here on this process, and all that it starts, has mounts of its own, and a /sbin with our helpers."""
-    _checked(libc.unshare(CLONE_NEWNS), "unshare")
+def enter(ws, net=False):
+    """From here on this process, and all that it starts, has mounts of its own, and a /sbin with our helpers; and
+    with `net` nobody else hears what udev says."""
+    _checked(libc.unshare(CLONE_NEWNS | (CLONE_NEWNET if net else 0)), "unshare")
     _checked(libc.mount(b"none", b"/", None, MS_REC | MS_PRIVATE, None), "/")
     sbin = ws.join("sbin")
     shutil.copytree("/usr/sbin", sbin, symlinks=True, ignore=shutil.ignore_patterns("mount.*", "umount.*"))
