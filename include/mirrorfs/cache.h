@@ -46,16 +46,19 @@ struct cache_page {
 	uint32_t refs;
 };
 
+#define CACHE_WRITE_SPACES 64u
+
 struct cache_space_ops {
 	/*
-	 * Write `count` dirty pages of one space, ascending by index, neighbours where there were any. The pages are
+	 * Write `count` dirty pages: those of a space stand together, ascending by index, neighbours where there were
+	 * any. Those of spaces that have few come in one call, up to CACHE_WRITE_SPACES with these operations. They are
 	 * referenced and WRITING; the owner must answer each with cache_written(), now or later, from any thread. The
 	 * owner copies a page's bytes before it returns or keeps writers off it by locks of its own: a page may be
 	 * dirtied again while WRITING and is then written again. Called on the writer thread and by
-	 * cache_write_range(); may wait for I/O. NULL: pages of this space are written by their owner's own plan
-	 * (checkpoints): then `pressure` is called. Data has a `write`. Calls for one space may overlap.
+	 * cache_write_range() and cache_write_all(); may wait for I/O. NULL: pages of this space are written by their
+	 * owner's own plan (checkpoints): then `pressure` is called. Data has a `write`. Calls for one space may overlap.
 	 */
-	void (*write)(struct cache_space *space, struct cache_page **pages, size_t count);
+	void (*write)(struct cache_page **pages, size_t count);
 	/*
 	 * Dirty pages of this space keep others from memory, or fill a third of the budget: have them written. Called
 	 * on a thread of its own, as the writer may wait for this owner; may wait for I/O. It is called again, ever
@@ -144,6 +147,11 @@ void cache_throttle(struct cache *cache);
  * and those already being written are answered. 0 or the first error answered. May wait for I/O.
  */
 int cache_write_range(struct cache_space *space, uint64_t first, uint64_t last);
+/*
+ * Has all that is dirty now written through ops->write on this thread, what is little together with others, before it
+ * returns or later: cache_write_range() waits for the answers and tells errors. May wait for I/O.
+ */
+void cache_write_all(struct cache *cache);
 bool cache_range_dirty(struct cache_space *space, uint64_t first, uint64_t last); /* dirty or being written */
 /* Number of dirty pages of the space, not counting those that are being written; any thread, no lock. */
 size_t cache_dirty_pages(const struct cache_space *space);

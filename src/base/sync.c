@@ -10,7 +10,7 @@
 #include <stdio.h>
 
 #ifndef NDEBUG
-#define HELD_MAX 16
+#define HELD_MAX 80 /* the write-out of many files at once holds one of each */
 
 static _Thread_local int held[HELD_MAX];
 static _Thread_local int held_count;

@@ -24,6 +24,7 @@
 #include <sys/types.h>
 
 #define WRITE_BATCH 4096 /* pages handed to `write` in one call, at most */
+#define WRITE_FEW 64 /* a space with no more goes in one call with others */
 #define INDEX_FEW 4
 
 enum queue_name { QUEUE_SMALL, QUEUE_MAIN, QUEUE_NODES, QUEUES };
@@ -69,6 +70,7 @@ struct space_index {
 	bool listed;
 	bool failed; /* a write was answered with an error: left alone until its age brings it up again */
 	uint64_t since_ns; /* when it came to be listed, or was last written out as a whole */
+	uint64_t listing; /* numbers that moment */
 	uint64_t cursor; /* the writer goes on here */
 	unsigned int busy; /* writer or presser is in one of its operations */
 };
@@ -117,6 +119,7 @@ struct cache {
 
 	struct space_list dirty; /* spaces with `write`, oldest first */
 	struct space_list planned; /* spaces with `pressure` */
+	uint64_t listings;
 	size_t spaces;
 	uint64_t serials;
 

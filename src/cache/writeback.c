@@ -6,7 +6,8 @@
  * neighbours together; it goes round each space as a whole before it begins there again. It writes
  *   - a space that has been dirty for `write_after`,
  *   - the oldest space, while more than half of the dirty limit is dirty, or while the reclaimer has nothing left.
- * A space whose write failed is tried again only by age.
+ * With a space that has few pages go those that became dirty next and have few, too, if they are half as old or age
+ * does not matter: many small files are few calls. A space whose write failed is tried again only by age.
  *
  * Writing out takes no memory: the writer's batch was made with the cache (I10).
  */
@@ -17,6 +18,7 @@
 
 #define UNCLEAN (CACHE_DIRTY | CACHE_WRITING)
 #define BATCH_ON_STACK 64
+#define ROUND_LOOKS (4 * CACHE_WRITE_SPACES)
 #define SLOW_MOST_NS (20 * NSEC_PER_MSEC)
 
 /* Something is to be written without regard to age. */
@@ -39,6 +41,7 @@ static struct space_list *list_of(struct space_index *ix)
 /* At the young end, as if it were dirty from now on. */
 static void list_young(struct space_index *ix)
 {
+	struct cache *cache = ix->space->cache;
 	struct space_list *list = list_of(ix);
 
 	if (ix->listed)
@@ -46,6 +49,7 @@ static void list_young(struct space_index *ix)
 	TAILQ_INSERT_TAIL(list, ix, link);
 	ix->listed = true;
 	ix->since_ns = clock_now_ns();
+	ix->listing = ++cache->listings;
 }
 
 static bool writeable(const struct space_index *ix)
@@ -238,7 +242,7 @@ int cache_write_range(struct cache_space *space, uint64_t first, uint64_t last)
 		do {
 			count = collect(ix, &next, last, pages ? pages : few, max, &done, &missed);
 			if (count)
-				space->ops->write(space, pages ? pages : few, count);
+				space->ops->write(pages ? pages : few, count);
 		} while (!done);
 		wait_answers(ix, first, last);
 		/* A page that was missed is dirty, clean, or handed over by another since: the second round has it. */
@@ -299,6 +303,76 @@ void cache_throttle(struct cache *cache)
 	mutex_unlock(&cache->lock);
 }
 
+/* ---- from several spaces ---- */
+
+/* Spaces that are written in one call. */
+struct round {
+	struct cache_page **pages;
+	size_t max;
+	unsigned int count;
+	struct space_index *spaces[CACHE_WRITE_SPACES];
+};
+
+static bool has_few(const struct space_index *ix)
+{
+	return cache_dirty_pages(ix->space) <= WRITE_FEW;
+}
+
+static bool goes_with(const struct space_index *ix, const struct space_index *first)
+{
+	return ix == first || (has_few(ix) && !ix->failed && ix->space->ops == first->space->ops);
+}
+
+/* `first`, and of those behind it in the list that are `age_ns` old some that go with it. Cache's lock held. */
+static void round_begin(struct round *round, struct space_index *first, uint64_t age_ns)
+{
+	uint64_t now = clock_now_ns();
+	struct space_index *ix = first;
+	size_t pages = 0;
+
+	round->count = 0;
+	for (unsigned int looked = 0; looked < ROUND_LOOKS; looked++) {
+		if (goes_with(ix, first)) {
+			pages += cache_dirty_pages(ix->space);
+			ix->busy++;
+			round->spaces[round->count++] = ix;
+		}
+		ix = TAILQ_NEXT(ix, link);
+		if (!ix || !has_few(first) || ix->since_ns + age_ns > now || round->count == CACHE_WRITE_SPACES ||
+		    pages + WRITE_FEW > round->max)
+			break;
+	}
+}
+
+/* Cache's lock held, given up meanwhile. */
+static void round_write(struct cache *cache, struct round *round)
+{
+	bool done[CACHE_WRITE_SPACES], missed;
+	uint64_t next[CACHE_WRITE_SPACES];
+	size_t count = 0;
+
+	for (unsigned int i = 0; i < round->count; i++)
+		next[i] = round->spaces[i]->cursor;
+	mutex_unlock(&cache->lock);
+
+	for (unsigned int i = 0; i < round->count; i++)
+		count += collect(round->spaces[i], &next[i], UINT64_MAX, round->pages + count, round->max - count,
+				 &done[i], &missed);
+	if (count)
+		round->spaces[0]->space->ops->write(round->pages, count);
+
+	mutex_lock(&cache->lock);
+	for (unsigned int i = 0; i < round->count; i++) {
+		struct space_index *ix = round->spaces[i];
+
+		ix->cursor = done[i] ? 0 : next[i];
+		if (done[i] && ix->listed)
+			list_young(ix);
+		if (--ix->busy == 0)
+			cond_broadcast(&cache->settled);
+	}
+}
+
 /* The space to write next, or NULL: none before *until. Cache's lock held. */
 static struct space_index *choose(struct cache *cache, uint64_t *until)
 {
@@ -320,32 +394,37 @@ static struct space_index *choose(struct cache *cache, uint64_t *until)
 void writeback_run(void *arg)
 {
 	struct cache *cache = arg;
+	struct round round = { .pages = cache->batch, .max = WRITE_BATCH };
 
 	mutex_lock(&cache->lock);
 	while (!cache->stop) {
-		uint64_t until, next;
+		uint64_t until;
 		struct space_index *ix = choose(cache, &until);
-		bool done, missed;
-		size_t count;
 
-		if (!ix) {
+		if (ix) {
+			round_begin(&round, ix, eager(cache) ? 0 : cache->write_after_ns / 2);
+			round_write(cache, &round);
+		} else {
 			cond_wait_until(&cache->write_wake, &cache->lock, until);
-			continue;
 		}
-		ix->busy++;
-		next = ix->cursor;
-		mutex_unlock(&cache->lock);
-
-		count = collect(ix, &next, UINT64_MAX, cache->batch, WRITE_BATCH, &done, &missed);
-		if (count)
-			ix->space->ops->write(ix->space, cache->batch, count);
-
-		mutex_lock(&cache->lock);
-		ix->cursor = done ? 0 : next;
-		if (done && ix->listed)
-			list_young(ix);
-		if (--ix->busy == 0)
-			cond_broadcast(&cache->settled);
 	}
 	mutex_unlock(&cache->lock);
+}
+
+void cache_write_all(struct cache *cache)
+{
+	struct cache_page *few[BATCH_ON_STACK];
+	struct cache_page **pages = malloc(WRITE_BATCH * sizeof(*pages));
+	struct round round = { .pages = pages ? pages : few, .max = pages ? WRITE_BATCH : BATCH_ON_STACK };
+	struct space_index *ix;
+	uint64_t last;
+
+	mutex_lock(&cache->lock);
+	last = cache->listings;
+	while ((ix = TAILQ_FIRST(&cache->dirty)) && ix->listing <= last) {
+		round_begin(&round, ix, 0);
+		round_write(cache, &round);
+	}
+	mutex_unlock(&cache->lock);
+	free(pages);
 }

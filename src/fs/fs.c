@@ -103,6 +103,7 @@ int fs_sync(struct fs *fs)
 
 	if (fs->read_only)
 		return 0;
+	cache_write_all(fs->cache); /* what goes together; each for itself what that leaves */
 	while ((inode = inode_next(fs, number))) {
 		number = inode->number;
 		error = writeout_inode(inode, true);

@@ -15,7 +15,7 @@
  *   truncate.c   sizes, fallocate, lseek
  *   xattr.c      extended attributes
  *   acl.c        access control lists: what ties them to modes, and to directories
- *   writeout.c  dirty pages to the legs; fsync
+ *   writeout.c  dirty pages to the legs, of many files together; fsync
  *   orphan.c     what has no name: deleted when nobody knows it, or by the next mount; the reaper
  *   check*.c     does all of it hold together? What fsck asks and puts right; see check_private.h
  *
@@ -448,47 +448,57 @@ int acl_take(struct inode *inode, bool access, const void *value, size_t size, s
 
 /* ---- writeout.c ---- */
 
-#define WRITEOUT_BLOCKS 1024u /* 4 MiB in flight for one inode */
-#define WRITEOUT_PIECES 16u
+#define WRITEOUT_BLOCKS 1024u /* 4 MiB in flight for one transaction */
+#define WRITEOUT_FILES CACHE_WRITE_SPACES
+#define WRITEOUT_REQUESTS 32u
 
-/* Dirty pages of one inode on their way to the legs and into the tree, with one transaction. Log lock held. */
+/* Dirty pages of some inodes on their way to the legs and into the tree, with one transaction. Log locks held. */
 struct writeout {
-	struct inode *inode;
+	struct fs *fs;
 	struct meta_txn *txn;
 	bool in_record; /* the data rides in the journal: the commit needs no flush and does not wait for the legs */
-	bool cut; /* the file ends at `size` from this transaction on */
+	bool cut; /* the one file ends at `size` from this transaction on */
 	uint64_t size; /* bytes beyond it are written as zeros */
-	uint64_t end; /* of the bytes written */
-	uint64_t freed; /* blocks that the file lost */
-	uint64_t taken; /* and got */
+	uint64_t sequence; /* of its commit */
+	uint32_t taken; /* blocks, of all files */
 	struct mutex lock;
 	struct cond done;
 	unsigned int in_flight; /* under lock */
 	int error; /* under lock */
-	unsigned int count;
-	struct writeout_piece {
-		struct meta_write write;
-		struct iobuf *buf; /* from write.io.buf_offset on */
-		struct range_extent extent;
-		struct cache_page **pages; /* extent.length of them */
-		uint32_t crc; /* where its checksums start */
-	} pieces[WRITEOUT_PIECES];
-	uint32_t crc[WRITEOUT_BLOCKS];
-	uint64_t sequence; /* of its commit */
+	int refused; /* why it cannot be committed */
+	struct iobuf *buf; /* that is being filled, up to `filled` */
+	size_t filled;
+	unsigned int file_count, request_count;
+	struct writeout_file {
+		struct inode *inode;
+		struct cache_page **pages;
+		size_t count; /* of pages; so many blocks it got */
+		uint64_t end; /* of the bytes written */
+		uint64_t freed; /* blocks that it lost */
+		uint64_t blocks_before, size_before, logged_before; /* the commit */
+	} files[WRITEOUT_FILES];
+	/* Neighbours on the legs, of whatever file; more may join the last one until it is submitted. */
+	struct meta_write requests[WRITEOUT_REQUESTS];
+	bool open; /* it is not */
 };
 
-/* `cut_size`: NULL, or where the file is cut. -ENOMEM: nothing to end. */
-int writeout_begin(struct writeout *writeout, struct inode *inode, const uint64_t *cut_size);
-/* Takes some of these pages (ascending, each PAGE_PROMISED) and sends them: how many, 0 if it is full, or -errno. */
-ssize_t writeout_add(struct writeout *writeout, struct cache_page **pages, size_t count);
+/* -ENOMEM: nothing to end. */
+int writeout_begin(struct writeout *writeout, struct fs *fs);
+void writeout_cut(struct writeout *writeout, struct inode *inode, uint64_t size); /* the only file is cut there */
 /*
- * Waits for the legs; on success maps, puts the item and commits. Ends the write-out. 0 or -errno: as before.
+ * Takes some of these pages (ascending, each PAGE_PROMISED, behind those that it took of this inode before) and sends
+ * them: how many, 0 if it is full, or -errno. `more`: so many pages may come in all.
+ */
+ssize_t writeout_add(struct writeout *writeout, struct inode *inode, struct cache_page **pages, size_t count,
+		     size_t more);
+/*
+ * Waits for the legs; on success puts the items and commits. Ends the write-out. 0 or -errno: as before.
  * in_record: commits, makes that durable while the legs are busy, and then waits for them.
  */
 int writeout_commit(struct writeout *writeout);
 void writeout_cancel(struct writeout *writeout); /* waits, and nothing has happened */
 
-void writeout_pages(struct cache_space *space, struct cache_page **pages, size_t count);
+void writeout_pages(struct cache_page **pages, size_t count);
 /* Everything dirty of this inode into the tree, not yet durable. */
 int writeout_inode(struct inode *inode, bool attributes);
 /* What is dirty of blocks first .. last, and what is needed to read it (with `attributes`: all fields), is durable. */

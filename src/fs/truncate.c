@@ -103,9 +103,8 @@ static int truncate_mark(struct inode *inode, struct cache_page *page, uint64_t 
 }
 
 /* The last block, if it is mapped, is written with zeros beyond the new end. Log lock held. */
-static int truncate_tail(struct writeout *wo, struct cache_page **tail, uint64_t *promises)
+static int truncate_tail(struct writeout *wo, struct inode *inode, struct cache_page **tail, uint64_t *promises)
 {
-	struct inode *inode = wo->inode;
 	struct meta_mapping mapping;
 	ssize_t added;
 	bool took;
@@ -116,7 +115,7 @@ static int truncate_tail(struct writeout *wo, struct cache_page **tail, uint64_t
 	error = truncate_mark(inode, *tail, promises, &took);
 	if (error)
 		return error;
-	added = writeout_add(wo, tail, 1);
+	added = writeout_add(wo, inode, tail, 1, 1);
 	if (added < 0 && took) {
 		mutex_lock(&inode->state);
 		filepage_set_mark(inode, *tail, PAGE_WRITTEN);
@@ -130,16 +129,19 @@ static int truncate_tail(struct writeout *wo, struct cache_page **tail, uint64_t
 static int truncate_cut_locked(struct inode *inode, uint64_t size, struct cache_page **tail, uint64_t *promises)
 {
 	uint64_t first = blocks_of(size), block = first;
+	uint64_t freed = 0;
 	struct writeout wo;
 	bool unfinished, before;
-	int error = writeout_begin(&wo, inode, &size);
+	int error = writeout_begin(&wo, inode->fs);
 
 	if (error)
 		return error;
+	writeout_cut(&wo, inode, size);
 	if (*tail)
-		error = truncate_tail(&wo, tail, promises);
+		error = truncate_tail(&wo, inode, tail, promises);
 	if (!error)
-		error = meta_map_punch(wo.txn, inode->number, &block, FS_BLOCKS_END, &wo.freed);
+		error = meta_map_punch(wo.txn, inode->number, &block, FS_BLOCKS_END, &freed);
+	wo.files[0].freed += freed;
 	if (error) {
 		writeout_cancel(&wo);
 		return error;

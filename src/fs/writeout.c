@@ -3,12 +3,16 @@
  * Dirty pages to the legs and into the tree.
  *
  * Pages go to free space (I1), all in flight at once on both legs; when all are there, one transaction maps them and
- * puts the inode's item, whose size never runs ahead of what was written. A page's bytes are copied under the state
+ * puts the inodes' items, whose sizes never run ahead of what was written. A page's bytes are copied under the state
  * lock in the same step that takes its promise, and the checksum is that of the copy: a write that comes meanwhile
  * promises anew and is written again.
  *
+ * Little data of many files goes together: placement has their blocks lie side by side, and what lies side by side is
+ * one request to each leg, wherever it belongs. If that fails, each file is tried by itself, so none suffers from
+ * another's damage.
+ *
  * The first buffer is waited for, further ones only taken: whoever holds a buffer that is not on its way to the legs
- * never waits for another, but for the few that ride in a record. Without more, what was gathered goes first (I10).
+ * never waits for another. Without more, what was gathered goes first (I10).
  */
 #include "fs_private.h"
 
@@ -20,26 +24,45 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* A transaction always has room for what a write-out gathers, an item and a note. */
-static_assert(WRITEOUT_PIECES * META_MAP_BYTES(EXTENT_BLOCKS_MAX) + 1024 <= META_TXN_BYTES, "bytes");
-static_assert(WRITEOUT_PIECES * META_MAP_UPDATES + 8 <= META_TXN_UPDATES, "updates");
+/* Room in the transaction for an item, and once for what a cut puts beside them. */
+#define ITEM_BYTES sizeof(struct format_inode)
+#define NOTE_UPDATES 8u
+#define NOTE_BYTES 1024u
 
-int writeout_begin(struct writeout *wo, struct inode *inode, const uint64_t *cut_size)
+int writeout_begin(struct writeout *wo, struct fs *fs)
 {
-	wo->inode = inode;
-	wo->in_record = false;
+	wo->fs = fs;
+	wo->in_record = wo->cut = wo->open = false;
+	wo->size = FS_SIZE_MAX;
 	wo->sequence = 0;
-	wo->cut = cut_size;
-	wo->size = cut_size ? *cut_size : FS_SIZE_MAX;
-	wo->end = wo->freed = wo->taken = 0;
-	wo->in_flight = wo->count = 0;
-	wo->error = 0;
-	wo->txn = meta_txn_begin(inode->fs->meta);
+	wo->taken = 0;
+	wo->in_flight = wo->file_count = wo->request_count = 0;
+	wo->error = wo->refused = 0;
+	wo->buf = NULL;
+	wo->txn = meta_txn_begin(fs->meta);
 	if (!wo->txn)
 		return -ENOMEM;
 	mutex_init(&wo->lock, RANK_LEAF);
 	cond_init(&wo->done);
 	return 0;
+}
+
+static struct writeout_file *writeout_file(struct writeout *wo, struct inode *inode, struct cache_page **pages)
+{
+	struct writeout_file *file = wo->file_count ? &wo->files[wo->file_count - 1] : NULL;
+
+	if (file && file->inode == inode)
+		return file;
+	file = &wo->files[wo->file_count++];
+	*file = (struct writeout_file){ .inode = inode, .pages = pages };
+	return file;
+}
+
+void writeout_cut(struct writeout *wo, struct inode *inode, uint64_t size)
+{
+	wo->cut = true;
+	wo->size = size;
+	writeout_file(wo, inode, NULL);
 }
 
 static void writeout_written(struct meta_write *write)
@@ -54,16 +77,18 @@ static void writeout_written(struct meta_write *write)
 	mutex_unlock(&wo->lock);
 }
 
+/* ---- gathering ---- */
+
 static uint64_t blocks_of(uint64_t size)
 {
 	return size / FS_BLOCK + (size % FS_BLOCK ? 1 : 0);
 }
 
 /* Room for some of `count` blocks of the file from `block` on. */
-static int writeout_place(struct writeout *wo, uint64_t block, uint32_t count, struct range_extent *got)
+static int writeout_place(struct writeout *wo, struct inode *inode, uint64_t block, uint32_t count,
+			  struct range_extent *got)
 {
-	struct inode *inode = wo->inode;
-	struct fs *fs = inode->fs;
+	struct fs *fs = wo->fs;
 	struct placement_step step = { .directory = inode->born_in, .block = block, .count = count };
 	struct meta_mapping mapping;
 	struct meta_aim aim;
@@ -91,9 +116,9 @@ static int writeout_place(struct writeout *wo, uint64_t block, uint32_t count, s
 }
 
 /* The page's bytes as they are now, zeros beyond the end of the file, and its promise. */
-static void writeout_copy(struct writeout *wo, struct cache_page *page, unsigned char *to)
+static void writeout_copy(struct writeout *wo, struct writeout_file *file, struct cache_page *page, unsigned char *to)
 {
-	struct inode *inode = wo->inode;
+	struct inode *inode = file->inode;
 	uint64_t start = page->index * FS_BLOCK, end;
 
 	mutex_lock(&inode->state);
@@ -107,96 +132,144 @@ static void writeout_copy(struct writeout *wo, struct cache_page *page, unsigned
 		memset(to + (end - start), 0, start + FS_BLOCK - end);
 	else
 		end = start + FS_BLOCK;
-	if (end > start && end > wo->end)
-		wo->end = end;
+	if (end > start && end > file->end)
+		file->end = end;
 }
 
-/* One extent of pages on its way. */
-static int writeout_send(struct writeout *wo, struct cache_page **pages, uint32_t count, struct iobuf *buf,
-			 size_t buf_offset)
+/* The last request goes to the legs: nothing that comes is its neighbour. */
+static void writeout_submit(struct writeout *wo)
 {
-	struct writeout_piece *piece = &wo->pieces[wo->count];
-	struct inode *inode = wo->inode;
-	int error = writeout_place(wo, pages[0]->index, count, &piece->extent);
+	struct meta_write *write;
+	int error;
 
-	if (error)
-		return error;
-	piece->pages = pages;
-	piece->crc = (uint32_t)wo->taken;
-	wo->taken += piece->extent.length;
-	wo->count++;
-	for (uint64_t i = 0; i < piece->extent.length; i++) {
-		unsigned char *to = buf->data + buf_offset + i * FS_BLOCK;
-
-		writeout_copy(wo, pages[i], to);
-		wo->crc[piece->crc + i] = crc32c(to, FS_BLOCK);
+	if (!wo->open)
+		return;
+	write = &wo->requests[wo->request_count - 1];
+	wo->open = false;
+	mutex_lock(&wo->lock);
+	wo->in_flight++;
+	mutex_unlock(&wo->lock);
+	error = meta_write(wo->fs->meta, write);
+	if (error) {
+		write->io.error = error;
+		writeout_written(write);
 	}
-	piece->buf = wo->in_record ? buf : NULL; /* else the mirror's own reference is enough */
-	if (piece->buf)
-		iobuf_ref(buf);
-	piece->write = (struct meta_write){
-		.io = { .block = piece->extent.start, .count = (uint32_t)piece->extent.length, .buf = buf,
+}
+
+/* What was last put into the buffer lies there on the legs: in the last request, or the first of a new one. */
+static void writeout_request(struct writeout *wo, const struct range_extent *extent, size_t buf_offset)
+{
+	if (wo->open) {
+		struct mirror_io *last = &wo->requests[wo->request_count - 1].io;
+
+		if (last->block + last->count == extent->start) {
+			last->count += (uint32_t)extent->length;
+			return;
+		}
+		writeout_submit(wo);
+	}
+	wo->requests[wo->request_count++] = (struct meta_write){
+		.io = { .block = extent->start, .count = (uint32_t)extent->length, .buf = wo->buf,
 			.buf_offset = buf_offset },
 		.done = writeout_written,
 		.context = wo,
 		.in_record = wo->in_record,
 	};
-	mutex_lock(&wo->lock);
-	wo->in_flight++;
-	mutex_unlock(&wo->lock);
-	error = meta_write(inode->fs->meta, &piece->write);
-	if (error) {
-		piece->write.io.error = error;
-		writeout_written(&piece->write);
-	}
-	return 0;
+	wo->open = true;
 }
 
-/* How many neighbours stand at the head of `pages`. */
-static uint32_t writeout_run(struct writeout *wo, struct cache_page **pages, size_t count)
+/* One extent: placed, copied, mapped in the transaction, which is not committed before all is written. */
+static int writeout_send(struct writeout *wo, struct writeout_file *file, struct cache_page **pages, uint32_t count,
+			 uint32_t *sent)
+{
+	unsigned char *to = wo->buf->data + wo->filled;
+	uint32_t crc[EXTENT_BLOCKS_MAX];
+	struct range_extent extent;
+	uint64_t freed = 0;
+	int error = writeout_place(wo, file->inode, pages[0]->index, count, &extent);
+
+	if (error)
+		return error;
+	for (uint64_t i = 0; i < extent.length; i++) {
+		writeout_copy(wo, file, pages[i], to + i * FS_BLOCK);
+		crc[i] = crc32c(to + i * FS_BLOCK, FS_BLOCK);
+	}
+	if (!file->pages)
+		file->pages = pages;
+	file->count += extent.length;
+	wo->taken += (uint32_t)extent.length;
+	*sent = (uint32_t)extent.length;
+	writeout_request(wo, &extent, wo->filled);
+	wo->filled += extent.length * FS_BLOCK;
+	error = meta_map_put(wo->txn, file->inode->number, pages[0]->index, &extent, crc, wo->in_record ? to : NULL,
+			     &freed);
+	file->freed += freed;
+	if (error)
+		wo->refused = error;
+	return error;
+}
+
+/* Room for `run` blocks that lie side by side; a new buffer has some for what else may come. False: no memory. */
+static bool writeout_buffer(struct writeout *wo, uint32_t run, size_t more)
+{
+	struct iobuf_pool *pool = mirror_pool(wo->fs->mirror);
+	struct iobuf *buf;
+
+	if (wo->buf && wo->buf->size - wo->filled >= run * FS_BLOCK)
+		return true;
+	if (more > IOBUF_MAX / FS_BLOCK)
+		more = IOBUF_MAX / FS_BLOCK;
+	writeout_submit(wo);
+	buf = wo->buf ? iobuf_try_get(pool, more * FS_BLOCK) : iobuf_get(pool, more * FS_BLOCK);
+	if (!buf)
+		return false;
+	iobuf_put(wo->buf);
+	wo->buf = buf;
+	wo->filled = 0;
+	return true;
+}
+
+/* How many neighbours at the head of `pages` have room in the write-out. */
+static uint32_t writeout_run(struct writeout *wo, const struct inode *inode, struct cache_page **pages, size_t count)
 {
 	uint64_t most = WRITEOUT_BLOCKS - wo->taken;
+	unsigned int items = wo->file_count + 1;
 	uint32_t run = 1;
 
 	if (most > EXTENT_BLOCKS_MAX)
 		most = EXTENT_BLOCKS_MAX;
 	if (most > count)
 		most = count;
+	if (!most || wo->request_count == WRITEOUT_REQUESTS || items > WRITEOUT_FILES ||
+	    meta_txn_full(wo->txn, META_MAP_UPDATES + items + NOTE_UPDATES,
+			  META_MAP_BYTES(EXTENT_BLOCKS_MAX) + items * ITEM_BYTES + NOTE_BYTES))
+		return 0;
 	while (run < most && pages[run]->index == pages[0]->index + run)
 		run++;
-	return meta_map_limit(wo->txn, wo->inode->number, pages[0]->index, run);
+	return meta_map_limit(wo->txn, inode->number, pages[0]->index, run);
 }
 
-ssize_t writeout_add(struct writeout *wo, struct cache_page **pages, size_t count)
+ssize_t writeout_add(struct writeout *wo, struct inode *inode, struct cache_page **pages, size_t count, size_t more)
 {
-	struct iobuf_pool *pool = mirror_pool(wo->inode->fs->mirror);
-	struct iobuf *buf;
-	uint32_t run, sent = 0;
+	uint32_t run = writeout_run(wo, inode, pages, count), sent = 0;
+	struct writeout_file *file;
 	int error = 0;
 
-	if (wo->count == WRITEOUT_PIECES || wo->taken == WRITEOUT_BLOCKS)
+	if (!run || !writeout_buffer(wo, run, more))
 		return 0;
-	run = writeout_run(wo, pages, count);
-	if (!run)
-		return 0;
-	buf = wo->count ? iobuf_try_get(pool, run * FS_BLOCK) : iobuf_get(pool, run * FS_BLOCK);
-	if (!buf)
-		return 0;
-	while (!error && sent < run && wo->count < WRITEOUT_PIECES) {
-		error = writeout_send(wo, pages + sent, run - sent, buf, sent * FS_BLOCK);
-		if (!error)
-			sent += (uint32_t)wo->pieces[wo->count - 1].extent.length;
+	file = writeout_file(wo, inode, pages);
+	while (!error && sent < run && wo->request_count < WRITEOUT_REQUESTS) {
+		uint32_t piece = 0;
+
+		error = writeout_send(wo, file, pages + sent, run - sent, &piece);
+		sent += piece;
 	}
-	iobuf_put(buf);
+	if (error && !sent && !file->count && !wo->cut)
+		wo->file_count--;
 	return sent ? (ssize_t)sent : error;
 }
 
-/* The record has been given the bytes. */
-static void writeout_put_buffers(struct writeout *wo)
-{
-	for (unsigned int i = 0; i < wo->count; i++)
-		iobuf_put(wo->pieces[i].buf);
-}
+/* ---- ending ---- */
 
 /* The legs have it, or have refused it. */
 static int writeout_wait(struct writeout *wo)
@@ -210,97 +283,87 @@ static int writeout_wait(struct writeout *wo)
 	return wo->error;
 }
 
-static int writeout_map(struct writeout *wo)
+/* The fields as they are behind this transaction, and the item. */
+static void writeout_put_item(struct writeout *wo, struct writeout_file *file)
 {
-	for (unsigned int i = 0; i < wo->count; i++) {
-		struct writeout_piece *piece = &wo->pieces[i];
-		const void *data = wo->in_record ? piece->buf->data + piece->write.io.buf_offset : NULL;
-		uint64_t freed = 0;
-		int error = meta_map_put(wo->txn, wo->inode->number, piece->pages[0]->index, &piece->extent,
-					 wo->crc + piece->crc, data, &freed);
-
-		if (error)
-			return error;
-		wo->freed += freed;
-	}
-	return 0;
-}
-
-/* The fields as they are behind this transaction, the item, the commit. */
-static int writeout_commit_item(struct writeout *wo)
-{
-	struct inode *inode = wo->inode;
-	uint64_t logged, size, blocks;
-	int error;
+	struct inode *inode = file->inode;
 
 	mutex_lock(&inode->state);
-	logged = inode->logged_size;
-	size = inode->attr.size;
-	blocks = inode->attr.blocks;
-	inode->attr.blocks += wo->taken - wo->freed;
+	file->blocks_before = inode->attr.blocks;
+	file->size_before = inode->attr.size;
+	file->logged_before = inode->logged_size;
+	inode->attr.blocks += file->count - file->freed;
 	if (wo->cut)
 		inode->attr.size = inode->logged_size = wo->size;
-	else if (wo->end > logged)
-		inode->logged_size = wo->end;
+	else if (file->end > inode->logged_size)
+		inode->logged_size = file->end;
 	mutex_unlock(&inode->state);
 	change_put_item(wo->txn, inode);
+}
+
+static void writeout_restore(struct writeout *wo, const struct writeout_file *file)
+{
+	struct inode *inode = file->inode;
+
+	mutex_lock(&inode->state);
+	inode->attr.blocks = file->blocks_before;
+	inode->logged_size = file->logged_before;
+	if (wo->cut)
+		inode->attr.size = file->size_before;
+	mutex_unlock(&inode->state);
+}
+
+static int writeout_commit_items(struct writeout *wo)
+{
+	int error;
+
+	for (unsigned int i = 0; i < wo->file_count; i++)
+		writeout_put_item(wo, &wo->files[i]);
 	error = meta_txn_commit(wo->txn, &wo->sequence);
-	if (error) {
-		mutex_lock(&inode->state);
-		inode->attr.blocks = blocks;
-		inode->logged_size = logged;
-		if (wo->cut)
-			inode->attr.size = size;
-		mutex_unlock(&inode->state);
+	for (unsigned int i = 0; i < wo->file_count; i++) {
+		if (error)
+			writeout_restore(wo, &wo->files[i]);
+		change_done(wo->files[i].inode, error, wo->sequence);
 	}
-	change_done(inode, error, wo->sequence);
 	return error;
 }
 
 /* Pages that were copied for nothing: their blocks are free again, and the promises went with them. */
 static void writeout_unmark(struct writeout *wo)
 {
-	struct inode *inode = wo->inode;
+	for (unsigned int i = 0; i < wo->file_count; i++) {
+		struct writeout_file *file = &wo->files[i];
 
-	mutex_lock(&inode->state);
-	for (unsigned int i = 0; i < wo->count; i++) {
-		for (uint64_t j = 0; j < wo->pieces[i].extent.length; j++) {
-			struct cache_page *page = wo->pieces[i].pages[j];
-
-			if (filepage_mark(page) == PAGE_WRITTEN)
-				filepage_set_mark(inode, page, PAGE_UNPROMISED);
+		mutex_lock(&file->inode->state);
+		for (size_t j = 0; j < file->count; j++) {
+			if (filepage_mark(file->pages[j]) == PAGE_WRITTEN)
+				filepage_set_mark(file->inode, file->pages[j], PAGE_UNPROMISED);
 		}
+		mutex_unlock(&file->inode->state);
+		file->inode->goal_address = 0;
 	}
-	mutex_unlock(&inode->state);
-	inode->goal_address = 0;
-}
-
-static int writeout_map_and_commit(struct writeout *wo)
-{
-	int error = writeout_map(wo);
-
-	if (!error)
-		return writeout_commit_item(wo);
-	meta_txn_abort(wo->txn);
-	return error;
 }
 
 int writeout_commit(struct writeout *wo)
 {
-	int error = 0, home = 0;
+	int error = wo->refused, home = 0;
 
-	if (!wo->in_record)
-		error = writeout_wait(wo);
+	writeout_submit(wo);
+	if (!wo->in_record) {
+		home = writeout_wait(wo);
+		if (!error)
+			error = home;
+	}
 	if (!error)
-		error = writeout_map_and_commit(wo);
+		error = writeout_commit_items(wo);
 	else
 		meta_txn_abort(wo->txn);
-	writeout_put_buffers(wo);
 	if (wo->in_record) {
 		if (!error)
-			meta_sync(wo->inode->fs->meta, wo->sequence); /* who wants to know asks again */
+			meta_sync(wo->fs->meta, wo->sequence); /* who wants to know asks again */
 		home = writeout_wait(wo);
 	}
+	iobuf_put(wo->buf);
 	if (error || home)
 		writeout_unmark(wo);
 	return error ? error : home;
@@ -308,8 +371,9 @@ int writeout_commit(struct writeout *wo)
 
 void writeout_cancel(struct writeout *wo)
 {
+	writeout_submit(wo);
 	writeout_wait(wo);
-	writeout_put_buffers(wo);
+	iobuf_put(wo->buf);
 	meta_txn_abort(wo->txn);
 	writeout_unmark(wo);
 }
@@ -364,69 +428,159 @@ static enum page_mark writeout_promise(struct inode *inode, struct cache_page *p
 	return PAGE_PROMISED;
 }
 
-/* Pages at the head that need no writing or cannot be written are answered: how many. */
-static size_t writeout_skip(struct inode *inode, struct cache_page **pages, size_t count)
+/* Pages of one inode that are still to be written. Its log lock is held. */
+struct writeout_part {
+	struct inode *inode;
+	struct cache_page **pages;
+	size_t count;
+};
+
+static void writeout_advance(struct writeout_part *part, size_t count)
 {
-	size_t skipped;
-
-	for (skipped = 0; skipped < count; skipped++) {
-		int error = 0;
-		enum page_mark mark = writeout_promise(inode, pages[skipped], &error);
-
-		if (mark == PAGE_PROMISED)
-			break;
-		if (mark == PAGE_UNPROMISED)
-			writeout_latch(inode, error);
-		cache_written(pages[skipped], error);
-	}
-	return skipped;
+	part->pages += count;
+	part->count -= count;
 }
 
-/* One transaction for some pages at the head, each promised; they are answered: how many. */
-static size_t writeout_batch(struct inode *inode, struct cache_page **pages, size_t count, bool in_record)
+/* Pages at the head that need no writing or cannot be written are answered. How many behind them are promised? */
+static size_t writeout_ready(struct writeout_part *part)
 {
-	struct writeout wo;
-	size_t taken = 0;
-	int error = writeout_begin(&wo, inode, NULL);
+	enum page_mark mark = PAGE_PROMISED;
+	size_t run = 0;
+	int error = 0;
 
-	if (!error) {
-		ssize_t added = 0;
-
-		wo.in_record = in_record;
-		while (taken < count && (added = writeout_add(&wo, pages + taken, count - taken)) > 0)
-			taken += (size_t)added;
-		if (taken) {
-			error = writeout_commit(&wo);
-		} else {
-			writeout_cancel(&wo);
-			error = (int)added;
-		}
+	while (part->count && (mark = writeout_promise(part->inode, part->pages[0], &error)) != PAGE_PROMISED) {
+		if (mark == PAGE_UNPROMISED)
+			writeout_latch(part->inode, error);
+		cache_written(part->pages[0], mark == PAGE_UNPROMISED ? error : 0);
+		writeout_advance(part, 1);
 	}
-	if (!taken)
-		taken = count; /* not even one could be sent: what stopped it would stop all */
+	while (run < part->count && writeout_promise(part->inode, part->pages[run], &error) == PAGE_PROMISED)
+		run++;
+	return run;
+}
+
+static void writeout_answer(struct inode *inode, struct cache_page **pages, size_t count, int error)
+{
 	if (error)
 		writeout_latch(inode, error);
-	for (size_t i = 0; i < taken; i++)
+	for (size_t i = 0; i < count; i++)
 		cache_written(pages[i], error);
-	return taken;
 }
 
-void writeout_pages(struct cache_space *space, struct cache_page **pages, size_t count)
+/* What is promised at the heads of the parts, as much as has room. 0 or why not even one page was sent. */
+static int writeout_gather(struct writeout *wo, struct writeout_part *parts, size_t count)
 {
-	struct inode *inode = space->context;
-	int error;
+	ssize_t added = 1;
+	size_t all = 0;
 
-	mutex_lock(&inode->log);
-	for (size_t done = 0; done < count;) {
-		size_t run = 0;
+	for (size_t i = 0; i < count; i++)
+		all += parts[i].count;
+	for (size_t i = 0; i < count && added > 0; i++) {
+		size_t run = writeout_ready(&parts[i]);
 
-		done += writeout_skip(inode, pages + done, count - done);
-		while (done + run < count && writeout_promise(inode, pages[done + run], &error) == PAGE_PROMISED)
-			run++;
-		if (run)
-			done += writeout_batch(inode, pages + done, run, false);
+		while (run && (added = writeout_add(wo, parts[i].inode, parts[i].pages, run, all)) > 0) {
+			writeout_advance(&parts[i], (size_t)added);
+			run -= (size_t)added;
+			all -= (size_t)added;
+		}
+		if (parts[i].count) /* its pages are taken from one place */
+			break;
 	}
-	mutex_unlock(&inode->log);
+	return wo->taken ? 0 : added < 0 ? (int)added : 0;
+}
+
+static void writeout_parts(struct writeout_part *parts, size_t count, bool in_record);
+
+static void writeout_end(struct writeout *wo)
+{
+	int error = writeout_commit(wo);
+
+	for (unsigned int i = 0; i < wo->file_count; i++) {
+		struct writeout_file *file = &wo->files[i];
+		struct writeout_part alone = { file->inode, file->pages, file->count };
+
+		if (error && wo->file_count > 1)
+			writeout_parts(&alone, 1, false);
+		else
+			writeout_answer(file->inode, file->pages, file->count, error);
+	}
+}
+
+/* One transaction. What it took is answered, and if it takes nothing, the first part. */
+static void writeout_batch(struct fs *fs, struct writeout_part *parts, size_t count, bool in_record)
+{
+	struct writeout wo;
+	int error = writeout_begin(&wo, fs);
+
+	if (!error) {
+		wo.in_record = in_record;
+		error = writeout_gather(&wo, parts, count);
+		if (wo.taken) {
+			writeout_end(&wo);
+			return;
+		}
+		writeout_cancel(&wo);
+	}
+	if (!error) /* nothing of it needed to be written */
+		return;
+	/* Not even one page could be sent: what stopped it would stop all. */
+	writeout_answer(parts->inode, parts->pages, parts->count, error);
+	writeout_advance(parts, parts->count);
+}
+
+static void writeout_parts(struct writeout_part *parts, size_t count, bool in_record)
+{
+	while (count) {
+		if (parts->count) {
+			writeout_batch(parts->inode->fs, parts, count, in_record);
+			continue;
+		}
+		parts++;
+		count--;
+	}
+}
+
+static int compare_address(const void *a, const void *b)
+{
+	const struct writeout_part *x = a, *y = b;
+
+	return x->inode < y->inode ? -1 : x->inode > y->inode;
+}
+
+/* The files of a directory side by side, in the order in which they were made. */
+static int compare_place(const void *a, const void *b)
+{
+	const struct inode *x = ((const struct writeout_part *)a)->inode, *y = ((const struct writeout_part *)b)->inode;
+
+	if (x->born_in != y->born_in)
+		return x->born_in < y->born_in ? -1 : 1;
+	return x->number < y->number ? -1 : x->number > y->number;
+}
+
+void writeout_pages(struct cache_page **pages, size_t count)
+{
+	struct writeout_part parts[CACHE_WRITE_SPACES];
+	struct inode *inodes[CACHE_WRITE_SPACES];
+	size_t part_count = 0;
+
+	for (size_t i = 0; i < count; i++) {
+		if (!i || pages[i]->space != pages[i - 1]->space)
+			parts[part_count++] = (struct writeout_part){ .inode = pages[i]->space->context,
+								      .pages = pages + i };
+		parts[part_count - 1].count++;
+	}
+	qsort(parts, part_count, sizeof(parts[0]), compare_address);
+	for (size_t i = 0; i < part_count; i++) {
+		inodes[i] = parts[i].inode;
+		if (i)
+			mutex_lock_second(&inodes[i]->log);
+		else
+			mutex_lock(&inodes[i]->log);
+	}
+	qsort(parts, part_count, sizeof(parts[0]), compare_place);
+	writeout_parts(parts, part_count, false);
+	for (size_t i = 0; i < part_count; i++)
+		mutex_unlock(&inodes[i]->log);
 }
 
 /* ---- a caller asks ---- */
@@ -470,12 +624,11 @@ static size_t writeout_take_few(struct inode *inode, struct cache_page *pages[ME
 static void writeout_few(struct inode *inode)
 {
 	struct cache_page *pages[META_TXN_DATA_BLOCKS];
-	size_t count, done = 0;
+	struct writeout_part part = { .inode = inode, .pages = pages };
 
 	mutex_lock(&inode->log);
-	count = writeout_take_few(inode, pages);
-	while (done < count)
-		done += writeout_batch(inode, pages + done, count - done, true);
+	part.count = writeout_take_few(inode, pages);
+	writeout_parts(&part, 1, true);
 	mutex_unlock(&inode->log);
 }
 

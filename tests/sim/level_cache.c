@@ -70,21 +70,30 @@ static int store(struct owner *owner, uint64_t index, uint32_t stamp)
 	return 0;
 }
 
-static void write_pages(struct cache_space *space, struct cache_page **pages, size_t count)
+/* Those of one owner at the head: how many. */
+static size_t write_own(struct cache_page **pages, size_t all)
 {
-	struct owner *owner = space->context;
-	uint32_t *stamps = calloc(count, sizeof(*stamps));
+	struct owner *owner = pages[0]->space->context;
+	uint32_t *stamps = calloc(all, sizeof(*stamps));
+	size_t count;
 
 	mutex_lock(&owner->lock);
-	for (size_t i = 0; i < count; i++) {
-		if (i && pages[i]->index <= pages[i - 1]->index)
+	for (count = 0; count < all && pages[count]->space == &owner->space; count++) {
+		if (count && pages[count]->index <= pages[count - 1]->index)
 			sim_fail("pages to write do not ascend");
-		stamps[i] = page_stamp(owner, pages[i]);
+		stamps[count] = page_stamp(owner, pages[count]);
 	}
 	mutex_unlock(&owner->lock);
 	for (size_t i = 0; i < count; i++)
 		cache_written(pages[i], store(owner, pages[i]->index, stamps[i]));
 	free(stamps);
+	return count;
+}
+
+static void write_pages(struct cache_page **pages, size_t count)
+{
+	for (size_t done = 0; done < count;)
+		done += write_own(pages + done, count - done);
 }
 
 static void evict(struct cache_space *space, struct cache_page *page)

@@ -33,7 +33,7 @@ struct result {
 static unsigned int rows, ahead;
 static bool failed, checks;
 
-static void write_pages(struct cache_space *space, struct cache_page **pages, size_t count)
+static void write_pages(struct cache_page **pages, size_t count)
 {
 	for (size_t i = 0; i < count; i++)
 		cache_written(pages[i], 0);

@@ -34,6 +34,8 @@ struct owner {
 	uint64_t press_last;
 };
 
+extern size_t owner_writes; /* calls of ops->write, of all owners; atomic */
+
 /* With ops->write, or (planned) with ops->pressure. */
 void owner_init(struct owner *owner, struct cache *cache, enum cache_class class, size_t page_bytes, bool planned);
 void owner_fini(struct owner *owner);

@@ -40,7 +40,7 @@ static uint64_t *words(struct cache_page *page)
 	return (uint64_t *)page->data;
 }
 
-static void file_write(struct cache_space *space, struct cache_page **pages, size_t count)
+static void file_write(struct cache_page **pages, size_t count)
 {
 	mutex_lock(&answers.lock);
 	for (size_t i = 0; i < count; i++)

@@ -60,6 +60,60 @@ START_TEST(a_call_takes_4096_pages_at_most)
 }
 END_TEST
 
+static struct owner many[CACHE_WRITE_SPACES * 3];
+
+static void each_owner_has_a_dirty_page(uint64_t pages)
+{
+	owner_writes = 0;
+	for (size_t i = 0; i < CACHE_WRITE_SPACES * 3; i++) {
+		owner_init(&many[i], cache, CACHE_DATA, 4096, false);
+		for (uint64_t j = 0; j < pages; j++)
+			owner_write_page(&many[i], j);
+	}
+}
+
+static void owners_go(void)
+{
+	for (size_t i = 0; i < CACHE_WRITE_SPACES * 3; i++) {
+		ck_assert(!many[i].unsorted);
+		ck_assert_uint_eq(cache_dirty_pages(&many[i].space), 0);
+		owner_fini(&many[i]);
+	}
+}
+
+START_TEST(few_pages_of_many_spaces_go_out_in_one_call)
+{
+	teardown();
+	start(64 * MIB, NEVER_NS);
+	each_owner_has_a_dirty_page(2);
+	for (uint64_t i = 0; i < 100; i++)
+		owner_write_page(&owner, i);
+	ck_assert_uint_eq(__atomic_load_n(&owner_writes, __ATOMIC_SEQ_CST), 0);
+	cache_write_all(cache);
+	ck_assert_uint_eq(unclean(), 0);
+	ck_assert_uint_eq(__atomic_load_n(&owner_writes, __ATOMIC_SEQ_CST), 4); /* and a call for what has many */
+	ck_assert_uint_eq(owner.largest_call, 100);
+	owners_go();
+}
+END_TEST
+
+static bool all_is_clean(void *context)
+{
+	return unclean() == 0;
+}
+
+START_TEST(old_data_of_many_spaces_is_few_calls)
+{
+	teardown();
+	start(8 * MIB, NSEC_PER_SEC / 2);
+	each_owner_has_a_dirty_page(1);
+	wait_until(all_is_clean, NULL);
+	/* 3, and some more if this took long. */
+	ck_assert_uint_le(__atomic_load_n(&owner_writes, __ATOMIC_SEQ_CST), CACHE_WRITE_SPACES);
+	owners_go();
+}
+END_TEST
+
 START_TEST(old_data_is_written_without_being_asked_for)
 {
 	teardown();
@@ -397,6 +451,8 @@ void writeback_tests(Suite *suite)
 	tcase_set_timeout(tests, 10);
 	tcase_add_test(tests, pages_of_a_range_go_out_ascending_in_one_call);
 	tcase_add_test(tests, a_call_takes_4096_pages_at_most);
+	tcase_add_test(tests, few_pages_of_many_spaces_go_out_in_one_call);
+	tcase_add_test(tests, old_data_of_many_spaces_is_few_calls);
 	tcase_add_test(tests, old_data_is_written_without_being_asked_for);
 	tcase_add_test(tests, young_data_is_written_when_half_of_the_limit_is_dirty);
 	tcase_add_test(tests, a_page_dirtied_while_it_is_written_is_written_again);

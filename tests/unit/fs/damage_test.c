@@ -153,6 +153,30 @@ START_TEST(a_number_that_is_in_use_is_not_given_again)
 }
 END_TEST
 
+START_TEST(a_file_that_cannot_be_mapped_keeps_no_other_from_being_written)
+{
+	const struct format_extent broken = { .length = le32_of(7), .flags = le32_of(1) };
+	struct cache_stats stats;
+	uint64_t files[10];
+
+	for (unsigned int i = 0; i < 10; i++) {
+		files[i] = make_file(ROOT, (char[]){ 'a' + (char)i, 0 });
+		put_pattern(files[i], 0, FS_BLOCK, i);
+	}
+	put_item(files[3], TYPE_EXTENT, 0, &broken, sizeof(broken));
+	cache_write_all(cache);
+	cache_stats(cache, &stats);
+	ck_assert_uint_eq(stats.class[CACHE_DATA].dirty, 1);
+	ck_assert_int_eq(fs_sync(fs), -EIO);
+	for (unsigned int i = 0; i < 10; i++)
+		ck_assert_int_eq(fs_fsync(fs, files[i], false, NULL), i == 3 ? -EIO : 0);
+	volume_crash();
+	for (unsigned int i = 0; i < 10; i++)
+		if (i != 3)
+			expect_pattern(files[i], 0, FS_BLOCK, i);
+}
+END_TEST
+
 Suite *damage_suite(void)
 {
 	Suite *suite = suite_create("damage");
@@ -165,6 +189,7 @@ Suite *damage_suite(void)
 	tcase_add_loop_test(tests, directories_in_a_circle_hang_no_rename, 0, 3);
 	tcase_add_loop_test(tests, directories_that_contain_each_other_are_not_removed, 0, 2);
 	tcase_add_test(tests, a_number_that_is_in_use_is_not_given_again);
+	tcase_add_test(tests, a_file_that_cannot_be_mapped_keeps_no_other_from_being_written);
 	suite_add_tcase(suite, tests);
 	return suite;
 }

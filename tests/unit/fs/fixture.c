@@ -166,6 +166,14 @@ uint64_t mirror_repaired(int leg)
 	return status.leg[leg].repaired;
 }
 
+uint64_t volume_writes(int leg)
+{
+	struct leg_counters counters;
+
+	leg_counters(legs[leg], &counters);
+	return counters.ops[LEG_WRITE];
+}
+
 static void format(uint64_t bytes)
 {
 	struct mirror_identity identity;

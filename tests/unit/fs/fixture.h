@@ -37,6 +37,7 @@ extern enum mirror_read_policy volume_policy; /* of the next mount */
 extern size_t volume_inodes; /* likewise: in memory at most; 0: by the cache */
 void mirror_repairs_wait(void);
 uint64_t mirror_repaired(int leg); /* blocks, since the mount */
+uint64_t volume_writes(int leg); /* requests that the leg has been given, since the mount */
 void volume_fill(void); /* until not one more block can be promised */
 
 /* Each expects success. */

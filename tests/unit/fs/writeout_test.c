@@ -81,8 +81,8 @@ START_TEST(a_page_dirtied_during_its_write_out_is_written_again)
 	ck_assert_int_eq(filepage_get(inode, 0, &page), 0);
 	ck_assert(cache_write_begin(page));
 	mutex_lock(&inode->log);
-	ck_assert_int_eq(writeout_begin(&wo, inode, NULL), 0);
-	ck_assert_int_eq(writeout_add(&wo, &page, 1), 1);
+	ck_assert_int_eq(writeout_begin(&wo, fs), 0);
+	ck_assert_int_eq(writeout_add(&wo, inode, &page, 1, 1), 1);
 	ck_assert_int_eq(thread_start(&writer, "writer", write_anew, &file), 0);
 	thread_join(&writer);
 	ck_assert_int_eq(writeout_commit(&wo), 0);
@@ -225,6 +225,64 @@ START_TEST(an_fsync_writes_no_other_file)
 }
 END_TEST
 
+static uint64_t make_in(const uint64_t *dirs, unsigned int dir_count, unsigned int i)
+{
+	char name[32];
+
+	snprintf(name, sizeof(name), "file%u", i);
+	return make_file(dirs[i % dir_count], name);
+}
+
+START_TEST(small_files_written_together_are_few_writes_of_a_leg)
+{
+	const uint64_t dirs[] = { make_dir(ROOT, "a"), make_dir(ROOT, "b"), make_dir(ROOT, "c") };
+	uint64_t files[256], before[2];
+
+	for (unsigned int i = 0; i < 256; i++) {
+		files[i] = make_in(dirs, 3, i);
+		put_pattern(files[i], 0, 3000, i);
+	}
+	ck_assert_int_eq(meta_sync(meta, meta_sequence(meta)), 0); /* the names */
+	for (int leg = 0; leg < 2; leg++)
+		before[leg] = volume_writes(leg);
+	ck_assert_int_eq(fs_sync(fs), 0);
+	for (int leg = 0; leg < 2; leg++)
+		ck_assert_uint_le(volume_writes(leg) - before[leg], 12); /* of data, and of the ring */
+	volume_crash();
+	for (unsigned int i = 0; i < 256; i++)
+		expect_pattern(files[i], 0, 3000, i);
+}
+END_TEST
+
+START_TEST(small_changes_of_old_files_go_together_too)
+{
+	uint64_t files[100], dir = make_dir(ROOT, "dir");
+
+	for (unsigned int i = 0; i < 100; i++) {
+		files[i] = make_in(&dir, 1, i);
+		put_pattern(files[i], 0, (1 + i % 3) * 4000, i);
+		if (i % 5 == 0)
+			set_size(files[i], 300000 + i);
+	}
+	ck_assert_int_eq(fs_sync(fs), 0);
+	for (unsigned int round = 1; round < 4; round++) {
+		for (unsigned int i = 0; i < 100; i++) {
+			put_pattern(files[i], (i % 7) * 3000, 3000, i);
+			if (i % 11 == round)
+				put_pattern(files[i], 100 * 4096, 300000, i); /* not so small */
+		}
+		ck_assert_int_eq(fs_sync(fs), 0);
+		volume_remount();
+		for (unsigned int i = 0; i < 100; i++) {
+			expect_pattern(files[i], (i % 7) * 3000, 3000, i);
+			expect_pattern(files[i], 0, 3000, i);
+			if (i % 11 == round)
+				expect_pattern(files[i], 100 * 4096, 300000, i);
+		}
+	}
+}
+END_TEST
+
 START_TEST(a_sync_makes_everything_durable)
 {
 	uint64_t a = make_file(ROOT, "a"), b = make_file(make_dir(ROOT, "dir"), "b");
@@ -256,6 +314,8 @@ Suite *writeout_suite(void)
 	tcase_add_test(tests, many_writes_and_syncs_leave_the_latest);
 	tcase_add_test(tests, a_file_written_in_order_lies_in_order);
 	tcase_add_test(tests, an_fsync_writes_no_other_file);
+	tcase_add_test(tests, small_files_written_together_are_few_writes_of_a_leg);
+	tcase_add_test(tests, small_changes_of_old_files_go_together_too);
 	tcase_add_test(tests, a_sync_makes_everything_durable);
 	suite_add_tcase(suite, tests);
 	tcase_add_checked_fixture(small, volume_setup_small, volume_teardown);
