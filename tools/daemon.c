@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "daemon.h"
+#include "journald.h"
 
 #include "mirrorfs/base/log.h"
 
@@ -18,16 +19,23 @@
 #define EXIT_SYSTEM 2 /* mount(8) */
 
 static int parent_pipe = -1;
-static _Atomic bool behind;
+static _Atomic enum place { PLACE_STDERR, PLACE_SYSLOG, PLACE_JOURNAL } place;
 
 static void sink(enum log_level level, const char *line)
 {
 	static const int priority[] = { LOG_ERR, LOG_WARNING, LOG_INFO, LOG_DEBUG };
 
-	if (atomic_load_explicit(&behind, memory_order_relaxed))
-		syslog(priority[level], "%s", line);
-	else
+	switch (atomic_load_explicit(&place, memory_order_relaxed)) {
+	case PLACE_STDERR:
 		fprintf(stderr, "mirrorfs: %s\n", line);
+		break;
+	case PLACE_SYSLOG:
+		syslog(priority[level], "%s", line);
+		break;
+	case PLACE_JOURNAL:
+		journald_write(priority[level], line);
+		break;
+	}
 }
 
 static void parent_wait(pid_t child, int fd)
@@ -51,8 +59,12 @@ void daemon_begin(bool foreground)
 	int ends[2];
 
 	log_set_sink(sink);
-	if (foreground)
+	if (foreground) {
+		/* The same place, but there our lines have fields and their own priority. */
+		if (journald_is_stderr() && journald_open())
+			atomic_store(&place, PLACE_JOURNAL);
 		return;
+	}
 	if (pipe2(ends, O_CLOEXEC)) {
 		fprintf(stderr, "mirrorfs: pipe: %s\n", strerror(errno));
 		exit(EXIT_SYSTEM);
@@ -87,7 +99,7 @@ void daemon_ready(void)
 	openlog("mirrorfs", LOG_PID, LOG_DAEMON);
 	setsid();
 	null = open("/dev/null", O_RDWR | O_CLOEXEC);
-	atomic_store(&behind, true);
+	atomic_store(&place, journald_open() ? PLACE_JOURNAL : PLACE_SYSLOG);
 	for (int fd = 0; null >= 0 && fd <= 2; fd++)
 		dup2(null, fd);
 	if (null > 2)

@@ -12,7 +12,10 @@
  */
 void daemon_begin(bool foreground);
 
-/* Lets the parent go; from here on the log goes to syslog, and the terminal is left. Nothing in the foreground. */
+/*
+ * Lets the parent go; from here on the log goes to the journal, or to syslog where there is none, and the terminal is
+ * left. In the foreground the log stays on standard error, or goes to the journal if that does.
+ */
 void daemon_ready(void);
 
 #endif

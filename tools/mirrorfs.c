@@ -2,8 +2,10 @@
 /* mirrorfs: mounts a volume and serves it. */
 #include "budget.h"
 #include "daemon.h"
+#include "journald.h"
 #include "legs.h"
 #include "mountpoint.h"
+#include "notify.h"
 #include "options.h"
 
 #include "mirrorfs/base/clock.h"
@@ -37,6 +39,7 @@
 enum { EXIT_OK = 0, EXIT_USAGE = 1, EXIT_SYSTEM = 2, EXIT_USER = 8, EXIT_FAIL = 32 };
 
 #define PAUSE_NS (200 * NSEC_PER_MSEC)
+#define STOP_MSEC 60000 /* systemd kills a service 90 seconds after it was told to stop */
 
 struct volume {
 	struct mount_options options;
@@ -100,13 +103,26 @@ static void watcher_run(void *arg)
 	struct pollfd polls[] = { { .fd = watcher->signals, .events = POLLIN },
 				  { .fd = watcher->done, .events = POLLIN } };
 	struct signalfd_siginfo info;
+	int patience = -1;
 
 	while (!polls[1].revents) {
-		if (poll(polls, 2, -1) < 0 || !polls[0].revents)
+		int ready = poll(polls, 2, patience), error;
+
+		if (!ready) {
+			log_warn("still in use: those who use it get errors from now on");
+			error = front_cut(watcher->front);
+			if (error)
+				log_error("cannot end it: %s", strerror(-error));
+			patience = -1;
+		}
+		if (ready <= 0 || !polls[0].revents)
 			continue;
 		if (read(watcher->signals, &info, sizeof(info)) != sizeof(info))
 			continue;
 		log_info("%s: unmounting", strsignal((int)info.ssi_signo));
+		notify_send("STOPPING=1", "unmounting");
+		if (notify_wanted())
+			patience = STOP_MSEC;
 		front_stop(watcher->front);
 	}
 }
@@ -134,6 +150,14 @@ static void watcher_stop(struct watcher *watcher)
 
 /* ---- opening and closing ---- */
 
+/* What befalls the volume is for whoever asks later, and what it is like then for `systemctl status`. */
+static void event(void *context, const struct mirror_event *event)
+{
+	ctl_event(context, event);
+	if (event->kind == MIRROR_EVENT_LEG_STATE || event->kind == MIRROR_EVENT_READ_ONLY)
+		notify_send("", "%s", event->text);
+}
+
 static int open_mirror(struct volume *volume, struct error *error)
 {
 	struct legs_request request = { .spec = { volume->spec[0], volume->spec[1] },
@@ -146,7 +170,7 @@ static int open_mirror(struct volume *volume, struct error *error)
 					  .write_mostly = volume->options.write_mostly,
 					  .leg_timeout_ns = volume->options.leg_timeout_ns,
 					  .deadline_ns = volume->options.deadline_ns,
-					  .event = ctl_event,
+					  .event = event,
 					  .event_context = volume->events,
 					  .pool = volume->pool };
 	struct leg *legs[MIRROR_LEGS];
@@ -278,11 +302,14 @@ static int volume_close(struct volume *volume)
 	}
 	if (volume->cache)
 		cache_destroy(volume->cache);
-	if (volume->mirror && !mirror_close(volume->mirror))
+	if (volume->mirror && !mirror_close(volume->mirror)) {
+		/* The kernel may still write into its buffers, and what it gives back is counted. */
 		tell_held(volume->mirror, &held);
-	ctl_events_destroy(volume->events);
-	if (volume->pool)
-		iobuf_pool_destroy(volume->pool);
+	} else {
+		ctl_events_destroy(volume->events);
+		if (volume->pool)
+			iobuf_pool_destroy(volume->pool);
+	}
 	if (code)
 		log_error("%s: not everything reached the legs: %s", volume->mountpoint, strerror(-code));
 	ctl_destroy(volume->ctl, code ? code : held.text[0] ? -EBUSY : 0, code ? strerror(-code) : held.text);
@@ -335,6 +362,18 @@ static void protect_process(void)
 	fclose(file);
 }
 
+static void tell_ready(const struct volume *volume)
+{
+	const struct mirror_identity *identity = mirror_identity(volume->mirror);
+	char uuid[UUID_TEXT_SIZE], ready[64];
+
+	snprintf(ready, sizeof(ready), "READY=1\nMAINPID=%d", (int)getpid());
+	journald_describe(uuid_format(&identity->volume, uuid), identity->label, volume->mountpoint);
+	daemon_ready();
+	notify_send(ready, "serving %s at %s", volume->source, volume->mountpoint);
+	log_info("mounted %s at %s", volume->source, volume->mountpoint);
+}
+
 /* From the last word on the mount until it has been written out. */
 static int serve(struct volume *volume, struct error *error)
 {
@@ -347,13 +386,12 @@ static int serve(struct volume *volume, struct error *error)
 		return error_set(error, code, "cannot take signals: %s", strerror(-code));
 	}
 	code = open_ctl(volume, error);
-	if (code) {
+	if (code)
 		front_stop(volume->front);
-	} else {
-		daemon_ready();
-		log_info("mounted %s at %s", volume->source, volume->mountpoint);
-	}
+	else
+		tell_ready(volume);
 	front_serve(volume->front);
+	notify_send("STOPPING=1", "writing the last to the legs");
 	watcher_stop(&watcher);
 	return code;
 }
@@ -366,6 +404,7 @@ static int run(struct volume *volume)
 	umask(0);
 	settle_memory();
 	protect_process();
+	notify_send("", "opening the legs");
 	code = volume_open(volume, &error);
 	if (!code)
 		code = serve(volume, &error);
@@ -522,6 +561,7 @@ int main(int argc, char **argv)
 	code = operands(&volume, argv + optind, argc - optind);
 	if (code)
 		return code;
+	notify_begin();
 	daemon_begin(foreground);
 	signals_block(&set);
 	return run(&volume);

@@ -44,6 +44,12 @@ int front_serve(struct front *front);
  */
 void front_stop(struct front *front);
 
+/*
+ * After front_stop() has detached a busy mount: does not wait for its last user any longer. Takes and syncs once more,
+ * then cuts the connection (fusectl), which gives them errors. 0 or -errno: they are still served. Not a handler.
+ */
+int front_cut(struct front *front);
+
 /* After front_serve(). */
 void front_destroy(struct front *front);
 

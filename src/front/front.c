@@ -325,6 +325,25 @@ void front_stop(struct front *front)
 	mutex_unlock(&front->lock);
 }
 
+int front_cut(struct front *front)
+{
+	char path[64];
+	int fd, error;
+
+	take_mapped_pages(front);
+	error = fs_sync(front->fs);
+	if (error)
+		log_error("%s: sync before the end failed: %s", front->mountpoint, strerror(-error));
+	snprintf(path, sizeof(path), "/sys/fs/fuse/connections/%u/abort", minor(front->device));
+	fd = open(path, O_WRONLY | O_CLOEXEC);
+	if (fd < 0)
+		return -errno;
+	atomic_store(&front->cut, true);
+	error = write(fd, "1", 1) == 1 ? 0 : -errno;
+	close(fd);
+	return error;
+}
+
 /* ---- serving ---- */
 
 int front_serve(struct front *front)
@@ -338,7 +357,8 @@ int front_serve(struct front *front)
 	mutex_unlock(&front->lock);
 	if (stopping)
 		thread_join(&front->stop_thread);
-	if (!front->aborted)
+	/* What we had detached before has no place any more: whatever lies there is not ours to unmount. */
+	if (!front->aborted || front->cut)
 		return 0;
 	/* The connection was cut off below a mount that is still there: all who look at it would get ENOTCONN. */
 	log_error("%s: the connection to the kernel was aborted", front->mountpoint);

@@ -48,6 +48,7 @@ struct front {
 	bool negotiated;
 	uint32_t agreed; /* of the FUSE_ flags of INIT */
 	_Atomic bool aborted; /* the connection was cut off, not unmounted */
+	_Atomic bool cut; /* by us, when it had been detached */
 
 	struct front_worker *workers;
 	unsigned int worker_count; /* whose memory was made */

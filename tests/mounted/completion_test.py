@@ -31,7 +31,8 @@ def told(ws, command):
 @case(FULL)
 def every_option_is_completed_and_every_completion_is_an_option(ws):
     for command in FUNCTIONS:
-        options = set(re.findall(r"(?<![\w.-])--?[A-Za-z][\w-]*", re.sub(r"usage: \S+ \[-\w+\]", "", told(ws, command))))
+        text = re.sub(r"usage: \S+ \[-\w+\]", "", told(ws, command))
+        options = set(re.findall(r"(?<![\w.-])--?[A-Za-z][\w-]*", text))
         assert completed(ws, f"{command} -") == options, command
 
 

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-# Completion for mirrorctl, mirrorfs, mkfs.mirrorfs and fsck.mirrorfs in bash. It needs bash alone: readline breaks words
-# at "=" and ":", so what was typed is read from the line, and only the part behind the break is answered.
+# Completion for mirrorctl, mirrorfs, mkfs.mirrorfs and fsck.mirrorfs in bash. It needs bash alone: readline breaks
+# words at "=" and ":", so what was typed is read from the line, and only the part behind the break is answered.
 
 _mirrorfs_typed()
 {

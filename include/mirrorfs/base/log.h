@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * The daemon's log: one line an event, `key=value` behind a short sentence. Where it goes is decided once by
- * the tool (standard error in the foreground, syslog behind). Any thread; never waits for a leg.
+ * the tool (standard error in the foreground, the journal or syslog behind). Any thread; never waits for a leg.
  */
 #ifndef MIRRORFS_BASE_LOG_H
 #define MIRRORFS_BASE_LOG_H

@@ -7,6 +7,7 @@
 #include <string.h>
 
 TCase *budget_tests(void);
+TCase *journald_tests(void);
 
 static struct mount_options options;
 static struct error error;
@@ -134,6 +135,7 @@ int main(void)
 	tcase_add_test(tests, a_value_that_is_missing_wrong_or_too_much_is_refused);
 	suite_add_tcase(suite, tests);
 	suite_add_tcase(suite, budget_tests());
+	suite_add_tcase(suite, journald_tests());
 	runner = srunner_create(suite);
 	srunner_run_all(runner, CK_NORMAL);
 	failed = srunner_ntests_failed(runner);
