@@ -74,6 +74,7 @@ struct format_label label_of(struct disk *disk); /* the newest valid one in its 
 unsigned int events_of(enum mirror_event_kind kind);
 
 TCase *read_tests(void);
+TCase *resync_tests(void);
 TCase *write_tests(void);
 TCase *clock_tests(void);
 TCase *late_tests(void);

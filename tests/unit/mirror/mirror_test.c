@@ -8,6 +8,7 @@ int main(void)
 	int failed;
 
 	suite_add_tcase(suite, read_tests());
+	suite_add_tcase(suite, resync_tests());
 	suite_add_tcase(suite, write_tests());
 	suite_add_tcase(suite, clock_tests());
 	suite_add_tcase(suite, late_tests());

@@ -364,6 +364,23 @@ START_TEST(a_discard_goes_to_both_legs_and_its_failure_charges_nobody)
 }
 END_TEST
 
+/* It wipes whatever was put there meanwhile. */
+START_TEST(a_discard_that_may_still_land_keeps_its_range)
+{
+	struct mirror_io io = {.op = MIRROR_DISCARD, .block = 1100, .count = 1};
+	uint64_t stamp;
+
+	disk_rule_set(disks[1], rule_hang, NULL);
+	ck_assert_int_eq(mirror_submit_wait(mirror, &io), -ETIMEDOUT);
+	ck_assert(status().healthy);
+	stamp = mirror_pin_stamp(mirror);
+	ck_assert_uint_lt(mirror_pins_passed(mirror), stamp);
+	disk_rule_set(disks[1], NULL, NULL);
+	disk_release(disks[1], 0);
+	ck_assert_uint_ge(mirror_pins_passed(mirror), stamp);
+}
+END_TEST
+
 START_TEST(a_write_to_one_leg_alone_degrades_nobody)
 {
 	memset(disk_bytes(disks[0]) + MIRROR_SPACE_OFFSET, 0, MIRROR_BLOCK);
@@ -471,6 +488,7 @@ TCase *write_tests(void)
 	tcase_add_test(tests, when_both_legs_hang_a_write_times_out_and_its_range_stays_pinned);
 	tcase_add_test(tests, the_first_write_alone_begins_one_epoch);
 	tcase_add_test(tests, a_discard_goes_to_both_legs_and_its_failure_charges_nobody);
+	tcase_add_test(tests, a_discard_that_may_still_land_keeps_its_range);
 	tcase_add_test(tests, a_write_to_one_leg_alone_degrades_nobody);
 	tcase_add_test(tests, a_read_only_mirror_refuses_writes_and_leaves_every_byte);
 	tcase_add_test(tests, closing_leaves_a_leg_open_that_does_not_give_back);
