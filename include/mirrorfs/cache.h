@@ -56,7 +56,7 @@ struct cache_space_ops {
 	 * owner copies a page's bytes before it returns or keeps writers off it by locks of its own: a page may be
 	 * dirtied again while WRITING and is then written again. Called on the writer thread and by
 	 * cache_write_range() and cache_write_all(); may wait for I/O. NULL: pages of this space are written by their
-	 * owner's own plan (checkpoints): then `pressure` is called. Data has a `write`. Calls for one space may overlap.
+	 * owner's own plan (checkpoints): then `pressure` is called. Data has a `write`. Calls for a space may overlap.
 	 */
 	void (*write)(struct cache_page **pages, size_t count);
 	/*
