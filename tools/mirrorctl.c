@@ -115,6 +115,9 @@ static void print_leg(const json_t *leg)
 	if (json_is_true(json_object_get(leg, "leaving")))
 		puts("           LEAVING: its file was deleted or moved; mirrorctl replace puts another one in its "
 		     "place");
+	if (json_object_get(leg, "replaces"))
+		printf("           replaces: %s, which is read where the other leg has nothing right\n",
+		       text_of(leg, "replaces"));
 	if (json_object_get(leg, "drill"))
 		printf("           DRILL: %s, for %llu more seconds\n", text_of(json_object_get(leg, "drill"), "rules"),
 		       number_of(json_object_get(leg, "drill"), "seconds_left"));
@@ -712,7 +715,7 @@ static void usage(FILE *out)
 	      "  resync MNT [limit=SIZE]  fill a leg that lacks something, wait for the end\n"
 	      "  detach MNT LEG   take a leg out\n"
 	      "  attach MNT LEG   let a leg join that was away, or a new one\n"
-	      "  replace MNT OLD NEW   detach one and attach another\n"
+	      "  replace MNT OLD NEW   put a leg in another one's place\n"
 	      "  grow MNT         take up what the legs have become larger by\n"
 	      "  umount MNT       unmount, and wait until the legs are safe to pull\n"
 	      "  drill MNT LEG RULES [SECONDS]   rehearse a fault of leg 0 or 1 (60 seconds); off: end it\n\n"

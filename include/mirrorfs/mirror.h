@@ -8,7 +8,7 @@
  *    leg lacks it (I8).
  *  - A read is verified before it is answered; a bad copy is answered by the other leg and then rewritten (I3).
  *    Each block is judged for itself: two legs that are bad in different blocks give a good read. What no leg in
- *    sync has right may come from one that is stale or being filled, if the reader has a `verify`.
+ *    sync has right may come from one that is stale, being filled or being replaced, if the reader has a `verify`.
  *  - A read that takes a leg far longer than usual is also sent to the other one; the first right answer wins.
  *  - Every request is answered by its deadline (I6), retries shrink and are counted (I5), nothing empty is
  *    accepted (I4), request errors are charged to nobody (I7), the last in-sync leg is never failed by a
@@ -153,6 +153,7 @@ enum mirror_event_kind {
 	MIRROR_EVENT_READ_ONLY, /* I12 */
 	MIRROR_EVENT_LEG_NAME, /* a leg's image was deleted or moved, or is found again */
 	MIRROR_EVENT_LEG_PACE, /* a leg is far slower than the other one, or no longer so */
+	MIRROR_EVENT_LEG_RELEASED, /* one that was replaced is closed */
 	MIRROR_EVENT_KINDS,
 };
 
@@ -314,8 +315,13 @@ int mirror_detach(struct mirror *mirror, int leg, struct error *error);
  * leg of another volume. May wait.
  */
 int mirror_attach(struct mirror *mirror, struct leg *leg, bool force, struct error *error);
-/* It is large enough for that: 0, or -ENOSPC with `error` told. */
-int mirror_attach_fits(const struct mirror *mirror, const struct leg *leg, struct error *error);
+/*
+ * An open leg takes the place of one that is there, and is filled as a whole. If that one was in sync it stays open,
+ * and is read where no leg in sync has a block right, until the new one is whole, fails or is detached
+ * (MIRROR_EVENT_LEG_RELEASED). 0: the mirror owns the new one. Errors as of both calls above; -EBUSY also if the old
+ * one has not given everything back, and is then out. Else an error changes nothing but what the new leg holds.
+ */
+int mirror_replace(struct mirror *mirror, int leg, struct leg *by, bool force, struct error *error);
 
 /* ---- legs that have become larger ---- */
 
@@ -359,6 +365,7 @@ struct mirror_status {
 		uint64_t drill_left_ns;
 		char why[256]; /* why it is not in sync; "" */
 		bool leaving; /* its image was deleted or moved: it is to be replaced while it is there */
+		char replaces[1024]; /* address of the leg that it is filled in place of, which is still open; "" */
 	} leg[MIRROR_LEGS];
 	uint64_t empty_refused; /* at the mirror's door (I4): must stay 0 */
 	uint64_t request_errors; /* of the class "request": charged to nobody */

@@ -145,6 +145,7 @@ void ctl_event(void *context, const struct mirror_event *event)
 		[MIRROR_EVENT_LEG_STATE] = "leg-state",	  [MIRROR_EVENT_REPAIR] = "healed",
 		[MIRROR_EVENT_UNRECOVERABLE] = "unrecoverable", [MIRROR_EVENT_READ_ONLY] = "read-only",
 		[MIRROR_EVENT_LEG_NAME] = "leg-name",	  [MIRROR_EVENT_LEG_PACE] = "leg-pace",
+		[MIRROR_EVENT_LEG_RELEASED] = "leg-released",
 	};
 	bool minor = event->kind == MIRROR_EVENT_REPAIR || event->kind == MIRROR_EVENT_UNRECOVERABLE;
 	struct ctl_events *events = context;

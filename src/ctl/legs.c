@@ -45,7 +45,8 @@ static int failed_leave(struct mirror *mirror, struct error *error)
 	return code;
 }
 
-static int leg_detach(struct ctl *ctl, const json_t *request, struct error *error)
+/* Which leg is to leave: -ENOENT it is none. What it has when it goes is as new as can be. */
+static int leaver(struct ctl *ctl, const json_t *request, struct error *error)
 {
 	const char *name = json_string_value(json_object_get(request, "leg"));
 	int leg = name ? leg_named(ctl->subjects.mirror, name) : -1;
@@ -53,10 +54,16 @@ static int leg_detach(struct ctl *ctl, const json_t *request, struct error *erro
 	if (leg < 0)
 		return error_set(error, -ENOENT, "%s is no leg of this volume: see mirrorctl status",
 				 name ? name : "(nothing)");
-	/* So it lacks as little as can be when it comes back. */
 	if (ctl->subjects.meta && mirror_leg_insync(ctl->subjects.mirror, leg))
 		(void)meta_checkpoint(ctl->subjects.meta);
-	return mirror_detach(ctl->subjects.mirror, leg, error);
+	return leg;
+}
+
+static int leg_detach(struct ctl *ctl, const json_t *request, struct error *error)
+{
+	int leg = leaver(ctl, request, error);
+
+	return leg < 0 ? leg : mirror_detach(ctl->subjects.mirror, leg, error);
 }
 
 static int newcomer_open(struct ctl *ctl, const json_t *request, struct leg **leg, struct error *error)
@@ -75,12 +82,34 @@ static int newcomer_open(struct ctl *ctl, const json_t *request, struct leg **le
 			 found.type);
 }
 
-static int leg_attach(struct ctl *ctl, const json_t *request, struct leg *leg, struct error *error)
+static int leg_attach(struct ctl *ctl, const json_t *request, struct error *error)
 {
-	int code = mirror_attach(ctl->subjects.mirror, leg, json_is_true(json_object_get(request, "force")), error);
+	bool force = json_is_true(json_object_get(request, "force"));
+	int code = failed_leave(ctl->subjects.mirror, error);
+	struct leg *leg = NULL;
 
+	if (!code)
+		code = newcomer_open(ctl, request, &leg, error);
+	if (code)
+		return code;
+	code = mirror_attach(ctl->subjects.mirror, leg, force, error);
 	if (code)
 		leg_close(leg);
+	return code;
+}
+
+static int leg_replace(struct ctl *ctl, const json_t *request, struct error *error)
+{
+	bool force = json_is_true(json_object_get(request, "force"));
+	struct leg *by = NULL;
+	int code = newcomer_open(ctl, request, &by, error), leg;
+
+	if (code)
+		return code;
+	leg = leaver(ctl, request, error);
+	code = leg < 0 ? leg : mirror_replace(ctl->subjects.mirror, leg, by, force, error);
+	if (code)
+		leg_close(by);
 	return code;
 }
 
@@ -104,29 +133,14 @@ static int grow(struct ctl *ctl, json_t *result, struct error *error)
 static int change(struct ctl *ctl, const json_t *request, json_t *result, struct error *error)
 {
 	const char *command = json_string_value(json_object_get(request, "command"));
-	struct leg *leg = NULL;
-	int code;
 
 	if (!strcmp(command, "grow"))
 		return grow(ctl, result, error);
 	if (!strcmp(command, "detach"))
 		return leg_detach(ctl, request, error);
-	if (!strcmp(command, "attach")) {
-		code = failed_leave(ctl->subjects.mirror, error);
-		if (!code)
-			code = newcomer_open(ctl, request, &leg, error);
-		return code ? code : leg_attach(ctl, request, leg, error);
-	}
-	/* Nothing is given up before the new one is known to be there and large enough. */
-	code = newcomer_open(ctl, request, &leg, error);
-	if (code)
-		return code;
-	code = mirror_attach_fits(ctl->subjects.mirror, leg, error);
-	if (!code)
-		code = leg_detach(ctl, request, error);
-	if (code)
-		leg_close(leg);
-	return code ? code : leg_attach(ctl, request, leg, error);
+	if (!strcmp(command, "attach"))
+		return leg_attach(ctl, request, error);
+	return leg_replace(ctl, request, error);
 }
 
 static void change_run(void *arg)

@@ -87,6 +87,8 @@ static json_t *leg_json(const struct mirror_status *status, int i)
 			 INT(status->leg[i].abandoned), "charged", INT(status->leg[i].charged), "io",
 			 counters_json(&status->leg[i].counters));
 	json_object_set_new(json, "leaving", json_boolean(status->leg[i].leaving));
+	if (status->leg[i].replaces[0])
+		json_object_set_new(json, "replaces", json_string(status->leg[i].replaces));
 	if (status->leg[i].drill[0])
 		json_object_set_new(json, "drill",
 				    json_pack("{s:s, s:I}", "rules", status->leg[i].drill, "seconds_left",

@@ -7,7 +7,8 @@
  *
  * A leg that joins is stale until a resync has filled it. A new one, or one whose own history is given up, gets labels
  * that say so before the survivor's names it: whatever is interrupted, the survivor is whole, and the other one is not
- * mountable alone (I11).
+ * mountable alone (I11). One that takes another's place gets them while that one is still in sync, which then stays
+ * open as a last source (outgoing.c).
  */
 #include "mirror_private.h"
 
@@ -36,58 +37,71 @@ static int usable_locked(const struct mirror *mirror, int survivor, struct error
 
 /* ---- leaving ---- */
 
-/* A label that it did not write in time at the mount is known to the leg alone. */
-static bool quiet_locked(const struct mirror_leg *mine)
+static int may_leave_locked(const struct mirror *mirror, int leg, struct error *error)
 {
-	struct leg_counters counters;
+	int code = usable_locked(mirror, !leg, error);
 
-	leg_counters(mine->leg, &counters);
-	return !leg_busy(mine) && !counters.in_flight;
+	if (code)
+		return code;
+	if (!mirror->legs[leg].leg)
+		return error_set(error, -ENOENT, "leg %d is not there", leg);
+	if (mirror->legs[!leg].leaving)
+		return error_set(error, -EBUSY,
+				 "the file of leg %d, the other one, was deleted or moved: replace that first", !leg);
+	return 0;
 }
 
-/* It has failed, as far as anybody else is concerned. */
-static void take_out_locked(struct mirror *mirror, int leg)
+/* It has failed, as far as anybody else is concerned. 0: and has given everything back. Drops the lock meanwhile. */
+static int leave_locked(struct mirror *mirror, int leg, const char *why, struct error *error)
 {
-	if (mirror->legs[leg].state == MIRROR_STALE)
-		state_set_locked(mirror, leg, MIRROR_OFFLINE, "detached");
+	struct mirror_leg *mine = &mirror->legs[leg];
+	uint64_t until_ns;
+	int code;
+
+	resync_cancel_locked(mirror);
+	if (mine->state == MIRROR_STALE)
+		state_set_locked(mirror, leg, MIRROR_OFFLINE, "%s", why);
 	else
-		leg_out_locked(mirror, leg, "detached");
+		leg_out_locked(mirror, leg, "%s", why);
+	code = relabel_wait_locked(mirror, !leg, mirror->legs[!leg].relabel.wanted);
+	if (code)
+		return error_set(error, code, "the label of the other leg cannot be written");
+	until_ns = clock_now_ns() + mine->timeout_ns + 2 * TICK_NS;
+	while (!leg_quiet(mine)) {
+		if (!cond_wait_until(&mirror->idle, &mirror->lock, until_ns) && !leg_quiet(mine))
+			return error_set(error, -EBUSY,
+					 "leg %d is out, but has not given back %" PRIu64
+					 " requests: it stays open until it has",
+					 leg, mine->abandoned);
+	}
+	return 0;
+}
+
+/* Its place is free. */
+static void depart_locked(struct mirror *mirror, int leg, const char *why)
+{
+	struct mirror_leg *mine = &mirror->legs[leg];
+	struct leg *gone = mine->leg;
+
+	mine->leg = NULL;
+	mine->leaving = false;
+	state_set_locked(mirror, leg, MIRROR_ABSENT, "%s; it was %.200s", why, leg_path(gone));
 }
 
 int mirror_detach(struct mirror *mirror, int leg, struct error *error)
 {
-	struct mirror_leg *mine = &mirror->legs[leg], *from = &mirror->legs[!leg];
 	struct leg *gone = NULL;
-	uint64_t until_ns;
 	int code;
 
 	mutex_lock(&mirror->lock);
-	code = usable_locked(mirror, !leg, error);
-	if (!code && !mine->leg)
-		code = error_set(error, -ENOENT, "leg %d is not there", leg);
-	if (!code && from->leaving)
-		code = error_set(error, -EBUSY,
-				 "the file of leg %d, the other one, was deleted or moved: replace that first", !leg);
+	code = may_leave_locked(mirror, leg, error);
+	if (!code)
+		code = leave_locked(mirror, leg, "detached", error);
 	if (!code) {
-		resync_cancel_locked(mirror);
-		take_out_locked(mirror, leg);
-		code = relabel_wait_locked(mirror, !leg, from->relabel.wanted);
-		error_set(code ? error : NULL, code, "the label of the other leg cannot be written");
+		gone = mirror->legs[leg].leg;
+		depart_locked(mirror, leg, "detached");
 	}
-	until_ns = clock_now_ns() + mine->timeout_ns + 2 * TICK_NS;
-	while (!code && !quiet_locked(mine) && cond_wait_until(&mirror->idle, &mirror->lock, until_ns))
-		;
-	if (!code && !quiet_locked(mine))
-		code = error_set(error, -EBUSY,
-				 "leg %d is out, but has not given back %" PRIu64
-				 " requests: it stays open until it has",
-				 leg, mine->abandoned);
-	if (!code) {
-		gone = mine->leg;
-		mine->leg = NULL;
-		mine->leaving = false;
-		state_set_locked(mirror, leg, MIRROR_ABSENT, "detached; it was %.200s", leg_path(gone));
-	}
+	outgoing_tend_locked(mirror);
 	mutex_unlock(&mirror->lock);
 	leg_close(gone);
 	return code;
@@ -107,7 +121,7 @@ static int place_locked(const struct mirror *mirror)
 	return -1;
 }
 
-int mirror_attach_fits(const struct mirror *mirror, const struct leg *leg, struct error *error)
+static int fits(const struct mirror *mirror, const struct leg *leg, struct error *error)
 {
 	uint64_t needed = MIRROR_SPACE_OFFSET + mirror->space_blocks * MIRROR_BLOCK;
 	uint64_t size = leg_geometry(leg)->size_bytes;
@@ -126,7 +140,7 @@ static int judge_locked(const struct mirror *mirror, int leg, struct newcomer *n
 	bool same = new->labelled && !memcmp(new->label.volume, from->volume, sizeof(from->volume));
 	bool given_up = label_has(&new->label, LABEL_RESYNCING | LABEL_SUPERSEDED);
 	bool known = same && (given_up || label_knows(from, &new->label));
-	int code = mirror_attach_fits(mirror, new->leg, error);
+	int code = fits(mirror, new->leg, error);
 
 	if (code)
 		return code;
@@ -176,6 +190,7 @@ static void join_locked(struct mirror *mirror, int leg, const struct newcomer *n
 	mine->relabel.durable = mine->relabel.wanted;
 	leg_take_locked(mirror, leg, new->leg);
 	if (!new->ours) {
+		leg_forget(mine);
 		memcpy(from->label.leg[leg], new->label.leg[leg], sizeof(from->label.leg[leg]));
 		from->label.leg_count = le32_of(MIRROR_LEGS);
 		from->label.lacks_after = le64_of(0);
@@ -224,5 +239,48 @@ int mirror_attach(struct mirror *mirror, struct leg *leg, bool force, struct err
 		(void)relabel_wait_locked(mirror, !place, mirror->legs[!place].relabel.wanted);
 	}
 	mutex_unlock(&mirror->lock);
+	return code;
+}
+
+int mirror_replace(struct mirror *mirror, int leg, struct leg *by, bool force, struct error *error)
+{
+	struct newcomer new = {.leg = by};
+	struct format_label from;
+	struct leg *gone = NULL;
+	bool whole = false;
+	int code;
+
+	new.labelled = !label_read(by, &new.label, NULL);
+	mutex_lock(&mirror->lock);
+	code = may_leave_locked(mirror, leg, error);
+	if (!code)
+		code = judge_locked(mirror, leg, &new, force, error);
+	from = mirror->legs[!leg].label;
+	mutex_unlock(&mirror->lock);
+	/* It may be a copy of the other one, and is not to be taken for that. */
+	new.ours = false;
+	if (!code)
+		code = label_blank(&new, &from, leg, error);
+	if (code)
+		return code;
+	mutex_lock(&mirror->lock);
+	code = may_leave_locked(mirror, leg, error);
+	whole = mirror->legs[leg].state == MIRROR_INSYNC;
+	if (!code)
+		code = leave_locked(mirror, leg, "replaced", error);
+	outgoing_tend_locked(mirror);
+	if (!code)
+		code = usable_locked(mirror, !leg, error);
+	if (!code && whole && !mirror->legs[OUTGOING].leg)
+		outgoing_keep_locked(mirror, leg);
+	else if (!code)
+		gone = mirror->legs[leg].leg;
+	if (!code) {
+		depart_locked(mirror, leg, "replaced");
+		join_locked(mirror, leg, &new);
+		(void)relabel_wait_locked(mirror, !leg, mirror->legs[!leg].relabel.wanted);
+	}
+	mutex_unlock(&mirror->lock);
+	leg_close(gone);
 	return code;
 }

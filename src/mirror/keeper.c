@@ -31,7 +31,7 @@ static void expire_request_locked(struct request *request, struct request_list *
 		request_park_locked(request, ON_ENDED);
 		return;
 	}
-	for (int leg = 0; leg < MIRROR_LEGS; leg++) {
+	for (int leg = 0; leg < PLACES; leg++) {
 		struct try *try = &request->tries[leg];
 
 		if (try->state == TRY_FLYING && !try->overdue)
@@ -45,7 +45,7 @@ static void expire_locked(struct mirror *mirror, struct request_list *work)
 	struct request *request;
 	struct try *try;
 
-	for (int leg = 0; leg < MIRROR_LEGS; leg++) {
+	for (int leg = 0; leg < PLACES; leg++) {
 		TAILQ_FOREACH (try, &mirror->legs[leg].tries, entry) {
 			if (try->state != TRY_BEATEN && (try->state != TRY_FLYING || try->overdue))
 				continue;

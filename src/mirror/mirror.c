@@ -104,7 +104,7 @@ void leg_take_locked(struct mirror *mirror, int leg, struct leg *open)
 	mine->timeout_ns = mirror->options.leg_timeout_ns;
 	if (!mine->timeout_ns)
 		mine->timeout_ns = (leg_geometry(open)->rotational ? 15 : 5) * NSEC_PER_SEC;
-	for (int i = 0; i < MIRROR_LEGS; i++)
+	for (int i = 0; i < PLACES; i++)
 		first_tries_ns += mirror->legs[i].leg ? mirror->legs[i].timeout_ns + 2 * TICK_NS : 0;
 	if (mirror->deadline_ns < first_tries_ns)
 		mirror->deadline_ns = first_tries_ns;
@@ -180,6 +180,7 @@ static struct mirror *create(const struct mirror_options *options)
 	TAILQ_INIT(&mirror->refused);
 	TAILQ_INIT(&mirror->idle_requests);
 	TAILQ_INIT(&mirror->events);
+	TAILQ_INIT(&mirror->legs[OUTGOING].tries);
 	for (int leg = 0; leg < MIRROR_LEGS; leg++) {
 		mirror->legs[leg].relabel.mirror = mirror;
 		mirror->legs[leg].relabel.image = aligned_alloc(IOBUF_ALIGN, LABEL_SIZE);
@@ -271,9 +272,22 @@ bool leg_busy(const struct mirror_leg *mine)
 	return !TAILQ_EMPTY(&mine->tries) || mine->relabel.flying || mine->look.flying;
 }
 
+/* A label that it did not write in time at the mount is known to the leg alone. */
+bool leg_quiet(const struct mirror_leg *mine)
+{
+	struct leg_counters counters;
+
+	leg_counters(mine->leg, &counters);
+	return !leg_busy(mine) && !counters.in_flight;
+}
+
 static bool legs_quiet_locked(const struct mirror *mirror)
 {
-	return !leg_busy(&mirror->legs[0]) && !leg_busy(&mirror->legs[1]);
+	bool busy = false;
+
+	for (int leg = 0; leg < PLACES; leg++)
+		busy |= leg_busy(&mirror->legs[leg]);
+	return !busy;
 }
 
 bool mirror_close(struct mirror *mirror)
@@ -288,7 +302,7 @@ bool mirror_close(struct mirror *mirror)
 		if (mirror->legs[leg].state == MIRROR_INSYNC && label_has(&mirror->legs[leg].label, LABEL_EPOCH_ALONE))
 			relabel_want_locked(mirror, leg);
 	}
-	for (int leg = 0; leg < MIRROR_LEGS; leg++) {
+	for (int leg = 0; leg < PLACES; leg++) {
 		if (mirror->legs[leg].timeout_ns > patience_ns)
 			patience_ns = mirror->legs[leg].timeout_ns;
 	}
@@ -307,14 +321,15 @@ bool mirror_close(struct mirror *mirror)
 
 	mutex_lock(&mirror->lock);
 	quiet = legs_quiet_locked(mirror);
-	for (int leg = 0; leg < MIRROR_LEGS; leg++) {
+	for (int leg = 0; leg < PLACES; leg++) {
 		struct mirror_leg *mine = &mirror->legs[leg];
 
 		if (!mine->leg)
 			continue;
 		if (leg_busy(mine)) {
 			log_warn("leg left open, it has not given back %llu requests: leg=%d path=%s",
-				 (unsigned long long)mine->abandoned, leg, leg_path(mine->leg));
+				 (unsigned long long)mine->abandoned, leg == OUTGOING ? mirror->replaced : leg,
+				 leg_path(mine->leg));
 			continue;
 		}
 		mutex_unlock(&mirror->lock);
@@ -511,15 +526,24 @@ bool mirror_discards(struct mirror *mirror)
 	return some;
 }
 
+static void clear_counters(struct mirror_leg *mine)
+{
+	mine->read_errors = mine->checksum_errors = mine->repaired = mine->charged = mine->timeouts = 0;
+	mine->hedged = mine->overtaken = 0;
+}
+
+void leg_forget(struct mirror_leg *mine)
+{
+	clear_counters(mine);
+	mine->latency_ns = mine->usual_ns = mine->slow_history = 0;
+	mine->slow = false;
+}
+
 void mirror_counters_clear(struct mirror *mirror)
 {
 	mutex_lock(&mirror->lock);
-	for (int leg = 0; leg < MIRROR_LEGS; leg++) {
-		struct mirror_leg *mine = &mirror->legs[leg];
-
-		mine->read_errors = mine->checksum_errors = mine->repaired = mine->charged = mine->timeouts = 0;
-		mine->hedged = mine->overtaken = 0;
-	}
+	for (int leg = 0; leg < MIRROR_LEGS; leg++)
+		clear_counters(&mirror->legs[leg]);
 	mirror->lost.count = 0;
 	mirror->deadline_missed = mirror->request_errors = mirror->retries = 0;
 	mutex_unlock(&mirror->lock);
@@ -622,5 +646,8 @@ void mirror_status(struct mirror *mirror, struct mirror_status *status)
 		leg_counters(mine->leg, &status->leg[leg].counters);
 		leg_drill_now(mine->leg, status->leg[leg].drill, &status->leg[leg].drill_left_ns);
 	}
+	if (mirror->legs[OUTGOING].leg)
+		snprintf(status->leg[mirror->replaced].replaces, sizeof(status->leg[0].replaces), "%s",
+			 leg_address(mirror->legs[OUTGOING].leg));
 	mutex_unlock(&mirror->lock);
 }

@@ -24,6 +24,10 @@
 
 #include <bsd/sys/queue.h>
 
+/* A leg that another one replaces keeps a place beside those of the volume: only reads know of it (outgoing.c). */
+#define OUTGOING MIRROR_LEGS
+#define PLACES (MIRROR_LEGS + 1)
+
 #define TRIES_A_LEG 2u		     /* I5 */
 #define TICK_NS (50 * NSEC_PER_MSEC) /* the keeper's */
 
@@ -108,7 +112,7 @@ struct request {
 	int error;	      /* ON_ENDED */
 	int hold_leg;	      /* ON_HELD: the leg whose label, of this version, must be durable */
 	uint64_t hold;
-	struct try tries[MIRROR_LEGS];
+	struct try tries[PLACES];
 	enum request_list_name on;
 	TAILQ_ENTRY(request) entry; /* mirror.requests */
 	TAILQ_ENTRY(request) queue; /* the list that `on` names, or a thread's own work list */
@@ -123,9 +127,9 @@ struct request {
 	int leg;	     /* of the latest try */
 	bool single;	     /* it reads the one unit `unit` */
 	uint32_t unit;
-	struct unit_set have;		  /* verified and in buf */
-	struct unit_set copied;		  /* verified and in spare */
-	struct unit_set bad[MIRROR_LEGS]; /* the leg's copy is known bad */
+	struct unit_set have;	     /* verified and in buf */
+	struct unit_set copied;	     /* verified and in spare */
+	struct unit_set bad[PLACES]; /* the leg's copy is known bad */
 	struct mirror_pin *pin;
 
 	/* its repair */
@@ -242,7 +246,8 @@ struct mirror {
 	struct mirror_identity identity;
 	_Atomic uint64_t space_blocks; /* it may grow */
 	uint64_t deadline_ns;
-	struct mirror_leg legs[MIRROR_LEGS];
+	struct mirror_leg legs[PLACES];
+	int replaced; /* whose place OUTGOING had */
 	bool failed;	     /* I12 */
 	char failed_why[256];
 	uint64_t generation; /* durable on every leg while all are in sync */
@@ -399,10 +404,17 @@ bool repair_prepare(struct request *request);
 void repair_start(struct request *request);
 void repair_step(struct request *request);
 
+/* ---- outgoing.c ---- */
+
+void outgoing_keep_locked(struct mirror *mirror, int leg); /* it has left its place, whole and quiet */
+bool outgoing_tend_locked(struct mirror *mirror); /* true: it was let go, and the lock was dropped for that */
+
 /* ---- mirror.c ---- */
 
 void leg_take_locked(struct mirror *mirror, int leg, struct leg *open); /* and its time for a try */
 bool leg_busy(const struct mirror_leg *mine); /* it has something of ours */
+bool leg_quiet(const struct mirror_leg *mine); /* it may be closed */
+void leg_forget(struct mirror_leg *mine); /* another one has its place: what was counted and measured of it */
 
 /* ---- resync.c ---- */
 

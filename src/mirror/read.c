@@ -12,8 +12,9 @@
  * beaten try keeps its buffer and its time: if that runs out, the leg goes offline, since the other one has answered.
  * Meanwhile readers go to the leg that keeps nobody waiting.
  *
- * What no leg in sync has right is looked for, unit by unit, on one that is stale or being filled: it may well have
- * what has not changed since. That is taken only if it is verified, and never charged if it is not.
+ * What no leg in sync has right is looked for, unit by unit, on one that is stale or being filled, and on one that is
+ * being replaced: it may well have what has not changed since. That is taken only if it is verified, and never charged
+ * if it is not. One that has kept a request is asked for nothing more.
  *
  * A leg that did not answer in time is charged only when the other one has answered (I6), a request error is charged
  * to nobody (I7), and the last in-sync leg is never failed by a read (I12).
@@ -34,9 +35,10 @@ static bool readable(const struct mirror *mirror, int leg)
 /* It lacks something, perhaps not this: what is known by its checksum may be read there if no leg in sync has it. */
 static bool last_source(const struct request *request, int leg)
 {
-	enum mirror_leg_state state = request->mirror->legs[leg].state;
+	const struct mirror_leg *mine = &request->mirror->legs[leg];
+	bool lacking = mine->state == MIRROR_STALE || mine->state == MIRROR_RESYNC;
 
-	return (state == MIRROR_STALE || state == MIRROR_RESYNC) && request->io->verify;
+	return lacking && !mine->abandoned && request->io->verify;
 }
 
 bool read_late_locked(const struct mirror *mirror, int leg)
@@ -94,8 +96,11 @@ static void unit_copy(struct request *request, uint32_t unit)
 
 static bool buf_is_out(const struct request *request)
 {
-	return (request->tries[0].unread && !request->tries[0].spare) ||
-	       (request->tries[1].unread && !request->tries[1].spare);
+	bool out = false;
+
+	for (int leg = 0; leg < PLACES; leg++)
+		out |= request->tries[leg].unread && !request->tries[leg].spare;
+	return out;
 }
 
 /* Judges each unit of the answer. Returns how many were bad. No lock: the request is in our hand. */
@@ -144,8 +149,8 @@ static void account_locked(struct request *request, const struct try *try, uint3
 	struct mirror_leg *mine = &mirror->legs[leg];
 	struct try *other = &request->tries[!leg];
 
-	/* One that lacks something is not to blame for it. */
-	if (request->only < 0 && !readable(mirror, leg) && try->verdict != LEG_GONE)
+	/* One that lacks something is not to blame for it, and one that leaves not for anything. */
+	if (leg == OUTGOING || (request->only < 0 && !readable(mirror, leg) && try->verdict != LEG_GONE))
 		return;
 	switch (try->verdict) {
 	case LEG_OK:
@@ -179,7 +184,7 @@ static void lose_buffers(struct request *request)
 {
 	bool buf = false, spare = false;
 
-	for (int leg = 0; leg < MIRROR_LEGS; leg++) {
+	for (int leg = 0; leg < PLACES; leg++) {
 		struct try *try = &request->tries[leg];
 
 		if (!try->unread || try->answered || try->state == TRY_FLYING)
@@ -208,7 +213,7 @@ static bool all_refused(const struct request *request)
 {
 	bool any = false;
 
-	for (int leg = 0; leg < MIRROR_LEGS; leg++) {
+	for (int leg = 0; leg < PLACES; leg++) {
 		const struct try *try = &request->tries[leg];
 
 		if (!try->count)
@@ -252,7 +257,7 @@ static bool choose_locked(struct request *request, int *leg, bool *single, uint3
 		if (readable(mirror, *leg) && try->count < TRIES_A_LEG && try->answered && try->verdict != LEG_GONE)
 			return true;
 	}
-	for (*leg = 0; *leg < MIRROR_LEGS; ++*leg) {
+	for (*leg = 0; *leg < PLACES; ++*leg) {
 		if (last_source(request, *leg) && !request->tries[*leg].count)
 			return true;
 	}
@@ -275,11 +280,19 @@ static bool provide_buffer(struct request *request)
 	return request->fresh || request->spare;
 }
 
+static bool known_bad(const struct request *request, uint32_t unit)
+{
+	bool bad = false;
+
+	for (int leg = 0; leg < PLACES; leg++)
+		bad |= unit_in(&request->bad[leg], unit);
+	return bad;
+}
+
 static void lose_units_locked(struct request *request)
 {
 	for (uint32_t unit = 0; unit < request->units; unit++) {
-		if (!unit_in(&request->have, unit) &&
-		    (unit_in(&request->bad[0], unit) || unit_in(&request->bad[1], unit)))
+		if (!unit_in(&request->have, unit) && known_bad(request, unit))
 			lost_add_locked(request->mirror, request->block + unit * request->unit_blocks,
 					request->unit_blocks);
 	}
@@ -295,9 +308,9 @@ static int verdict_of_all_locked(struct request *request)
 		if (unit_in(&request->have, unit))
 			continue;
 		missing++;
-		bad |= unit_in(&request->bad[0], unit) || unit_in(&request->bad[1], unit);
+		bad |= known_bad(request, unit);
 	}
-	for (int leg = 0; leg < MIRROR_LEGS; leg++)
+	for (int leg = 0; leg < PLACES; leg++)
 		answered |= request->tries[leg].answered;
 	if (!missing)
 		return 0;
@@ -357,7 +370,7 @@ static bool whole(const struct request *request)
 
 static void beat_locked(struct request *request)
 {
-	for (int leg = 0; leg < MIRROR_LEGS; leg++) {
+	for (int leg = 0; leg < PLACES; leg++) {
 		struct try *try = &request->tries[leg];
 
 		if (try->state != TRY_FLYING)
@@ -372,7 +385,7 @@ static void beat_locked(struct request *request)
 
 static struct try *answer_locked(struct request *request)
 {
-	for (int leg = 0; leg < MIRROR_LEGS; leg++) {
+	for (int leg = 0; leg < PLACES; leg++) {
 		if (request->tries[leg].unread && request->tries[leg].answered)
 			return &request->tries[leg];
 	}

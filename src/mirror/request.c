@@ -34,7 +34,7 @@ struct request *request_create(struct mirror *mirror, struct mirror_io *io)
 	request->block = io->block;
 	request->count = io->count;
 	request->only = io->flags & MIRROR_ONLY_LEG0 ? 0 : io->flags & MIRROR_ONLY_LEG1 ? 1 : -1;
-	for (int leg = 0; leg < MIRROR_LEGS; leg++) {
+	for (int leg = 0; leg < PLACES; leg++) {
 		request->tries[leg].request = request;
 		request->tries[leg].leg = leg;
 	}
@@ -63,7 +63,7 @@ static void release_locked(struct request *request)
 
 	if (!request->retired)
 		return;
-	for (int leg = 0; leg < MIRROR_LEGS; leg++) {
+	for (int leg = 0; leg < PLACES; leg++) {
 		if (request->tries[leg].state != TRY_IDLE)
 			return;
 	}
@@ -179,7 +179,7 @@ void request_launch(struct request *request, unsigned int mask)
 	struct mirror *mirror = request->mirror;
 
 	/* The request may be gone as soon as the last of its tries was handed over. */
-	for (int leg = 0; leg < MIRROR_LEGS; leg++) {
+	for (int leg = 0; leg < PLACES; leg++) {
 		struct try *try = &request->tries[leg];
 		int error;
 
@@ -221,7 +221,7 @@ void request_give_up_locked(struct try *try)
 /* The request waits for nobody any more: what is still out is given up, with its buffer (I6). */
 void request_gather_locked(struct request *request)
 {
-	for (int leg = 0; leg < MIRROR_LEGS; leg++) {
+	for (int leg = 0; leg < PLACES; leg++) {
 		if (request->tries[leg].state == TRY_FLYING)
 			request_give_up_locked(&request->tries[leg]);
 	}
@@ -263,13 +263,16 @@ static bool returned_locked(struct try *try)
 	if (try->io.op == LEG_READ) {
 		mine->reading--;
 		mine->late -= try->late;
-		if (!try->io.error)
+		if (!try->io.error && try->leg != OUTGOING)
 			pace_read_locked(mirror, try);
 	}
 	iobuf_put(try->buf);
 	try->buf = NULL;
 	try->late = false;
 	try->state = TRY_IDLE;
+	/* It may be waited for, to be closed. */
+	if (try->leg == OUTGOING)
+		cond_broadcast(&mirror->resync.wake);
 	if (state == TRY_FLYING) {
 		try->answered = true;
 		try->verdict = leg_classify(try->io.op, try->io.error);

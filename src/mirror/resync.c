@@ -62,6 +62,14 @@ static bool goes_on(struct mirror *mirror, int leg)
 	return on;
 }
 
+/* What is read meanwhile is read for the resync: it leaves no time to that. */
+static void looking(struct mirror *mirror, bool on)
+{
+	mutex_lock(&mirror->lock);
+	mirror->resync.looking = on;
+	mutex_unlock(&mirror->lock);
+}
+
 static int flush(struct mirror *mirror)
 {
 	struct mirror_io io = {.op = MIRROR_FLUSH};
@@ -127,6 +135,7 @@ static void to_read(struct copy *copy, uint32_t first, uint32_t units)
 	copy->io.block = live->block + (uint64_t)first * live->unit_blocks;
 	copy->io.count = units * live->unit_blocks;
 	copy->io.verify = right;
+	copy->io.pin = live->pin;
 	copy->io.verify_blocks = live->unit_blocks;
 }
 
@@ -147,32 +156,32 @@ static void start(struct copy *copy)
 		landed(copy, true);
 }
 
-/* The leg may have what the survivor has lost: then that gets it back. */
-static bool is_there(struct copy *copy)
+/*
+ * From whatever leg has it right: what the survivor has lost may be found on the one that is filled, or on the one that
+ * is replaced. Then the survivor gets it back by that (repair.c).
+ */
+static int read_anywhere(struct copy *copy, uint32_t unit)
 {
 	struct mirror *mirror = copy->mirror;
-	int leg = mirror->resync.leg;
+	int error;
 
-	copy->io.flags = only(leg);
-	if (mirror_submit_wait(mirror, &copy->io))
-		return false;
-	to_write(copy);
-	copy->io.flags = only(!leg);
-	if (!mirror_submit_wait(mirror, &copy->io))
-		mirror_scrubbed(mirror, !leg, copy->io.count, copy->io.count);
-	return true;
+	to_read(copy, unit, 1);
+	copy->io.flags = 0;
+	looking(mirror, true);
+	error = mirror_submit_wait(mirror, &copy->io);
+	looking(mirror, false);
+	return error;
 }
 
-/* 0; 1: the survivor's copy is bad, and so nothing was copied; else the resync cannot go on. */
+/* 0; 1: no leg has it right, and so nothing was copied; else the resync cannot go on. */
 static int unit_again(struct copy *copy, uint32_t unit)
 {
 	struct mirror *mirror = copy->mirror;
 	int leg = mirror->resync.leg, error;
 
-	to_read(copy, unit, 1);
-	error = mirror_submit_wait(mirror, &copy->io);
+	error = read_anywhere(copy, unit);
 	if (error == -EIO && !iobuf_reserve_full(mirror->options.pool))
-		return is_there(copy) ? 0 : 1;
+		return 1;
 	if (error)
 		return error;
 	to_write(copy);
@@ -206,10 +215,6 @@ static int piece_again(struct copy *copy)
 			continue;
 		mutex_lock(&mirror->lock);
 		mirror->resync.lost += copy->live.unit_blocks;
-		event_post_locked(mirror, MIRROR_EVENT_UNRECOVERABLE, LOG_LEVEL_ERROR, !mirror->resync.leg,
-				  copy->io.block, copy->live.unit_blocks,
-				  "a block to be copied is bad: leg=%d block=%" PRIu64 " count=%u",
-				  !mirror->resync.leg, copy->io.block, copy->live.unit_blocks);
 		mutex_unlock(&mirror->lock);
 	}
 	return error < 0 ? error : 0;
@@ -322,12 +327,10 @@ static int next(struct mirror *mirror, struct copy *copies, uint64_t *position)
 
 	while (copy->io.buf)
 		copy++;
-	mutex_lock(&mirror->lock);
-	resync->looking = true;
-	mutex_unlock(&mirror->lock);
+	looking(mirror, true);
 	error = resync->source.next(resync->source.context, &copy->live);
+	looking(mirror, false);
 	mutex_lock(&mirror->lock);
-	resync->looking = false;
 	if (!error && resync->limit)
 		resync->due_ns = clock_now_ns() + copy->live.count * MIRROR_BLOCK * NSEC_PER_SEC / resync->limit;
 	mutex_unlock(&mirror->lock);
@@ -509,6 +512,8 @@ static void run(void *arg)
 	while (!resync->stopping) {
 		int leg = mirror->legs[0].state == MIRROR_STALE ? 0 : 1, error;
 
+		if (outgoing_tend_locked(mirror))
+			continue;
 		if (!resync->wanted || mirror->legs[leg].state != MIRROR_STALE) {
 			resync->wanted = false;
 			cond_wait(&resync->wake, &mirror->lock);

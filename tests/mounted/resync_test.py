@@ -1,12 +1,14 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Legs that come back, leave, join and take each other's place."""
+import fcntl
 import json
 import os
 import time
 
 import trees
 from cases import LONG, QUICK, case
-from workspace import wait_for
+from scrub_test import spoil
+from workspace import BLOCK, wait_for
 
 MIB = 1 << 20
 DEGRADED = 3  # exit status of mirrorctl
@@ -228,6 +230,60 @@ def a_leg_is_replaced_by_a_larger_one(ws):
     volume.mount()
     healthy(volume)
     volume.umount()
+
+
+@case()
+def a_leg_is_replaced_while_the_other_one_turns_out_to_be_rotten(ws):
+    volume, data = ws.volume(), trees.pattern(20 * MIB)
+    volume.mount()
+    trees.write(volume.path("file"), data)
+    expected = trees.manifest(volume.mnt)
+    volume.umount()
+    for block in (3, 700, 701, 5000):
+        spoil(volume, 0, data[block * BLOCK:(block + 1) * BLOCK])
+    new, old = ws.join("new"), volume.legs[1]
+    ws.run("truncate", "-s", "256M", new)
+    volume.mount()
+    ws.run("mirrorctl", "replace", volume.mnt, old, new)
+    told = healthy(volume)
+    assert told["mirror"]["unrecoverable"] == 0 and told["resync"]["lost_bytes"] == 0, told
+    wait_for("the end of the old leg", lambda: "leg-released" in ws.run("mirrorctl", "events", volume.mnt).stdout)
+    with open(old, "rb") as file:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    clean(volume)
+    volume.counted_nothing_forbidden()
+    volume.umount()
+    volume.legs[1] = new
+    is_whole(volume, 1, expected)
+    is_whole(volume, 0, expected)
+
+
+@case()
+def a_replacement_that_is_killed_goes_on_without_the_old_leg(ws):
+    volume = ws.volume()
+    volume.mount()
+    trees.write(volume.path("file"), trees.pattern(20 * MIB))
+    new, old = ws.join("new"), volume.legs[1]
+    ws.run("truncate", "-s", "256M", new)
+    ws.run("mirrorctl", "resync", volume.mnt, "limit=1M")
+    ws.run("mirrorctl", "replace", volume.mnt, old, new)
+    told, status = volume.status()
+    assert status == DEGRADED and told["legs"][1]["replaces"] == old, told["legs"]
+    trees.write(volume.path("later"), trees.pattern(MIB))
+    for name in ("file", "later"):
+        with open(volume.path(name), "rb") as file:
+            os.fsync(file.fileno())
+    expected = trees.manifest(volume.mnt)
+    volume.kill()
+    done = volume.mount(ok=False)
+    assert done.returncode and "do not name each other" in done.stderr, done.stderr
+    volume.legs[1] = new
+    volume.mount()
+    told = healthy(volume)
+    assert "replaces" not in told["legs"][1], told["legs"]
+    clean(volume)
+    volume.umount()
+    is_whole(volume, 1, expected)
 
 
 @case()

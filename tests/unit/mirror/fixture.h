@@ -83,6 +83,7 @@ TCase *stopped_tests(void);
 TCase *pick_tests(void);
 TCase *assemble_tests(void);
 TCase *look_tests(void);
+TCase *replace_tests(void);
 TCase *state_tests(void);
 
 #endif
