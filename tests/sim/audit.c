@@ -2,6 +2,7 @@
 #include "audit.h"
 
 #include "report.h"
+#include "tally.h"
 #include "world.h"
 
 #include "mirrorfs/base/clock.h"
@@ -13,6 +14,19 @@
 #include <string.h>
 
 #define TENSE_STEPS 1500
+#define DEADLINE_NS (21 * NSEC_PER_SEC) /* and some ticks */
+
+static void count_change(enum mirror_leg_state from, enum mirror_leg_state to, bool detached)
+{
+	if (to == MIRROR_RESYNC)
+		tally(TALLY_RESYNC);
+	else if (to == MIRROR_INSYNC)
+		tally(TALLY_RESYNC_ENDED);
+	else if (from == MIRROR_RESYNC)
+		tally(to == MIRROR_STALE ? TALLY_RESYNC_STOPPED : TALLY_RESYNC_LOST);
+	else if (from == MIRROR_INSYNC && !detached)
+		tally(TALLY_FAILED);
+}
 
 /* What may be asked of the states of legs, whatever the stack is up to. */
 static void state_told(struct machine *machine, int leg, enum mirror_leg_state from, enum mirror_leg_state to)
@@ -38,6 +52,9 @@ static void state_told(struct machine *machine, int leg, enum mirror_leg_state f
 	machine->went_out |= from == MIRROR_INSYNC;
 	machine->filled |= to == MIRROR_INSYNC;
 	machine->tense_until = sim_steps() + TENSE_STEPS;
+	if (to == MIRROR_INSYNC)
+		machine->filled_until = machine->tense_until;
+	count_change(from, to, machine->closing[leg]);
 }
 
 static enum mirror_leg_state state_named(const char *text)
@@ -59,6 +76,23 @@ void audit_event(void *context, const struct mirror_event *event)
 			   state_named(event->text + strlen("leg 0 is ")));
 }
 
+static void count_mount(const struct machine *machine, const struct mirror_status *status)
+{
+	if (status->request_errors)
+		tally(TALLY_REQUEST_ERRORS);
+	for (int leg = 0; leg < MIRROR_LEGS; leg++) {
+		if (status->leg[leg].slow)
+			tally(TALLY_SLOW);
+		if (status->leg[leg].hedged)
+			tally(TALLY_HEDGED);
+		if (status->leg[leg].timeouts)
+			tally(TALLY_ABANDONED);
+		if (status->leg[leg].state == MIRROR_OFFLINE && status->request_errors && !machine->closing[leg] &&
+		    !(machine->blamed & 1u << leg))
+			tally(TALLY_OUT_UNCHARGED);
+	}
+}
+
 void audit_counters(struct machine *machine)
 {
 	struct mirror_status *status;
@@ -69,8 +103,10 @@ void audit_counters(struct machine *machine)
 	if (!status)
 		sim_fail("no memory for a status");
 	mirror_status(machine->mirror, status);
-	if (status->empty_refused)
-		sim_fail("%lu empty requests reached the mirror", (unsigned long)status->empty_refused);
+	count_mount(machine, status);
+	if (status->empty_refused > machine->empties)
+		sim_fail("%lu empty requests reached the mirror, %lu on purpose", (unsigned long)status->empty_refused,
+			 machine->empties);
 	if (status->failed && !machine->full)
 		sim_fail("the volume turned read-only: %s", status->failed_why);
 	if (status->deadline_missed)
@@ -93,6 +129,45 @@ void audit_counters(struct machine *machine)
 				 (unsigned long)status->leg[i].checksum_errors);
 	}
 	free(status);
+}
+
+int audit_submit(struct machine *machine, struct mirror_io *io)
+{
+	uint64_t began_ns = clock_now_ns();
+	int error = mirror_submit_wait(machine->mirror, io);
+
+	tally(TALLY_TIMED);
+	if (clock_now_ns() - began_ns > DEADLINE_NS)
+		sim_fail("a request was answered after %lu ms", (unsigned long)((clock_now_ns() - began_ns) / 1000000));
+	return error;
+}
+
+static void submit_empty(struct machine *machine, enum mirror_op op)
+{
+	struct mirror_io io = { .op = op, .block = SUPER_SLOT0 };
+	int error;
+
+	io.buf = iobuf_get(mirror_pool(machine->mirror), MIRROR_BLOCK);
+	machine->empties++;
+	tally(TALLY_EMPTY);
+	error = audit_submit(machine, &io);
+	if (error != -EINVAL)
+		sim_fail("an empty request is answered with %s", strerror(-error));
+	iobuf_put(io.buf);
+}
+
+void audit_requests(struct machine *machine)
+{
+	struct mirror_io read = { .op = MIRROR_READ, .block = SUPER_SLOT0, .count = 1 };
+	struct mirror_io flush = { .op = MIRROR_FLUSH };
+
+	submit_empty(machine, MIRROR_READ);
+	submit_empty(machine, MIRROR_WRITE);
+	submit_empty(machine, MIRROR_DISCARD);
+	(void)audit_submit(machine, &flush);
+	read.buf = iobuf_get(mirror_pool(machine->mirror), MIRROR_BLOCK);
+	(void)audit_submit(machine, &read);
+	iobuf_put(read.buf);
 }
 
 static const unsigned char *raw_block(const struct machine *machine, int leg, uint64_t block)
@@ -193,6 +268,8 @@ static void scrub_once(struct machine *machine, bool must_be_clean)
 	if (scrub.repaired && must_be_clean)
 		sim_fail("scrub: repaired %lu blocks of %lu where nothing should be wrong",
 			 (unsigned long)scrub.repaired, (unsigned long)scrub.blocks);
+	if (scrub.repaired)
+		tally(TALLY_SCRUB_HEALED);
 	note("scrub: %lu blocks, %lu repaired", (unsigned long)scrub.blocks, (unsigned long)scrub.repaired);
 }
 

@@ -2,6 +2,7 @@
 #include "legs.h"
 
 #include "report.h"
+#include "tally.h"
 #include "world.h"
 
 #include "mirrorfs/base/clock.h"
@@ -47,6 +48,7 @@ static const struct rule passing[] = {
 	{ NOBODY, "any,delay=300,chance=20" },
 	{ NOBODY, "read,delay=1000,chance=6" },
 	{ NOBODY, "read,delay=400" },
+	{ NOBODY, "any,delay=300" },
 	{ NOBODY, "discard,delay=7000,chance=3" }, /* done after all, when nobody waits for it */
 	{ CHARGED, "read,delay=1000,chance=6;read,corrupt,chance=4,range=1M-" },
 	{ LIES, "write,drop,chance=8,range=1M-" },
@@ -98,8 +100,10 @@ static void set(struct machine *machine, int leg, const struct rule *rule)
 	note("fault on leg %d: %s", leg, rule->text);
 	if (rule->blame != NOBODY)
 		machine->harmed[leg] = true;
-	if (rule->blame == LIES)
+	if (rule->blame == LIES) {
 		machine->bad[leg] = true;
+		tally(TALLY_LIES);
+	}
 	if (rule->text[0])
 		machine_doubt(machine, leg, rule->blame >= CHARGED);
 	if (leg_fault_set(machine->fault[leg], rule->text, &told) != 0)
@@ -147,16 +151,25 @@ void legs_fault_mount(struct machine *machine)
 	if (!machine->faulty)
 		return;
 	/* What is there on this leg alone cannot be read now, but next time. */
-	if (sim_random_chance(&machine->random, 3))
+	if (sim_random_chance(&machine->random, 3)) {
 		set(machine, machine->suspect, &blind);
-	else if (sim_random_chance(&machine->random, 2))
+		tally(TALLY_BLIND);
+	} else if (sim_random_chance(&machine->random, 2))
 		fault(machine, &machine->random);
+}
+
+static uint64_t heap_start(const struct machine *machine, int leg)
+{
+	struct format_super super;
+
+	memcpy(&super, leg_memory_bytes(machine->memory[leg]) + MIRROR_SPACE_OFFSET + SUPER_SLOT0 * MIRROR_BLOCK,
+	       sizeof(super));
+	return le64_get(super.heap_start);
 }
 
 /* The reserve is allocated for real, so labels, slots and ring can always be written. */
 bool legs_fill_up(struct machine *machine)
 {
-	struct format_super super;
 	char rules[64];
 
 	if (machine->suspect >= 0 || !machine->fault[0] || !machine->fault[1] || !sound(machine, 0) ||
@@ -164,11 +177,10 @@ bool legs_fill_up(struct machine *machine)
 		return false;
 	/* What is under way would find room on one of them. */
 	sim_sleep(10 * NSEC_PER_SEC);
-	memcpy(&super, leg_memory_bytes(machine->memory[0]) + MIRROR_SPACE_OFFSET + SUPER_SLOT0 * MIRROR_BLOCK,
-	       sizeof(super));
 	snprintf(rules, sizeof(rules), "write,error=ENOSPC,range=%lu-",
-		 (unsigned long)(MIRROR_SPACE_OFFSET + le64_get(super.heap_start) * MIRROR_BLOCK));
+		 (unsigned long)(MIRROR_SPACE_OFFSET + heap_start(machine, 0) * MIRROR_BLOCK));
 	machine->full = true;
+	tally(TALLY_FULL);
 	for (int leg = 0; leg < MIRROR_LEGS; leg++) {
 		const struct rule rule = { REQUESTS, rules };
 
@@ -191,10 +203,13 @@ static bool detach(struct machine *machine, int leg)
 	error = mirror_detach(machine->mirror, leg, &told);
 	machine->closing[leg] = false;
 	note("detached leg %d: %s %s", leg, strerror(-error), told.text);
-	if (error == -EBUSY && harmed)
-		return false; /* it hangs */
+	if (error == -EBUSY && harmed) {
+		tally(TALLY_DETACHED_HANGING);
+		return false;
+	}
 	if (error)
 		sim_fail("mirror_detach of leg %d: %s: %s", leg, strerror(-error), told.text);
+	tally(TALLY_DETACHED);
 	machine->memory[leg] = machine->fault[leg] = NULL;
 	machine->harmed[leg] = machine->pulled[leg] = false;
 	machine->suspect = machine->bad[leg] ? leg : -1;
@@ -217,9 +232,12 @@ static void leave(struct machine *machine, struct sim_random *random)
 		set(machine, leg, &hangs);
 	} else if (how <= 3) {
 		note("pull leg %d", leg);
+		if (state == MIRROR_INSYNC)
+			tally(TALLY_PULLED_INSYNC);
 		machine->harmed[leg] = machine->pulled[leg] = true;
 		machine_doubt(machine, leg, true);
-		machine_pull(machine, leg);
+		if (machine_pull(machine, leg) && state == MIRROR_INSYNC)
+			tally(TALLY_PULLED_CACHE);
 	} else {
 		machine_doubt(machine, leg, false);
 		if (machine->meta && sim_random_chance(random, 2) && machine_checkpoint(machine))
@@ -231,9 +249,22 @@ static void leave(struct machine *machine, struct sim_random *random)
 
 /* ---- joining ---- */
 
+static void count_attached(const struct machine *machine, int leg, bool split)
+{
+	const struct leg_geometry *mine = leg_geometry(machine->memory[leg]);
+	const struct leg_geometry *other = leg_geometry(machine->memory[!leg]);
+
+	tally(split ? TALLY_ATTACHED_SPLIT : machine->strange[leg] ? TALLY_ATTACHED_BLANK : TALLY_ATTACHED_AGAIN);
+	if (mine->size_bytes > other->size_bytes)
+		tally(TALLY_ATTACHED_LARGER);
+	if (mine->block_size != other->block_size)
+		tally(TALLY_ATTACHED_SECTOR);
+}
+
 static void attach(struct machine *machine, int leg)
 {
 	struct error told = { "" };
+	bool split = machine->split[leg];
 	struct leg *open;
 	int error;
 
@@ -241,9 +272,9 @@ static void attach(struct machine *machine, int leg)
 	machine_doubt(machine, leg, false);
 	machine_power_on(machine, leg);
 	open = machine->fault[leg] ? machine->fault[leg] : machine->memory[leg];
-	note("attach leg %d%s …", leg, machine->split[leg] ? ", which was written alone" : "");
+	note("attach leg %d%s …", leg, split ? ", which was written alone" : "");
 	error = mirror_attach(machine->mirror, open, false, &told);
-	if (machine->split[leg] && error != -ESTALE)
+	if (split && error != -ESTALE)
 		sim_fail("leg %d was written alone, attached without a word: %s", leg, strerror(-error));
 	machine->divided[leg] = false;
 	/* From here on it may be given up: after a crash in the middle of it, the label may say so or not. */
@@ -253,7 +284,38 @@ static void attach(struct machine *machine, int leg)
 	note("attached leg %d: %s %s", leg, strerror(-error), told.text);
 	if (error)
 		sim_fail("mirror_attach of leg %d: %s: %s", leg, strerror(-error), told.text);
+	count_attached(machine, leg, split);
 	machine->strange[leg] = false;
+}
+
+static void attach_too_small(struct machine *machine, int leg)
+{
+	struct error told = { "" };
+	struct leg *open;
+	int error;
+
+	machine_new_disk(machine, leg, MIRROR_SPACE_OFFSET + (mirror_blocks(machine->mirror) - 1) * MIRROR_BLOCK);
+	machine_power_on(machine, leg);
+	open = machine->fault[leg] ? machine->fault[leg] : machine->memory[leg];
+	error = mirror_attach(machine->mirror, open, true, &told);
+	if (error != -ENOSPC)
+		sim_fail("leg %d is too small, and attached: %s", leg, strerror(-error));
+	tally(TALLY_REFUSED_SMALL);
+	leg_close(open);
+	machine->memory[leg] = machine->fault[leg] = NULL;
+}
+
+static void new_disk(struct machine *machine, int leg, struct sim_random *random)
+{
+	uint64_t bytes = machine->disk_bytes + (sim_random_below(random, 4) << 20);
+
+	machine->strange[leg] = true;
+	if (sim_random_chance(random, 4))
+		attach_too_small(machine, leg);
+	if (bytes > machine->most_bytes)
+		bytes = machine->most_bytes;
+	note("a blank disk for leg %d, %lu bytes", leg, (unsigned long)bytes);
+	machine_new_disk(machine, leg, bytes);
 }
 
 /* A leg that is out comes back, or another one in its place. */
@@ -265,17 +327,15 @@ static void join(struct machine *machine, struct sim_random *random)
 		if (state != MIRROR_OFFLINE && state != MIRROR_ABSENT)
 			continue;
 		if (state == MIRROR_OFFLINE) {
-			legs_set_fault(machine, leg, "");
+			/* It may hang still. */
+			if (!sim_random_chance(random, 3))
+				legs_set_fault(machine, leg, "");
 			if (!detach(machine, leg))
 				return;
 		}
-		if (!machine->disk[leg] || sim_random_chance(random, 6)) {
-			uint64_t more = sim_random_below(random, 4) << 20;
-
-			note("a blank disk for leg %d, %lu MiB larger", leg, (unsigned long)more >> 20);
-			machine_new_disk(machine, leg, machine->disk_bytes + more);
-			machine->strange[leg] = true;
-		}
+		if (!machine->disk[leg] || machine->disks[leg].bytes < machine->disk_bytes ||
+		    sim_random_chance(random, 6))
+			new_disk(machine, leg, random);
 		attach(machine, leg);
 		return;
 	}
@@ -288,16 +348,87 @@ static void limit(struct machine *machine, struct sim_random *random)
 	mirror_resync_limit(machine->mirror, limits[sim_random_below(random, 5)]);
 }
 
+/* ---- growing ---- */
+
+/* By one block, so that there is next to nothing to be had, or by many. */
+static void enlarge(struct machine *machine, int leg, struct sim_random *random)
+{
+	uint64_t more = sim_random_chance(random, 4) ? MIRROR_BLOCK : (1 + sim_random_below(random, 24)) << 20;
+
+	note("disk %d has %lu bytes more", leg, (unsigned long)more);
+	machine_resize_disk(machine, leg, machine->disks[leg].bytes + more);
+}
+
+static uint64_t heap_end(const struct machine *machine)
+{
+	struct meta_super_info info;
+
+	meta_super_info(machine->meta, &info);
+	return heap_start(machine, state_of(machine, 0) == MIRROR_INSYNC ? 0 : 1) + info.heap_blocks;
+}
+
+/* What the legs hold, if each is whole; else 0. */
+static uint64_t room(const struct machine *machine)
+{
+	uint64_t least = UINT64_MAX;
+
+	for (int leg = 0; leg < mirror_identity(machine->mirror)->leg_count; leg++) {
+		uint64_t blocks = mirror_space_blocks(machine->disks[leg].bytes);
+
+		if (state_of(machine, leg) != MIRROR_INSYNC)
+			return 0;
+		least = blocks < least ? blocks : least;
+	}
+	return least;
+}
+
+static void grow(struct machine *machine, struct sim_random *random)
+{
+	uint64_t before = heap_end(machine), holds;
+	struct meta_growth growth = { 0, 0 };
+	struct error told = { "" };
+	bool sure;
+	int error;
+
+	for (int leg = 0; leg < MIRROR_LEGS; leg++)
+		if (machine->memory[leg] && !machine->closing[leg] && !sim_random_chance(random, 6))
+			enlarge(machine, leg, random);
+	holds = room(machine);
+	sure = !machine->harmed[0] && !machine->harmed[1];
+	/* A blank disk must be large enough from now on, whatever comes of this. */
+	if (holds > before)
+		machine->disk_bytes = MIRROR_SPACE_OFFSET + holds * MIRROR_BLOCK;
+	note("grow from %lu to %lu blocks …", (unsigned long)before, (unsigned long)holds);
+	machine->growing = true;
+	error = meta_grow(machine->meta, &growth, &told);
+	machine->growing = false;
+	note("grown: %s %s", strerror(-error), told.text);
+	if (machine->dying || (error && !sure))
+		return;
+	if (error ? holds > before : growth.before != before || growth.now != holds || heap_end(machine) != holds)
+		sim_fail("a volume of %lu blocks whose legs hold %lu grows from %lu to %lu: %s", (unsigned long)before,
+			 (unsigned long)holds, (unsigned long)growth.before, (unsigned long)growth.now, told.text);
+	tally(error ? TALLY_GROW_REFUSED : TALLY_GROWN);
+	if (!error && mirror_identity(machine->mirror)->leg_count == 1)
+		tally(TALLY_GROWN_ALONE);
+}
+
 static void some_change(struct machine *machine, struct sim_random *random)
 {
 	bool one = state_of(machine, 0) != MIRROR_INSYNC || state_of(machine, 1) != MIRROR_INSYNC;
 
-	switch (sim_random_below(random, 10)) {
+	switch (sim_random_below(random, 13)) {
 	case 0:
 		limit(machine, random);
 		break;
 	case 1:
 		(void)mirror_resync_start(machine->mirror);
+		break;
+	case 10:
+	case 11:
+	case 12:
+		if (machine->meta && (!one || sim_random_chance(random, 8)))
+			grow(machine, random);
 		break;
 	case 2:
 		leave(machine, random);
@@ -378,6 +509,7 @@ void legs_mount_alone(struct machine *machine, struct sim_random *random)
 		return;
 	whole = machine_label_says_whole(machine, leg);
 	note("leg %d is mounted alone, which must be %s", leg, whole ? "done" : "refused");
+	tally(whole ? TALLY_ALONE : TALLY_ALONE_REFUSED);
 	machine->faulty = false;
 	machine_power_on(machine, leg);
 	if (!machine_mount_alone(machine, leg, whole))

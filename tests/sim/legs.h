@@ -2,7 +2,7 @@
 /*
  * What befalls the legs of a volume in use, by fate or by its administrator: a leg fails, lies, hangs, is slow, is
  * pulled and loses its cache, is detached; the same one comes back, or a blank one comes in its place; a resync is
- * told to be slower; one leg is mounted alone while the other goes on.
+ * told to be slower; one leg is mounted alone while the other goes on. Disks become larger, and the volume grows.
  *
  * Something is wrong with one leg at a time, and only while the other one has everything: so whatever is asked of the
  * volume must succeed, and in the end both are in sync. An operation does one thing and draws from one stream, so it

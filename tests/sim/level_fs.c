@@ -248,6 +248,8 @@ static void meddle(void *arg)
 		case 2:
 			if (sim_random_chance(&level->random, 4))
 				audit_scrub(level->machine);
+			else
+				audit_requests(level->machine);
 			break;
 		default:
 			error = fs_statfs(level->machine->fs, &st);

@@ -520,6 +520,8 @@ static void meddle(void *arg)
 		case 2:
 			if (sim_random_chance(&level->random, 4))
 				audit_scrub(level->machine);
+			else
+				audit_requests(level->machine);
 			break;
 		default:
 			meta_statfs(level->machine->meta, &statfs);

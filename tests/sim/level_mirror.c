@@ -5,6 +5,7 @@
  * a later one, on each leg that is in sync. Then the blocks are written anew, as a journal would, since nothing
  * else makes two legs equal that were cut at different points.
  */
+#include "audit.h"
 #include "legs.h"
 #include "level.h"
 #include "report.h"
@@ -21,7 +22,6 @@
 #define OWNED 96u /* blocks of each actor */
 #define SECTOR 512u
 #define AT_ONCE 24u
-#define DEADLINE_NS (21 * NSEC_PER_SEC) /* and some ticks */
 
 struct block {
 	uint32_t durable, returned, newest; /* stamps, ascending */
@@ -85,17 +85,6 @@ static void await_repairs(struct mirror *mirror)
 		sim_sleep(10000000);
 }
 
-/* No request takes longer than its deadline. */
-static int submit(struct machine *machine, struct mirror_io *io)
-{
-	uint64_t began_ns = clock_now_ns();
-	int error = mirror_submit_wait(machine->mirror, io);
-
-	if (clock_now_ns() - began_ns > DEADLINE_NS)
-		sim_fail("a request was answered after %lu ms", (unsigned long)((clock_now_ns() - began_ns) / 1000000));
-	return error;
-}
-
 /* Blocks first .. first + count - 1 of the actor's get a new stamp each. */
 static int write_blocks(struct actor *actor, uint32_t first, uint32_t count, unsigned int flags)
 {
@@ -112,7 +101,7 @@ static int write_blocks(struct actor *actor, uint32_t first, uint32_t count, uns
 				    io.buf->data + (size_t)i * MIRROR_BLOCK + (size_t)s * SECTOR);
 	}
 	note("write %lu, %u long, flags %u …", (unsigned long)io.block, count, flags);
-	error = submit(machine, &io);
+	error = audit_submit(machine, &io);
 	note("wrote %lu: %s", (unsigned long)io.block, strerror(-error));
 	iobuf_put(io.buf);
 	for (uint32_t i = 0; i < count && !error; i++) {
@@ -155,7 +144,7 @@ static int read_blocks(struct actor *actor, uint32_t first, uint32_t count)
 	io->verify = verify;
 	io->verify_blocks = 1;
 	io->pin = mirror_pin(machine->mirror);
-	error = submit(machine, io);
+	error = audit_submit(machine, io);
 	for (uint32_t i = 0; i < count && !error; i++)
 		if (!verify(io, i, io->buf->data + io->buf_offset + (size_t)i * MIRROR_BLOCK))
 			sim_fail("block %lu was read without being right", (unsigned long)io->block + i);
@@ -174,7 +163,7 @@ static int flush(struct actor *actor)
 	for (uint32_t i = 0; i < (uint32_t)level->count * OWNED; i++)
 		stamps[i] = level->actors[i / OWNED].blocks[i % OWNED].returned;
 	note("flush …");
-	error = submit(level->machine, &io);
+	error = audit_submit(level->machine, &io);
 	note("flushed: %s", strerror(-error));
 	for (uint32_t i = 0; i < (uint32_t)level->count * OWNED && !error; i++) {
 		struct block *block = &level->actors[i / OWNED].blocks[i % OWNED];
@@ -204,6 +193,8 @@ static void act(void *arg)
 			break;
 		case 3:
 			must("flush", flush(actor));
+			if (sim_random_chance(&actor->random, 8))
+				audit_requests(actor->level->machine);
 			break;
 		case 7:
 			if (actor->level->machine->lively && sim_random_chance(&actor->random, 3))
@@ -226,7 +217,7 @@ static void check_leg(struct actor *actor, int leg, bool crashed)
 
 	io.flags = leg ? MIRROR_ONLY_LEG1 : MIRROR_ONLY_LEG0;
 	io.buf = iobuf_get(mirror_pool(machine->mirror), OWNED * MIRROR_BLOCK);
-	error = submit(machine, &io);
+	error = audit_submit(machine, &io);
 	if (error)
 		sim_fail("read of leg %d: %s", leg, strerror(-error));
 	for (uint32_t i = 0; i < OWNED * (MIRROR_BLOCK / SECTOR); i++) {

@@ -8,6 +8,7 @@
 #include "audit.h"
 #include "legs.h"
 #include "report.h"
+#include "tally.h"
 #include "world.h"
 
 #include "mirrorfs/base/clock.h"
@@ -24,12 +25,12 @@
 
 #define POOL_BYTES (12u << 20)
 #define ABANDON_BYTES (4u << 20)
-#define DISK_BYTES_MORE (8u << 20) /* so much larger may a disk be than the one that the volume was made on */
+#define DISK_BYTES_MORE (64u << 20) /* so much larger may a disk become than the one that the volume was made on */
 
-static unsigned char *disk_create(uint64_t bytes)
+static unsigned char *disk_create(const struct machine *machine)
 {
 	unsigned char *disk =
-		mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+		mmap(NULL, machine->most_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 
 	if (disk == MAP_FAILED)
 		sim_fail("no memory for a disk");
@@ -38,11 +39,11 @@ static unsigned char *disk_create(uint64_t bytes)
 
 void machine_new_disk(struct machine *machine, int leg, uint64_t bytes)
 {
-	if (bytes > machine->disk_bytes + DISK_BYTES_MORE)
+	if (bytes > machine->most_bytes)
 		sim_fail("a disk of %lu bytes", (unsigned long)bytes);
 	if (machine->disk[leg])
-		munmap(machine->disk[leg], machine->disks[leg].bytes);
-	machine->disk[leg] = disk_create(bytes);
+		munmap(machine->disk[leg], machine->most_bytes);
+	machine->disk[leg] = disk_create(machine);
 	machine->disks[leg].bytes = bytes;
 	machine->bad[leg] = machine->divided[leg] = machine->split[leg] = false;
 }
@@ -60,9 +61,10 @@ void machine_init(struct machine *machine, uint64_t seed, enum machine_height he
 	machine->disk_bytes = 2 * MIRROR_SPACE_OFFSET;
 	while (mirror_space_blocks(machine->disk_bytes) < blocks)
 		machine->disk_bytes += UINT64_C(1) << 20;
+	machine->most_bytes = machine->disk_bytes + DISK_BYTES_MORE;
 	for (int i = 0; i < MIRROR_LEGS; i++) {
 		struct machine_disk *disk = &machine->disks[i];
-		size_t most = (machine->disk_bytes + DISK_BYTES_MORE) / MIRROR_BLOCK;
+		size_t most = machine->most_bytes / MIRROR_BLOCK;
 
 		machine_new_disk(machine, i, machine->disk_bytes);
 		disk->machine = machine;
@@ -119,7 +121,7 @@ void machine_power_on(struct machine *machine, int i)
 					    "flush,delay=400" };
 	static const uint64_t latency_max_ns[] = { 0, 20000, 200000, 5000000 };
 	struct leg_memory_options options = {
-		.size_bytes = machine->disks[i].bytes,
+		.size_bytes = machine->most_bytes,
 		.block_size = sim_random_chance(&machine->random, 2) ? 512 : 4096,
 		.latency_max_ns = latency_max_ns[sim_random_below(&machine->random, 4)],
 		.name = i ? "disk1" : "disk0",
@@ -132,6 +134,8 @@ void machine_power_on(struct machine *machine, int i)
 
 	if (error)
 		sim_fail("leg_memory_open: %s", strerror(-error));
+	leg_memory_resize(machine->memory[i], machine->disks[i].bytes);
+	leg_refresh(machine->memory[i]);
 	if ((!machine->faulty || machine->suspect != i) && !machine->lively &&
 	    !sim_random_chance(&machine->random, machine->busy ? 2 : 4))
 		return;
@@ -143,9 +147,17 @@ void machine_power_on(struct machine *machine, int i)
 		sim_fail("leg_fault_wrap: %s", strerror(-error));
 }
 
+void machine_resize_disk(struct machine *machine, int i, uint64_t bytes)
+{
+	if (bytes > machine->most_bytes)
+		return;
+	machine->disks[i].bytes = bytes;
+	leg_memory_resize(machine->memory[i], bytes);
+}
+
 void machine_power_off(struct machine *machine)
 {
-	machine->dying = machine->changing = machine->filled = false;
+	machine->dying = machine->changing = machine->growing = machine->filled = false;
 	for (int i = 0; i < MIRROR_LEGS; i++) {
 		machine->memory[i] = machine->fault[i] = NULL;
 		machine->harmed[i] = machine->pulled[i] = machine->closing[i] = false;
@@ -154,6 +166,8 @@ void machine_power_off(struct machine *machine)
 	/* What is wrong with a disk that has stored all that it was given ends with its power. */
 	machine->suspect = machine->bad[0] ? 0 : machine->bad[1] ? 1 : -1;
 	machine->went_out = machine->checkpointing = false;
+	machine->filled_until = 0;
+	machine->empties = 0;
 	machine->pool = NULL;
 	machine->mirror = NULL;
 	machine->cache = NULL;
@@ -217,7 +231,7 @@ static int open_mirror(struct machine *machine)
 static void lose(struct machine *machine, int lost)
 {
 	note("leg %d is lost", lost);
-	munmap(machine->disk[lost], machine->disks[lost].bytes);
+	munmap(machine->disk[lost], machine->most_bytes);
 	machine->disk[lost] = NULL;
 	machine->stale[lost] = true;
 	machine->bad[lost] = machine->strange[lost] = machine->divided[lost] = machine->split[lost] = false;
@@ -257,8 +271,10 @@ void machine_format(struct machine *machine)
 	int error;
 
 	/* Some volumes begin with one leg. */
-	if (machine->lively && sim_random_chance(&machine->random, 6))
+	if (machine->lively && sim_random_chance(&machine->random, 6)) {
+		tally(TALLY_BEGUN_WITH_ONE);
 		lose(machine, 1);
+	}
 	machine_power_on(machine, 0);
 	if (machine->disk[1])
 		machine_power_on(machine, 1);
@@ -366,6 +382,8 @@ static void power_on_some(struct machine *machine)
 		if (shown[i])
 			machine_power_on(machine, i);
 	}
+	if (missing >= 0)
+		tally(TALLY_MISSING);
 	note("mount with%s%s, suspect is %d", shown[0] ? " leg 0" : "", shown[1] ? " leg 1" : "", machine->suspect);
 }
 
@@ -377,6 +395,8 @@ static void refused(struct machine *machine, int error)
 	if (!machine->stale[leg])
 		sim_fail("leg %d is refused, and is not stale", leg);
 	machine->split[leg] = error == -ESTALE;
+	if (machine->split[leg])
+		tally(TALLY_REFUSED_SPLIT);
 	leg_close(machine->fault[leg] ? machine->fault[leg] : machine->memory[leg]);
 	machine->memory[leg] = machine->fault[leg] = NULL;
 	if (open_mirror(machine))
@@ -397,6 +417,8 @@ static void learn_states(struct machine *machine)
 			note("leg %d is out of sync", i);
 		if (machine->whole && !insync)
 			sim_fail("leg %d was whole at the unmount, and is not in sync now", i);
+		if (!insync && machine->memory[i])
+			tally(TALLY_RETURNED);
 		machine->stale[i] = !insync;
 		machine->faulty = machine->faulty && (insync || machine->suspect == i);
 		if (insync || machine->memory[i])
@@ -579,12 +601,14 @@ bool machine_mount_alone(struct machine *machine, int leg, bool must)
 struct chooser {
 	struct sim_random *random;
 	uint32_t favourite; /* the answer given most of the time: 0 keep, 1 drop, else none */
+	bool asked; /* there was something to be lost */
 };
 
 static uint32_t choose(void *context, uint32_t n)
 {
 	struct chooser *chooser = context;
 
+	chooser->asked = true;
 	if (chooser->favourite < 2 && n <= 3 && !sim_random_chance(chooser->random, 8))
 		return chooser->favourite;
 	return (uint32_t)sim_random_below(chooser->random, n);
@@ -601,7 +625,7 @@ static uint32_t choose_loss(void *context, uint32_t n)
 
 static void cut(struct machine *machine, int i, enum machine_cut how)
 {
-	struct chooser chooser = { &machine->random, (uint32_t)sim_random_below(&machine->random, 4) };
+	struct chooser chooser = { &machine->random, (uint32_t)sim_random_below(&machine->random, 4), false };
 	bool fate = false;
 
 	if (!machine->memory[i] || machine->closing[i])
@@ -613,11 +637,12 @@ static void cut(struct machine *machine, int i, enum machine_cut how)
 				 how == MACHINE_CUT_DURABLE ? choose_loss : NULL, &fate);
 }
 
-void machine_pull(struct machine *machine, int i)
+bool machine_pull(struct machine *machine, int i)
 {
-	struct chooser chooser = { &machine->random, (uint32_t)sim_random_below(&machine->random, 4) };
+	struct chooser chooser = { &machine->random, (uint32_t)sim_random_below(&machine->random, 4), false };
 
 	leg_memory_pull(machine->memory[i], choose, &chooser);
+	return chooser.asked;
 }
 
 /* One disk dies first: what it is asked for is never answered. With both in sync and good, nothing may fail by that. */
@@ -642,6 +667,12 @@ static int cut_first(struct machine *machine)
 static void crash(struct machine *machine, enum machine_cut how, int first)
 {
 	note("crash");
+	if (machine->growing)
+		tally(TALLY_GROW_CRASH);
+	if (machine->told[0] == MIRROR_RESYNC || machine->told[1] == MIRROR_RESYNC)
+		tally(TALLY_RESYNC_CRASH);
+	else if (machine->filled_until > sim_steps())
+		tally(TALLY_FILLED_CRASH);
 	sim_world_crash();
 	remember_states(machine);
 	for (int i = 0; i < MIRROR_LEGS; i++) {
@@ -668,8 +699,10 @@ void machine_crash(struct machine *machine, unsigned int lost_odds)
 	crash(machine, MACHINE_CUT_ANY, cut_first(machine));
 	if (!may_be_lost(machine, leg))
 		leg = !leg;
-	if (may_be_lost(machine, leg) && sim_random_chance(&machine->random, lost_odds))
+	if (may_be_lost(machine, leg) && sim_random_chance(&machine->random, lost_odds)) {
+		tally(TALLY_LOST_AT_CRASH);
 		lose(machine, leg);
+	}
 }
 
 void machine_crash_as(struct machine *machine, enum machine_cut how, int lost)

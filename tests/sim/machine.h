@@ -30,11 +30,12 @@ struct machine {
 	enum machine_height height;
 	bool busy; /* actors do not rest, the ring is short, and flushes are often slow */
 	bool lively; /* legs leave and join while mounted (legs.h) */
-	uint64_t disk_bytes; /* that the volume was made on; a disk may be larger */
+	uint64_t disk_bytes; /* that a disk needs for the volume; it may be larger */
+	uint64_t most_bytes; /* that it can ever have */
 	uint64_t changes; /* of the disks so far: writes, discards, flushes */
 	struct machine_disk {
 		struct machine *machine;
-		uint64_t bytes;
+		uint64_t bytes; /* so large is it now */
 		bool *written; /* [block]: ever */
 		uint32_t *blocks; /* those */
 		size_t count;
@@ -57,12 +58,15 @@ struct machine {
 	enum mirror_leg_state told[MIRROR_LEGS]; /* by events */
 	bool filled; /* a leg has come in sync */
 	uint64_t tense_until; /* this step: a state has changed a short while ago */
+	uint64_t filled_until; /* likewise: a leg has come in sync */
+	unsigned long empties; /* empty requests made on purpose */
 	unsigned int doubted; /* mask of legs: errors may be counted on it */
 	unsigned int blamed; /* and charged to it */
 	bool harmed[MIRROR_LEGS]; /* it fails requests just now, or does them wrong */
 	bool pulled[MIRROR_LEGS];
 	bool closing[MIRROR_LEGS]; /* who knows how far it has come */
 	bool changing; /* somebody is changing the legs */
+	bool growing;
 	unsigned long troubles; /* so far */
 	struct leg *memory[MIRROR_LEGS];
 	struct leg *fault[MIRROR_LEGS]; /* around it; NULL: none */
@@ -108,9 +112,11 @@ bool machine_label_says_whole(const struct machine *machine, int leg);
 /* One disk: its legs are machine->memory[] and ->fault[]. Takes what is left of an earlier one's bytes. */
 void machine_power_on(struct machine *machine, int leg);
 void machine_power_off(struct machine *machine);
+/* It becomes so large, its bytes stay. */
+void machine_resize_disk(struct machine *machine, int leg, uint64_t bytes);
 /* The bytes are others, and nothing is on them. */
 void machine_new_disk(struct machine *machine, int leg, uint64_t bytes);
-void machine_pull(struct machine *machine, int leg);
+bool machine_pull(struct machine *machine, int leg); /* false: nothing was at stake */
 void machine_create_pool_and_cache(struct machine *machine);
 /* What open_mirror() got; the check of fsck.mirrorfs finds nothing wrong with it. */
 void machine_open_stack(struct machine *machine);

@@ -4,6 +4,7 @@
 #include "audit.h"
 #include "legs.h"
 #include "report.h"
+#include "tally.h"
 #include "world.h"
 
 #include "mirrorfs/base/log.h"
@@ -113,6 +114,7 @@ static void alone_aside(void)
 	run.random = sim_random_of(run.order.seed, CRASH_STREAM + run.forks);
 	run.machine.random = sim_random_of(run.order.seed, 4 * CRASH_STREAM + run.forks);
 	note("what if one leg were lost here, %u", run.forks);
+	tally(TALLY_FILLED_ALONE);
 	machine_crash(&run.machine, 1);
 	machine_mount(&run.machine, false);
 	run.order.level->check(run.state, true);
@@ -160,6 +162,8 @@ static void look(void)
 		legs_fault(&run.machine);
 	if (run.order.dense)
 		odds = 2;
+	else if (run.machine.growing)
+		odds = 5;
 	/* Much is promised in a few steps. */
 	else if (run.machine.checkpointing || run.machine.tense_until > sim_steps())
 		odds = 16;

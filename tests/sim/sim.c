@@ -5,6 +5,7 @@
  */
 #include "narrow.h"
 #include "run.h"
+#include "tally.h"
 
 #include <getopt.h>
 #include <stdio.h>
@@ -26,6 +27,7 @@ static struct {
 	unsigned long crashes; /* nor after so many; 0: no limit */
 	bool brief; /* a failure is not narrowed, nor told at length */
 	bool replay; /* run each seed twice and compare */
+	bool tally; /* tell what has happened how often, and fail if something has not */
 	const struct level *level; /* NULL: in turn */
 	bool left_out[SCRIPT_MOST];
 } arguments;
@@ -116,6 +118,7 @@ static int usage(int status)
 	fprintf(status ? stderr : stdout,
 		"usage: sim [--level mirror|cache|meta|fs] [--seed N] [--runs M] [--seconds S] [--crashes C]\n"
 		"           [--steps K] [--only LIST] [--dense] [--both] [--replay] [--brief] [--verbose]\n"
+		"           [--tally]\n"
 		"       sim --exhaustive LENGTH [--samples N] [--path OPERATIONS] [--seed N] [--verbose]\n"
 		"Runs seeds from N on: M (1; 0: any number), until S seconds or C crashes are over.\n"
 		"Without a seed, MIRRORFS_SEED or a fresh one.\n"
@@ -123,6 +126,7 @@ static int usage(int status)
 		"--replay runs each seed twice and compares every step.\n"
 		"--both spoils blocks on both legs at the end of each run: there may be errors then, no wrong bytes.\n"
 		"--brief tells a failure in a few words, and does not narrow it.\n"
+		"--tally tells what has befallen legs how often, and fails if something has not.\n"
 		"--exhaustive does all sequences of so many operations, with a cut after all that disks do, and\n"
 		"N (2) more at each point, of each disk for itself.\n");
 	return status;
@@ -173,6 +177,8 @@ static bool set(int option, const char *value)
 		return arguments.brief = arguments.order.quiet = true;
 	case 'p':
 		return arguments.replay = true;
+	case 'y':
+		return arguments.tally = true;
 	case 'v':
 		return arguments.order.verbose = true;
 	default:
@@ -191,6 +197,7 @@ static int parse(int argc, char **argv)
 		{ "exhaustive", required_argument, NULL, 'e' }, { "path", required_argument, NULL, 'a' },
 		{ "samples", required_argument, NULL, 'n' }, { "brief", no_argument, NULL, 'b' },
 		{ "replay", no_argument, NULL, 'p' },	     { "verbose", no_argument, NULL, 'v' },
+		{ "tally", no_argument, NULL, 'y' },
 		{ "help", no_argument, NULL, 'h' },	     { NULL, 0, NULL, 0 },
 	};
 	int option;
@@ -224,6 +231,7 @@ int main(int argc, char **argv)
 		return status;
 	printf("sim: seeds from %lu\n", (unsigned long)arguments.order.seed);
 	clock_gettime(CLOCK_MONOTONIC, &total.start);
+	tally_start();
 	if (arguments.order.exhaust.length)
 		return run_exhaustive() ? 0 : 1;
 	good = run_all();
@@ -231,5 +239,7 @@ int main(int argc, char **argv)
 	       good ? "all good" : "the last one failed");
 	printf("sim: %.1f s, %.1f crashes/s, %.1f in a second of one processor\n", seconds(),
 	       (double)total.crashes / seconds(), (double)total.crashes / (processor_seconds() + 1e-9));
+	if (arguments.tally && good)
+		good = tally_print();
 	return good ? 0 : 1;
 }
