@@ -185,23 +185,40 @@ static int program_run(char *const argv[])
 	return WIFEXITED(status) ? WEXITSTATUS(status) : EXIT_SYSTEM;
 }
 
-/* It lies beside us, or where programs for all lie, wherever all of this was installed. */
+/* The one beside us, where all was built, or the one that was installed with us. */
 static int mirrorfs_run(const struct request *request)
 {
-	static const char *const places[] = { "mirrorfs", "../bin/mirrorfs" };
 	char self[PATH_MAX], program[PATH_MAX + 32];
 	char *argv[] = { program, "-o", request->words, "--", (char *)request->spec, (char *)request->path, NULL };
 	ssize_t length = readlink("/proc/self/exe", self, sizeof(self) - 1);
+	int status;
 
 	self[length > 0 ? length : 0] = '\0';
-	dirname(self);
-	for (size_t i = 0; i < sizeof(places) / sizeof(places[0]); i++) {
-		snprintf(program, sizeof(program), "%s/%s", self, places[i]);
-		if (!access(program, X_OK))
-			return program_run(argv);
-	}
-	say("%s is missing", program);
+	snprintf(program, sizeof(program), "%s/mirrorfs", dirname(self));
+	if (access(program, X_OK))
+		snprintf(program, sizeof(program), "%s", MIRRORFS_PROGRAM);
+	status = program_run(argv);
+	if (status >= 0)
+		return status;
+	say("cannot run %s", program);
 	return EXIT_SYSTEM;
+}
+
+/* True: its table has such a line, left by a mount that ended otherwise. */
+static bool umount_knows(const char *mountpoint)
+{
+	FILE *table = fopen("/run/mount/utab", "re");
+	char *line = NULL, target[PATH_MAX + 16];
+	bool known = false;
+	size_t size = 0;
+
+	snprintf(target, sizeof(target), " TARGET=%s ", mountpoint);
+	while (table && !known && getline(&line, &size, table) > 0)
+		known = strstr(line, target) && strstr(line, "uhelper=mirrorfs");
+	free(line);
+	if (table)
+		fclose(table);
+	return known;
 }
 
 /*
@@ -212,7 +229,7 @@ static void umount_tell(const struct request *request)
 {
 	struct ctl_mount *ours = malloc(sizeof(*ours));
 
-	if (ours && ctl_mounts(request->path, ours, 1, NULL) == 1) {
+	if (ours && ctl_mounts(request->path, ours, 1, NULL) == 1 && !umount_knows(ours->mountpoint)) {
 		char *argv[] = { "mount",	 "--no-canonicalize", "-i", "-f", "-t", "fuse.mirrorfs", "-o",
 				 "uhelper=mirrorfs", ours->source,	 ours->mountpoint, NULL };
 

@@ -21,6 +21,12 @@ def legs_are_free(volume):
     volume.ws.run("fsck.mirrorfs", "-n", *volume.legs)
 
 
+def udev_link(uuid, device):
+    """As udev would make it."""
+    os.makedirs("/dev/disk/by-uuid", exist_ok=True)
+    os.symlink(device, f"/dev/disk/by-uuid/{uuid}")
+
+
 def mount_line(volume, words, line_words=()):
     """Mounts by a line of fstab."""
     system.fstab(volume.ws, f"{volume.legs[0]} {volume.mnt} mirrorfs leg={volume.legs[1]},{words} 0 0")
@@ -112,6 +118,7 @@ def a_dead_mount_is_cleared_by_the_next(ws):
         assert mounted(volume.mnt), "the dead mount should still be there"
     mount_line(volume, "rw")
     assert len(system.mount_options(volume.mnt)) == 1
+    assert trees.read("/run/mount/utab").count(b"TARGET=") == 1, "a line for each mount that was killed"
     trees.write(volume.path("file"), b"it works")
     os.kill(volume.pid, signal.SIGKILL)
     wait_for("the end of the daemon", lambda: not alive(volume.pid))
@@ -147,6 +154,7 @@ def a_volume_is_mounted_by_its_name(ws):
     label = f"t{os.getpid()}"
     volume.make("-f", "-L", label)
     system.enter(ws)
+    system.own(ws, "/dev/disk")
     ws.run("mount.mirrorfs", f"LABEL={label}", volume.mnt)
     volume.pid = daemon_of(volume.mnt)
     uuid, legs = volume.status()[0]["volume"]["uuid"], volume.status()[0]["legs"]
@@ -155,18 +163,12 @@ def a_volume_is_mounted_by_its_name(ws):
     ws.run("mount.mirrorfs", f"UUID={uuid}", volume.mnt)
     assert len(system.mount_options(volume.mnt)) == 1
     ws.run("umount", volume.mnt)
-    # As udev would make it.
-    link = f"/dev/disk/by-uuid/{uuid}"
-    os.makedirs(os.path.dirname(link), exist_ok=True)
-    os.symlink(volume.legs[1], link)
-    try:
-        system.fstab(ws, f"UUID={uuid} {volume.mnt} mirrorfs defaults 0 0")
-        ws.run("mount", "-a")
-        ws.run("mount", "-a")
-        assert [source for _, source in system.mount_options(volume.mnt)] == [volume.legs[1]]
-        ws.run("umount", volume.mnt)
-    finally:
-        os.unlink(link)
+    udev_link(uuid, volume.legs[1])
+    system.fstab(ws, f"UUID={uuid} {volume.mnt} mirrorfs defaults 0 0")
+    ws.run("mount", "-a")
+    ws.run("mount", "-a")
+    assert [source for _, source in system.mount_options(volume.mnt)] == [volume.legs[1]]
+    ws.run("umount", volume.mnt)
 
 
 @case(FULL, needs=["root", "loop"])
@@ -176,26 +178,21 @@ def the_fstab_of_the_manual_mounts(ws):
         lines = [line.split() for line in page if re.match(r"\S+\s+/\S+\s+mirrorfs\s+\S+\s+0\s+0$", line)]
     assert len(lines) >= 3, lines
     system.enter(ws)
+    system.own(ws, "/dev/disk")
     for number, (spec, _, kind, words, *rest) in enumerate(lines):
         volume = ws.volume(f"v{number}", size="64M", loop=not spec.endswith(".img"))
         words = re.sub(r"leg=[^,]+", f"leg={volume.legs[1]}", words)
-        link = None
         if spec.startswith("UUID="):
             volume.mount()
             uuid = volume.status()[0]["volume"]["uuid"]
             volume.umount()
-            link, spec = f"/dev/disk/by-uuid/{uuid}", f"UUID={uuid}"
-            os.makedirs(os.path.dirname(link), exist_ok=True)
-            os.symlink(volume.legs[0], link)
+            udev_link(uuid, volume.legs[0])
+            spec = f"UUID={uuid}"
         else:
             spec = volume.legs[0]
-        try:
-            system.fstab(ws, " ".join([spec, volume.mnt, kind, words, *rest]))
-            ws.run("mount", "-a")
-            assert mounted(volume.mnt) == ("noauto" not in words), words
-            ws.run("mount", volume.mnt)
-            ws.run("umount", volume.mnt)
-            assert not mounted(volume.mnt)
-        finally:
-            if link:
-                os.unlink(link)
+        system.fstab(ws, " ".join([spec, volume.mnt, kind, words, *rest]))
+        ws.run("mount", "-a")
+        assert mounted(volume.mnt) == ("noauto" not in words), words
+        ws.run("mount", volume.mnt)
+        ws.run("umount", volume.mnt)
+        assert not mounted(volume.mnt)

@@ -112,8 +112,7 @@ def the_journal_has_fields_to_look_for(ws):
     volume = ws.volume(size="64M", make=False)
     volume.make("-s", "64M", "-L", "photos")
     system.enter(ws)
-    os.makedirs("/run/systemd/journal", exist_ok=True)
-    system.bind(ws.folder("journal"), "/run/systemd/journal")
+    system.own(ws, "/run/systemd/journal")
     journal = Listener("/run/systemd/journal/socket")
     volume.mount()
     first = journal.until("MESSAGE=mounted ...")[-1]

@@ -5,6 +5,8 @@ import glob
 import os
 import shutil
 
+from cases import Skip
+
 CLONE_NEWNS, CLONE_NEWNET = 0x20000, 0x40000000
 MS_BIND, MS_REC, MS_PRIVATE = 0x1000, 0x4000, 0x40000
 HELPERS = ("mount.mirrorfs", "umount.mirrorfs")
@@ -21,20 +23,37 @@ def bind(source, target):
     _checked(libc.mount(os.fsencode(source), os.fsencode(target), None, MS_BIND, None), target)
 
 
-def enter(ws, net=False):
-    """From here on this process, and all that it starts, has mounts of its own, and a /sbin with our helpers; and
-    with `net` nobody else hears what udev says."""
-    _checked(libc.unshare(CLONE_NEWNS | (CLONE_NEWNET if net else 0)), "unshare")
+def own(ws, *folders):
+    """Empty ones in their places."""
+    for folder in folders:
+        os.makedirs(folder, exist_ok=True)
+        bind(ws.folder(folder.replace("/", "-")), folder)
+
+
+def leave(more=0):
+    """From here on this process, and all that it starts, has mounts of its own."""
+    _checked(libc.unshare(CLONE_NEWNS | more), "unshare")
     _checked(libc.mount(b"none", b"/", None, MS_REC | MS_PRIVATE, None), "/")
-    sbin = ws.join("sbin")
-    shutil.copytree("/usr/sbin", sbin, symlinks=True, ignore=shutil.ignore_patterns("mount.*", "umount.*"))
+
+
+def overlay(upper, lower):
+    """Whoever has these mounts sees the one folder over the other."""
+    if libc.mount(b"overlay", os.fsencode(lower), b"overlay", 0, os.fsencode(f"lowerdir={upper}:{lower}")):
+        raise Skip(f"overlay: {os.strerror(ctypes.get_errno())}")
+
+
+def enter(ws, net=False):
+    """Leaves, for a /sbin with our helpers; with `net` nobody else hears what udev says."""
+    leave(CLONE_NEWNET if net else 0)
+    sbin = ws.folder("sbin")
     for tool in glob.glob(os.path.join(ws.tools, "*mirror*")):
         if os.path.isfile(tool):
             shutil.copy(tool, sbin)
     for helper in HELPERS:
         for kind in ("fuse", "fuseblk"):
             os.symlink(helper, os.path.join(sbin, helper.replace(".", f".{kind}.")))
-    bind(sbin, "/usr/sbin")
+    overlay(sbin, "/usr/sbin")
+    own(ws, "/run/mount")
     ws.tools = sbin
 
 

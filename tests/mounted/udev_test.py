@@ -49,14 +49,12 @@ class Udev:
         rules = ws.folder("rules.d")
         with open(os.path.join(rules, "10-blkid.rules"), "w", encoding="utf-8") as file:
             file.write(f'KERNEL!="{names}", ENV{{UDEV_DISABLE_PERSISTENT_STORAGE_RULES_FLAG}}="1"\n'
-                       f'KERNEL=="{names}", OPTIONS+="watch", IMPORT{{builtin}}="blkid"\n')
+                       f'KERNEL=="{names}", IMPORT{{builtin}}="blkid"\n')
         with open(RULE, encoding="utf-8") as ours, \
                 open(os.path.join(rules, "64-mirrorfs.rules"), "w", encoding="utf-8") as file:
             file.write(ours.read().replace("mirrorfs-probe", os.path.join(ws.tools, "mirrorfs-probe")))
         system.bind(rules, RULES)
-        for folder in ("/run/udev", "/dev/disk", "/dev/block"):
-            os.makedirs(folder, exist_ok=True)
-            system.bind(ws.folder(folder.replace("/", "-")), folder)
+        system.own(ws, "/run/udev", "/dev/disk", "/dev/block")
         self.log = open(ws.join("udevd.log"), "w+", encoding="utf-8", errors="replace")
         self.process = subprocess.Popen([UDEVD, "--resolve-names=never", "--children-max=2"], stdout=self.log,
                                         stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL)
@@ -64,11 +62,11 @@ class Udev:
         if self.process.poll() is not None:
             self.log.seek(0)
             raise Skip("udev: its daemon does not run here: " + self.log.read().strip()[-200:])
-        ws.run("udevadm", "trigger", "--action=change", *devices)
-        self.settle()
+        self.look_at(*devices)
 
-    def settle(self):
-        self.ws.run("udevadm", "settle", "--timeout=30")
+    def look_at(self, *devices):
+        """As the kernel has it look at what appears, or was written."""
+        self.ws.run("udevadm", "trigger", "--action=change", "--settle", *devices)
 
     def end(self):
         self.process.terminate()
@@ -99,10 +97,10 @@ def lsblk_shows_legs_and_fstab_finds_them_by_uuid_and_label(ws):
             ws.run("mount", "-a")
             assert mounted(volume.mnt) and len(system.mount_options(volume.mnt)) == 1
             ws.run("umount", volume.mnt)
-        # Who closes a device that was written is seen: another filesystem is no leg any more.
+        # What holds something else is no leg any more.
         ws.run("mkfs.ext4", "-q", "-F", volume.legs[0])
-        wait_for("udev to look again",
-                 lambda: ws.run("lsblk", "-no", "FSTYPE", volume.legs[0]).stdout.strip() == "ext4")
+        udev.look_at(volume.legs[0])
+        assert ws.run("lsblk", "-no", "FSTYPE", volume.legs[0]).stdout.strip() == "ext4"
         assert os.path.realpath(f"/dev/disk/by-uuid/{told[0]['ID_FS_UUID']}") == volume.legs[1]
     finally:
         udev.end()
