@@ -5,6 +5,7 @@
 #include "mirrorfs/base/log.h"
 
 #include <sched.h>
+#include <sys/mman.h>
 
 #define HOUR (3600 * NSEC_PER_SEC)
 #define POOL_BYTES (16u << 20)
@@ -27,15 +28,6 @@ static void quiet(enum log_level level, const char *line)
 {
 }
 
-/* Most of a disk was never written: what is the same is not touched. */
-static void copy_disk(unsigned char *to, const unsigned char *from)
-{
-	for (uint64_t at = 0; at < disk_bytes; at += FS_BLOCK) {
-		if (memcmp(to + at, from + at, FS_BLOCK))
-			memcpy(to + at, from + at, FS_BLOCK);
-	}
-}
-
 static void open_legs(void)
 {
 	for (int i = 0; i < MIRROR_LEGS; i++) {
@@ -43,17 +35,11 @@ static void open_legs(void)
 			.size_bytes = disk_bytes,
 			.block_size = 512,
 			.name = i ? "disk1" : "disk0",
+			.bytes = disks[i],
 		};
 
 		ck_assert_int_eq(leg_memory_open(&options, &legs[i]), 0);
-		copy_disk(leg_memory_bytes(legs[i]), disks[i]);
 	}
-}
-
-static void save_disks(void)
-{
-	for (int i = 0; i < MIRROR_LEGS; i++)
-		copy_disk(disks[i], leg_memory_bytes(legs[i]));
 }
 
 static void open_below(void)
@@ -81,7 +67,6 @@ static void open_below(void)
 static void close_below(void)
 {
 	cache_destroy(cache);
-	save_disks();
 	ck_assert(mirror_close(mirror));
 	iobuf_pool_destroy(pool);
 }
@@ -184,8 +169,10 @@ static void format(uint64_t bytes)
 
 	log_set_sink(getenv("VERBOSE") ? NULL : quiet);
 	disk_bytes = bytes;
-	for (int i = 0; i < MIRROR_LEGS; i++)
-		disks[i] = calloc(1, disk_bytes);
+	for (int i = 0; i < MIRROR_LEGS; i++) {
+		disks[i] = mmap(NULL, disk_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+		ck_assert_ptr_ne(disks[i], MAP_FAILED);
+	}
 	open_legs();
 	ck_assert_int_eq(mirror_format(legs, "test", &identity, &blocks, &why), 0);
 	pool = iobuf_pool_create(POOL_BYTES, POOL_BYTES);
@@ -193,7 +180,6 @@ static void format(uint64_t bytes)
 	ck_assert_int_eq(mirror_open(legs, &options, &mirror, &why), 0);
 	fs_format_root(&root, 0, 0);
 	ck_assert_int_eq(meta_format(mirror, &root, &why), 0);
-	save_disks();
 	ck_assert(mirror_close(mirror));
 	iobuf_pool_destroy(pool);
 }
@@ -219,7 +205,7 @@ void volume_teardown(void)
 	if (fs)
 		volume_unmount();
 	for (int i = 0; i < MIRROR_LEGS; i++)
-		free(disks[i]);
+		munmap(disks[i], disk_bytes);
 }
 
 void volume_fill(void)

@@ -13,7 +13,7 @@
 #define POOL_BYTES (16u << 20)
 #define DISK_BYTES (64u << 20)
 #define DISK_MOST (72u << 20) /* what they can become */
-#define PATCH (1u << 20) /* what is copied if any of it was written */
+#define PATCH (16u << 10) /* what is copied if any of it was written */
 #define PATCHES (DISK_MOST / PATCH)
 #define FAULTS 16
 
@@ -33,6 +33,7 @@ struct image {
 	bool touched[MIRROR_LEGS][PATCHES]; /* the disks have been written there since */
 };
 static struct image at_mount, at_crash;
+static bool written_to[MIRROR_LEGS][PATCHES]; /* ever: the rest is zeros, on the disks and in each image */
 
 struct log {
 	struct entry *entries;
@@ -60,7 +61,15 @@ static void quiet(enum log_level level, const char *line)
 static void touch(int leg, uint64_t offset, size_t length)
 {
 	for (uint64_t patch = offset / PATCH; patch <= (offset + length - 1) / PATCH; patch++)
-		at_mount.touched[leg][patch] = at_crash.touched[leg][patch] = true;
+		at_mount.touched[leg][patch] = at_crash.touched[leg][patch] = written_to[leg][patch] = true;
+}
+
+static void copy_patches(unsigned char *to, const unsigned char *from, const bool *which)
+{
+	for (size_t patch = 0; patch < PATCHES; patch++) {
+		if (which[patch])
+			memcpy(to + patch * PATCH, from + patch * PATCH, PATCH);
+	}
 }
 
 static enum place place_of(const struct leg_io *io)
@@ -220,8 +229,8 @@ void crash_take(void)
 	now = (struct log){ .count = 0 };
 	for (int leg = 0; leg < MIRROR_LEGS; leg++) {
 		if (!at_crash.bytes[leg])
-			at_crash.bytes[leg] = malloc(DISK_MOST);
-		memcpy(at_crash.bytes[leg], at_mount.bytes[leg], DISK_MOST);
+			at_crash.bytes[leg] = calloc(1, DISK_MOST);
+		copy_patches(at_crash.bytes[leg], at_mount.bytes[leg], written_to[leg]);
 		memcpy(at_crash.touched[leg], at_mount.touched[leg], sizeof(at_mount.touched[leg]));
 	}
 }
@@ -253,10 +262,8 @@ static bool is_durable(size_t n, size_t end)
 void crash_at(size_t end, keep_rule *keep)
 {
 	for (int leg = 0; leg < MIRROR_LEGS; leg++) {
-		for (size_t at = 0; at < DISK_MOST; at += PATCH) {
-			if (at_crash.touched[leg][at / PATCH] || at_mount.touched[leg][at / PATCH])
-				memcpy(disk_bytes(disks[leg]) + at, at_crash.bytes[leg] + at, PATCH);
-		}
+		copy_patches(disk_bytes(disks[leg]), at_crash.bytes[leg], at_crash.touched[leg]);
+		copy_patches(disk_bytes(disks[leg]), at_crash.bytes[leg], at_mount.touched[leg]);
 	}
 	for (size_t n = 0; n < end; n++) {
 		const struct entry *entry = &crashed.entries[n];
@@ -299,10 +306,7 @@ static void open_below(bool read_only)
 	int error;
 
 	for (int leg = 0; leg < MIRROR_LEGS; leg++) {
-		for (size_t at = 0; at < DISK_MOST; at += PATCH) {
-			if (at_mount.touched[leg][at / PATCH])
-				memcpy(at_mount.bytes[leg] + at, disk_bytes(disks[leg]) + at, PATCH);
-		}
+		copy_patches(at_mount.bytes[leg], disk_bytes(disks[leg]), at_mount.touched[leg]);
 		memset(at_mount.touched[leg], 0, sizeof(at_mount.touched[leg]));
 		legs[leg] = legs_there & 1u << leg ? disk_open(disks[leg]) : NULL;
 	}
@@ -419,6 +423,7 @@ void volume_teardown(void)
 		disk_destroy(disks[leg]);
 		free(at_mount.bytes[leg]);
 		free(at_crash.bytes[leg]);
+		at_crash.bytes[leg] = NULL;
 	}
 	log_free(&now);
 	log_free(&crashed);
