@@ -535,7 +535,7 @@ static void clear_counters(struct mirror_leg *mine)
 void leg_forget(struct mirror_leg *mine)
 {
 	clear_counters(mine);
-	mine->latency_ns = mine->usual_ns = mine->slow_history = 0;
+	mine->latency_ns = mine->usual_ns = mine->slow_history = mine->noted_ns = 0;
 	mine->slow = false;
 }
 

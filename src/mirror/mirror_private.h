@@ -176,6 +176,7 @@ struct mirror_leg {
 	uint64_t latency_ns;   /* of reads: their mean, new ones weigh more */
 	uint64_t usual_ns;     /* hardly any of them takes longer */
 	uint64_t slow_history; /* of the last 64 requests, a bit each: it was slow */
+	uint64_t noted_ns; /* there: what was submitted before has been told with it */
 	bool slow;
 	uint64_t read_errors, checksum_errors, repaired, timeouts, abandoned, charged, hedged, overtaken;
 };

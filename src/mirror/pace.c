@@ -5,8 +5,9 @@
  * What is usual is a time that hardly any read exceeds. It is found by small steps, up at a read that took longer and
  * down at one that did not, so that a single read of a minute moves it no further than one of a second. A leg is slow
  * if half of its last 64 requests took far longer than the other leg takes, and no longer slow when hardly any does:
- * a count of requests, which no clock that jumps can disturb. What was under way while the clock jumped is not
- * measured.
+ * a count of requests, which no clock that jumps can disturb. Requests that were under way together count as one, since
+ * one moment in which nothing came back, of a busy machine perhaps, makes all of them late. What was under way while the
+ * clock jumped is not measured.
  */
 #include "mirror_private.h"
 
@@ -29,11 +30,14 @@ uint64_t pace_took_ns(const struct mirror *mirror, const struct leg_io *io)
 	return now > io->submitted_ns ? now - io->submitted_ns : 1;
 }
 
-static void note_locked(struct mirror *mirror, int leg, bool slow)
+static void note_locked(struct mirror *mirror, const struct try *try, bool slow)
 {
+	int leg = try->leg, count;
 	struct mirror_leg *mine = &mirror->legs[leg];
-	int count;
 
+	if (try->io.submitted_ns < mine->noted_ns)
+		return;
+	mine->noted_ns = clock_now_ns();
 	mine->slow_history = mine->slow_history << 1 | slow;
 	count = __builtin_popcountll(mine->slow_history);
 	if (mine->slow ? count > SLOW_ENDS : count < SLOW_BEGINS)
@@ -68,7 +72,7 @@ void pace_read_locked(struct mirror *mirror, const struct try *try)
 		mine->usual_ns += mine->usual_ns / USUAL_STEP_UP + 1;
 	else
 		mine->usual_ns -= mine->usual_ns / USUAL_STEP_DOWN;
-	note_locked(mirror, try->leg, slow(took, mirror->legs[!try->leg].usual_ns));
+	note_locked(mirror, try, slow(took, mirror->legs[!try->leg].usual_ns));
 }
 
 /* Both legs were given the same at once: they tell of each other. */
@@ -78,7 +82,7 @@ void pace_write_locked(struct mirror *mirror, const struct request *request)
 		uint64_t took = request->tries[leg].took_ns, other = request->tries[!leg].took_ns;
 
 		if (took && other)
-			note_locked(mirror, leg, slow(took, other));
+			note_locked(mirror, &request->tries[leg], slow(took, other));
 	}
 }
 

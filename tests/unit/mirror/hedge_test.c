@@ -260,8 +260,10 @@ static void answer_in(int leg, uint64_t took_ns, int times)
 	struct try try = {.leg = leg, .took_ns = took_ns};
 
 	mutex_lock(&mirror->lock);
-	while (times-- > 0)
+	while (times-- > 0) {
+		try.io.submitted_ns = clock_now_ns();
 		pace_read_locked(mirror, &try);
+	}
 	mutex_unlock(&mirror->lock);
 }
 
@@ -307,14 +309,38 @@ END_TEST
 START_TEST(writes_that_one_leg_is_late_with_make_it_slow)
 {
 	struct request request = {.op = MIRROR_WRITE};
+	struct try *tries = request.tries;
 
-	request.tries[0].took_ns = NSEC_PER_MSEC;
-	request.tries[1].took_ns = 300 * NSEC_PER_MSEC;
+	tries[1].leg = 1;
+	tries[0].took_ns = NSEC_PER_MSEC;
+	tries[1].took_ns = 300 * NSEC_PER_MSEC;
 	mutex_lock(&mirror->lock);
-	for (int i = 0; i < 32; i++)
+	for (int i = 0; i < 32; i++) {
+		tries[0].io.submitted_ns = tries[1].io.submitted_ns = clock_now_ns();
 		pace_write_locked(mirror, &request);
+	}
 	mutex_unlock(&mirror->lock);
 	ck_assert(status().leg[1].slow && !status().leg[0].slow);
+}
+END_TEST
+
+START_TEST(a_moment_in_which_many_requests_wait_makes_no_leg_slow)
+{
+	struct try try = {.leg = 0, .took_ns = 100 * NSEC_PER_MSEC};
+
+	answer_in(1, NSEC_PER_MSEC, 100);
+	answer_in(0, NSEC_PER_MSEC, 100);
+	try.io.submitted_ns = clock_now_ns();
+	mutex_lock(&mirror->lock);
+	for (int i = 0; i < 300; i++)
+		pace_read_locked(mirror, &try);
+	mutex_unlock(&mirror->lock);
+	ck_assert(!status().leg[0].slow);
+	/* It is one of the 64. */
+	answer_in(0, 100 * NSEC_PER_MSEC, 30);
+	ck_assert(!status().leg[0].slow);
+	answer_in(0, 100 * NSEC_PER_MSEC, 1);
+	ck_assert(status().leg[0].slow);
 }
 END_TEST
 
@@ -365,6 +391,7 @@ TCase *hedge_tests(void)
 	tcase_add_test(tests, what_is_usual_does_not_follow_a_single_read);
 	tcase_add_test(tests, a_leg_that_stays_slow_is_told_of_once_and_so_is_its_recovery);
 	tcase_add_test(tests, writes_that_one_leg_is_late_with_make_it_slow);
+	tcase_add_test(tests, a_moment_in_which_many_requests_wait_makes_no_leg_slow);
 	return tests;
 }
 
