@@ -59,6 +59,7 @@ struct fsck {
 	uint64_t lost_data; /* pieces of file data, or the journal's end: the volume is sound without them */
 	uint64_t bad[MIRROR_LEGS]; /* blocks of a leg that only the other one has right */
 	struct meta_live lost; /* the last piece told of that no leg has */
+	int lost_leg;
 	struct meta_loss *losses; /* what the tree lacks that was made anew */
 	size_t loss_count;
 	struct fs_check seen; /* what there is */
@@ -271,13 +272,14 @@ static bool copies_progress(struct meta_scrub *scrub, uint64_t done, uint64_t to
 }
 
 /* Of data: the file and the bytes; of a node nobody can say what was in it. */
-static void tell_lost(struct fsck *fsck, const struct meta_live *live)
+static void tell_lost(struct fsck *fsck, const struct meta_live *live, int leg)
 {
 	char path[4200];
 
-	if (live->address == fsck->lost.address && live->kind == fsck->lost.kind)
+	if (live->kind == fsck->lost.kind && live->address == fsck->lost.address && leg != fsck->lost_leg)
 		return; /* the other leg's copy of the same */
 	fsck->lost = *live;
+	fsck->lost_leg = leg;
 	*(live->kind == META_LIVE_NODE ? &fsck->left : &fsck->lost_data) += 1;
 	if (live->kind == META_LIVE_NODE) {
 		tell(fsck, "A node of the tree, at block %llu, can be read on no leg.",
@@ -295,7 +297,7 @@ static void copies_bad(struct meta_scrub *scrub, const struct meta_live *live, i
 	struct fsck *fsck = scrub->context;
 
 	if (scrub->lost)
-		tell_lost(fsck, live);
+		tell_lost(fsck, live, leg);
 	else if (!healed)
 		fsck->bad[leg] += live->count;
 }
@@ -392,6 +394,9 @@ static void key_text(struct fsck *fsck, const struct meta_key *key, char *text, 
 	if (key->object == OBJECT_VOLUME) {
 		if (key->type == TYPE_ALLOC)
 			snprintf(text, size, "the record of block %llu", (unsigned long long)key->offset);
+		else if (key->type == TYPE_SHARE)
+			snprintf(text, size, "who shares block %llu",
+				 (unsigned long long)key->offset >> SHARE_SLOT_BITS);
 		else
 			snprintf(text, size, "the volume's own");
 		return;

@@ -211,6 +211,18 @@ int meta_map_put(struct meta_txn *txn, uint64_t object, uint64_t offset, const s
  * transaction to go on. 0 or -EIO.
  */
 int meta_map_punch(struct meta_txn *txn, uint64_t object, uint64_t *offset, uint64_t end, uint64_t *freed);
+/*
+ * In `txn`: file blocks from to_offset on of `to` become those of `from` from from_offset on: the same blocks on the
+ * legs, in one extent more, and holes where those are; as many as the transaction takes. The numbers go forward: what
+ * is left is asked for with a new transaction. Both files are the caller's; they may be one, if the ranges do not
+ * overlap. 0; -EMLINK: the first of them is in so many extents that it must be copied; -EIO. SUPER_RO_SHARED is in use.
+ */
+struct meta_sharing {
+	uint64_t from, from_offset, to, to_offset;
+	uint64_t count;
+	uint64_t freed, taken; /* the answer: blocks that `to` lost, and got */
+};
+int meta_map_share(struct meta_txn *txn, struct meta_sharing *sharing);
 /* The first mapped (or, with `hole`, unmapped) file block >= *offset: 0, or -ENOENT: none (hole: never). */
 int meta_map_seek(struct meta *meta, uint64_t object, bool hole, uint64_t *offset);
 /*
@@ -273,6 +285,25 @@ void meta_stats(struct meta *meta, struct meta_stats *stats);
 
 /* ---- everything referenced, for scrub and check ---- */
 
+/* A piece of a file, all of it in one extent, and where it lies. */
+struct meta_owner {
+	uint64_t object, offset;
+	uint64_t extent_offset; /* where that extent begins in the file */
+	uint64_t address;
+	uint32_t count;
+	bool counted; /* by an item of its own: it may share them */
+	const uint32_t *crc; /* what that file says of each block */
+};
+typedef bool meta_owner_fn(void *context, const struct meta_owner *owner); /* false: enough */
+/* Tells every piece of a file that lies in these blocks, each of those that share one. 0 or -EIO. */
+int meta_owners(struct meta *meta, uint64_t address, uint32_t count, meta_owner_fn *tell, void *context);
+
+/* The item by which the counted extent of a file is named that begins at this address: 0, -ENOENT, -EIO. */
+int meta_share_find(struct meta *meta, uint64_t address, uint64_t object, uint64_t offset, struct meta_key *key);
+/* In `txn` there is one, or no longer; the counts are the caller's business. 0 or -EIO. */
+int meta_share_add(struct meta_txn *txn, uint64_t address, uint64_t object, uint64_t offset);
+int meta_share_remove(struct meta_txn *txn, uint64_t address, uint64_t object, uint64_t offset);
+
 enum meta_live_kind { META_LIVE_NODE, META_LIVE_DATA };
 struct meta_live {
 	enum meta_live_kind kind;
@@ -290,7 +321,8 @@ struct meta_scrub {
 	 * one pin and what is read under it. `done` and `total` are blocks of the space.
 	 */
 	bool (*progress)(struct meta_scrub *scrub, uint64_t done, uint64_t total);
-	void (*bad)(struct meta_scrub *scrub, const struct meta_live *live, int leg, bool healed); /* may be NULL */
+	/* A bad copy: told of each file that has a part in it. May be NULL. */
+	void (*bad)(struct meta_scrub *scrub, const struct meta_live *live, int leg, bool healed);
 	bool lost; /* while `bad` runs: no leg has a good copy of it */
 	bool metadata_only; /* the caller's: leave out file data */
 	bool gently; /* the caller's, also from `progress`: little at a time */

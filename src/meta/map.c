@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * Where a file's blocks are: TYPE_EXTENT items with their checksums, and beside each a TYPE_ALLOC item at the physical
- * address that says whose it is. Cutting a piece out of an extent cuts both.
+ * address that says whose it is. Cutting a piece out of an extent cuts both. Of blocks that files share: share.c.
  */
 #include "meta_private.h"
 #include "mirrorfs/base/array.h"
@@ -14,7 +14,7 @@
 /* What a transaction has done to the extent at one offset of a file: the tree does not show it yet. */
 struct meta_overlay {
 	uint64_t object, offset;
-	uint64_t address, birth;
+	uint64_t address;
 	uint32_t length; /* 0: deleted */
 	size_t crc; /* where the checksums are in the updates */
 };
@@ -57,8 +57,7 @@ bool meta_extent_valid(const struct meta *meta, const struct meta_key *key, cons
 	return !extent_parse(meta, key, &copy, (ssize_t)length, &extent);
 }
 
-/* The first extent that ends behind file block `offset`. -ENOENT: none. Tree locked. */
-static int extent_find(struct meta *meta, uint64_t object, uint64_t offset, struct map_extent *extent)
+int map_find(struct meta *meta, uint64_t object, uint64_t offset, struct map_extent *extent)
 {
 	struct meta_key first = { object, TYPE_EXTENT, 0 }, last = { object, TYPE_EXTENT, UINT64_MAX };
 	struct meta_key key = { object, TYPE_EXTENT, offset };
@@ -99,8 +98,13 @@ int map_at(struct meta *meta, uint64_t *address, uint64_t *object, struct map_ex
 			continue;
 		*object = le64_get(alloc.owner);
 		offset = le64_get(alloc.owner_offset);
-		error = offset > FILE_BLOCKS_MAX ? -EIO : extent_find(meta, *object, offset, extent);
 		/* What it names may be lost with its leaf, or the two disagree, which is for a check to tell. */
+		if (*object == OBJECT_VOLUME) {
+			if (!share_owner(meta, key.offset, le32_get(alloc.length), object, extent))
+				return 0;
+			continue;
+		}
+		error = offset > FILE_BLOCKS_MAX ? -EIO : map_find(meta, *object, offset, extent);
 		if (!error && extent->offset == offset && extent->address == key.offset)
 			return 0;
 	}
@@ -137,15 +141,13 @@ static void overlay_extent(const struct meta_txn *txn, const struct meta_overlay
 	*extent = (struct map_extent){
 		.offset = overlay->offset,
 		.address = overlay->address,
-		.birth = overlay->birth,
 		.length = overlay->length,
-		.changed = true,
 	};
 	for (uint32_t i = 0; i < overlay->length; i++)
 		extent->crc[i] = le32_get(crc[i]);
 }
 
-/* As extent_find(), with the changes of `txn` (NULL: none). */
+/* As map_find(), with the changes of `txn` (NULL: none). */
 static int extent_find_locked(struct meta *meta, const struct meta_txn *txn, uint64_t object, uint64_t offset,
 			      struct map_extent *extent)
 {
@@ -155,11 +157,10 @@ static int extent_find_locked(struct meta *meta, const struct meta_txn *txn, uin
 
 	rwlock_read(&meta->tree_lock);
 	do {
-		error = extent_find(meta, object, from, extent);
+		error = map_find(meta, object, from, extent);
 		from = extent->offset + extent->length;
 	} while (!error && overlay_at(txn, object, extent->offset));
 	rwlock_unlock(&meta->tree_lock);
-	extent->changed = false;
 	if (own && (error == -ENOENT || (!error && own->offset < extent->offset))) {
 		overlay_extent(txn, own, extent);
 		return 0;
@@ -167,8 +168,7 @@ static int extent_find_locked(struct meta *meta, const struct meta_txn *txn, uin
 	return error;
 }
 
-static void overlay_set(struct meta_txn *txn, uint64_t object, uint64_t offset, uint64_t address, uint32_t length,
-			uint64_t birth)
+static void overlay_set(struct meta_txn *txn, uint64_t object, uint64_t offset, uint64_t address, uint32_t length)
 {
 	struct meta_overlay *at = (struct meta_overlay *)overlay_at(txn, object, offset);
 
@@ -184,7 +184,6 @@ static void overlay_set(struct meta_txn *txn, uint64_t object, uint64_t offset, 
 		.object = object,
 		.offset = offset,
 		.address = address,
-		.birth = birth,
 		.length = length,
 		.crc = txn->chunk->bytes - ((4 * (size_t)length + 7) & ~(size_t)7),
 	};
@@ -215,58 +214,107 @@ int meta_map(struct meta *meta, uint64_t object, uint64_t offset, uint32_t count
 	return 0;
 }
 
-/* An extent and its allocation. `birth` 0: new in this transaction. */
 static void put_extent(struct meta_txn *txn, uint64_t object, uint64_t offset, uint64_t address, uint32_t length,
-		       const uint32_t *crc, uint64_t birth)
+		       const uint32_t *crc)
 {
 	struct meta_key key = { object, TYPE_EXTENT, offset };
-	struct meta_key alloc_key = { OBJECT_VOLUME, TYPE_ALLOC, address };
 	union extent_value value = { .head = { .address = le64_of(address), .length = le32_of(length) } };
-	struct format_alloc alloc = {
-		.owner = le64_of(object),
-		.owner_offset = le64_of(offset),
-		.birth = le64_of(birth),
-		.length = le32_of(length),
-		.references = le32_of(1),
-	};
 
 	for (uint32_t i = 0; i < length; i++)
 		value.head.crc[i] = le32_of(crc[i]);
 	meta_txn_put(txn, &key, &value, sizeof(value.head) + 4 * length);
-	overlay_set(txn, object, offset, address, length, birth);
-	meta_txn_put(txn, &alloc_key, &alloc, sizeof(alloc));
+	overlay_set(txn, object, offset, address, length);
+}
+
+static void delete_extent(struct meta_txn *txn, uint64_t object, uint64_t offset)
+{
+	struct meta_key key = { object, TYPE_EXTENT, offset };
+
+	meta_txn_delete(txn, &key);
+	overlay_set(txn, object, offset, 0, 0);
+}
+
+/* The record of a plain extent. `birth` 0: new in this transaction. */
+static void put_record(struct meta_txn *txn, uint64_t object, uint64_t offset, uint64_t address, uint32_t length,
+		       uint64_t birth)
+{
+	const struct share_record record = {
+		.address = address,
+		.owner = object,
+		.owner_offset = offset,
+		.birth = birth,
+		.length = length,
+		.references = 1,
+	};
+
+	share_put_record(txn, &record);
 }
 
 /* Cuts file blocks [from, to) out of an extent that they touch; what is left of it stays. */
 static int extent_cut(struct meta_txn *txn, uint64_t object, const struct map_extent *extent, uint64_t from,
 		      uint64_t to)
 {
-	struct meta_key key = { object, TYPE_EXTENT, extent->offset };
-	struct meta_key alloc_key = { OBJECT_VOLUME, TYPE_ALLOC, extent->address };
+	struct meta_key record_key = { OBJECT_VOLUME, TYPE_ALLOC, extent->address };
 	uint64_t end = extent->offset + extent->length;
 	uint32_t before = from > extent->offset ? (uint32_t)(from - extent->offset) : 0;
 	uint32_t after = to < end ? (uint32_t)(end - to) : 0;
 	uint32_t tail = extent->length - after;
-	uint64_t birth = extent->birth;
-	struct format_alloc alloc;
+	struct share_record record;
+	int error = share_record_at(txn, extent->address, &record);
+	bool counted = !error && record.owner == OBJECT_VOLUME;
 
-	if (!extent->changed) {
-		if (meta_get(txn->meta, &alloc_key, &alloc, sizeof(alloc)) != sizeof(alloc) ||
-		    le32_get(alloc.length) != extent->length || le64_get(alloc.owner) != object ||
-		    le64_get(alloc.owner_offset) != extent->offset)
-			return -EIO;
-		birth = le64_get(alloc.birth);
-	}
+	if (error)
+		return error;
+	if (!counted && (record.address != extent->address || record.length != extent->length ||
+			 record.owner != object || record.owner_offset != extent->offset))
+		return -EIO;
 	if (before) {
-		put_extent(txn, object, extent->offset, extent->address, before, extent->crc, birth);
+		put_extent(txn, object, extent->offset, extent->address, before, extent->crc);
+		if (!counted)
+			put_record(txn, object, extent->offset, extent->address, before, record.birth);
 	} else {
-		meta_txn_delete(txn, &key);
-		meta_txn_delete(txn, &alloc_key);
-		overlay_set(txn, object, extent->offset, 0, 0, 0);
+		delete_extent(txn, object, extent->offset);
+		if (counted)
+			error = meta_share_remove(txn, extent->address, object, extent->offset);
+		else
+			meta_txn_delete(txn, &record_key);
 	}
-	if (after)
-		put_extent(txn, object, to, extent->address + tail, after, extent->crc + tail, birth);
-	return meta_extents_add(&txn->freed, extent->address + before, extent->length - before - after);
+	if (after && !error) {
+		put_extent(txn, object, to, extent->address + tail, after, extent->crc + tail);
+		if (counted)
+			error = meta_share_add(txn, extent->address + tail, object, to);
+		else
+			put_record(txn, object, to, extent->address + tail, after, record.birth);
+	}
+	if (error)
+		return error;
+	if (counted)
+		return share_count(txn, extent->address + before, extent->address + tail, -1);
+	return meta_extents_add(&txn->freed, extent->address + before, tail - before);
+}
+
+/* All that file blocks [from, to) are mapped to. *freed: so many blocks more. */
+static int extents_cut(struct meta_txn *txn, uint64_t object, uint64_t from, uint64_t to, uint64_t *freed)
+{
+	struct map_extent old;
+
+	while (from < to) {
+		int error = extent_find_locked(txn->meta, txn, object, from, &old);
+		uint64_t first, end;
+
+		if (error == -ENOENT || (!error && old.offset >= to))
+			break;
+		if (error)
+			return error;
+		first = old.offset > from ? old.offset : from;
+		end = old.offset + old.length < to ? old.offset + old.length : to;
+		error = extent_cut(txn, object, &old, first, end);
+		if (error)
+			return error;
+		*freed += end - first;
+		from = end;
+	}
+	return 0;
 }
 
 uint32_t meta_map_limit(struct meta_txn *txn, uint64_t object, uint64_t offset, uint32_t blocks)
@@ -284,10 +332,12 @@ uint32_t meta_map_limit(struct meta_txn *txn, uint64_t object, uint64_t offset, 
 	return at < end ? (uint32_t)(at - offset) : blocks;
 }
 
-/* The room that one more cut may take. */
+/* The room that one more cut may take; each block may have a count of its own. */
 static bool room_to_cut(const struct meta_txn *txn)
 {
-	return txn->cuts < META_TXN_CUTS && !meta_txn_full(txn, 4, 3 * 4 * EXTENT_BLOCKS_MAX);
+	return txn->cuts < META_TXN_CUTS &&
+	       !meta_txn_full(txn, 6 + EXTENT_BLOCKS_MAX,
+			      3 * 4 * EXTENT_BLOCKS_MAX + EXTENT_BLOCKS_MAX * sizeof(struct format_alloc));
 }
 
 int meta_map_punch(struct meta_txn *txn, uint64_t object, uint64_t *offset, uint64_t end, uint64_t *freed)
@@ -321,28 +371,14 @@ int meta_map_put(struct meta_txn *txn, uint64_t object, uint64_t offset, const s
 		 const uint32_t *crc, const void *data, uint64_t *freed)
 {
 	struct meta_chunk *chunk = txn->chunk;
-	uint64_t end = offset + extent->length, at = offset;
-	struct map_extent old;
 	int error;
 
 	*freed = 0;
-	while (at < end) {
-		uint64_t from, to;
-
-		error = extent_find_locked(txn->meta, txn, object, at, &old);
-		if (error == -ENOENT || (!error && old.offset >= end))
-			break;
-		if (error)
-			return error;
-		from = old.offset > at ? old.offset : at;
-		to = old.offset + old.length < end ? old.offset + old.length : end;
-		error = extent_cut(txn, object, &old, from, to);
-		if (error)
-			return error;
-		*freed += to - from;
-		at = to;
-	}
-	put_extent(txn, object, offset, extent->start, (uint32_t)extent->length, crc, 0);
+	error = extents_cut(txn, object, offset, offset + extent->length, freed);
+	if (error)
+		return error;
+	put_extent(txn, object, offset, extent->start, (uint32_t)extent->length, crc);
+	put_record(txn, object, offset, extent->start, (uint32_t)extent->length, 0);
 	if (data) {
 		size_t bytes = chunk->data_count * (size_t)FORMAT_BLOCK, more = extent->length * FORMAT_BLOCK;
 		unsigned char *room = realloc(chunk->data, bytes + more);
@@ -360,6 +396,116 @@ int meta_map_put(struct meta_txn *txn, uint64_t object, uint64_t offset, const s
 		}
 	} else {
 		chunk->flush = true;
+	}
+	return 0;
+}
+
+/* The record of a plain extent becomes a counted one. */
+static int extent_begin_count(struct meta_txn *txn, uint64_t object, const struct map_extent *extent)
+{
+	struct share_record record;
+	int error = share_record_at(txn, extent->address, &record);
+
+	if (error || record.owner == OBJECT_VOLUME)
+		return error;
+	if (record.address != extent->address || record.length != extent->length || record.owner != object ||
+	    record.owner_offset != extent->offset)
+		return -EIO;
+	record.owner = OBJECT_VOLUME;
+	record.owner_offset = 0;
+	share_put_record(txn, &record);
+	return meta_share_add(txn, extent->address, object, extent->offset);
+}
+
+/* How many of these counted blocks may be in one extent more. */
+static int share_room(struct meta_txn *txn, uint64_t address, uint32_t count, uint32_t *room)
+{
+	for (*room = 0; *room < count;) {
+		struct share_record record;
+		int error = share_record_at(txn, address + *room, &record);
+
+		if (error)
+			return error;
+		if (record.references >= SHARE_SLOTS)
+			break;
+		*room = (uint32_t)(record.address + record.length - address);
+	}
+	if (*room > count)
+		*room = count;
+	return 0;
+}
+
+/* The first of these blocks are a hole, as many as *count. */
+static int share_hole(struct meta_txn *txn, struct meta_sharing *sharing, uint64_t *count)
+{
+	uint64_t at = sharing->to_offset, freed;
+	int error = meta_map_punch(txn, sharing->to, &at, sharing->to_offset + *count, &freed);
+
+	*count = at - sharing->to_offset;
+	sharing->freed += freed;
+	return error;
+}
+
+/* The first of these blocks lie there. *count: as many as the transaction takes. -EMLINK: none can be shared. */
+static int share_extent(struct meta_txn *txn, struct meta_sharing *sharing, const struct map_extent *extent,
+			uint64_t *count)
+{
+	uint64_t skip = sharing->from_offset - extent->offset, address = extent->address + skip;
+	uint32_t blocks = extent->length - skip < *count ? (uint32_t)(extent->length - skip) : (uint32_t)*count;
+	int error;
+
+	txn->cuts++;
+	blocks = meta_map_limit(txn, sharing->to, sharing->to_offset, blocks);
+	*count = 0;
+	if (!blocks)
+		return 0;
+	error = extent_begin_count(txn, sharing->from, extent);
+	if (!error)
+		error = share_room(txn, address, blocks, &blocks);
+	if (!error && !blocks)
+		error = -EMLINK;
+	if (!error)
+		error = share_count(txn, address, address + blocks, 1);
+	/* Counted before: the blocks that `to` has there may be the same. */
+	if (!error)
+		error = extents_cut(txn, sharing->to, sharing->to_offset, sharing->to_offset + blocks,
+				    &sharing->freed);
+	if (!error)
+		error = meta_share_add(txn, address, sharing->to, sharing->to_offset);
+	if (error)
+		return error;
+	put_extent(txn, sharing->to, sharing->to_offset, address, blocks, extent->crc + skip);
+	sharing->taken += blocks;
+	*count = blocks;
+	return 0;
+}
+
+int meta_map_share(struct meta_txn *txn, struct meta_sharing *sharing)
+{
+	uint64_t begin = sharing->count, count = 1;
+	struct map_extent extent;
+
+	txn->shares = true;
+	sharing->freed = sharing->taken = 0;
+	while (sharing->count && count && room_to_cut(txn)) {
+		int error = extent_find_locked(txn->meta, txn, sharing->from, sharing->from_offset, &extent);
+
+		if (error && error != -ENOENT)
+			return error;
+		count = sharing->count;
+		if (!error && extent.offset <= sharing->from_offset)
+			error = share_extent(txn, sharing, &extent, &count);
+		else if (!error && extent.offset - sharing->from_offset < count)
+			count = extent.offset - sharing->from_offset;
+		if (error == -ENOENT || extent.offset > sharing->from_offset)
+			error = share_hole(txn, sharing, &count);
+		if (error == -EMLINK && sharing->count < begin)
+			return 0;
+		if (error)
+			return error;
+		sharing->from_offset += count;
+		sharing->to_offset += count;
+		sharing->count -= count;
 	}
 	return 0;
 }

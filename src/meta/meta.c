@@ -227,6 +227,7 @@ static const struct cache_space_ops nodes_ops = { .pressure = nodes_pressure };
 static void locks_init(struct meta *meta)
 {
 	rwlock_init(&meta->tree_lock, RANK_META_TREE);
+	mutex_init(&meta->share_lock, RANK_META_SHARE);
 	mutex_init(&meta->checkpoint_lock, RANK_META_CHECKPOINT);
 	mutex_init(&meta->journal_lock, RANK_META_JOURNAL);
 	cond_init(&meta->journal_moved);
@@ -252,6 +253,7 @@ static void locks_fini(struct meta *meta)
 	cond_fini(&meta->journal_moved);
 	mutex_fini(&meta->journal_lock);
 	mutex_fini(&meta->checkpoint_lock);
+	mutex_fini(&meta->share_lock);
 	rwlock_fini(&meta->tree_lock);
 }
 

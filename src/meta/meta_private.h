@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * What the files of meta share. Locks, outer first: checkpoint_lock, tree_lock, journal_lock, alloc_lock.
+ * What the files of meta share. Locks, outer first: share_lock, checkpoint_lock, tree_lock, journal_lock, alloc_lock.
  */
 #ifndef MIRRORFS_META_PRIVATE_H
 #define MIRRORFS_META_PRIVATE_H
@@ -79,6 +79,8 @@ struct meta_txn {
 	struct meta_overlay *overlay; /* extents that it has changed (map.c) */
 	size_t overlay_count, overlay_room;
 	bool deletes;
+	bool shares; /* makes blocks shared: it is not to draw on what is kept for deletions */
+	bool counts; /* holds share_lock */
 	int error;
 };
 
@@ -122,6 +124,8 @@ struct meta {
 	int64_t data_blocks;
 	atomic_uint_fast64_t next_object;
 	atomic_uint_fast64_t features; /* bits of ro_compat that both slots have */
+
+	struct mutex share_lock; /* records that transactions of more than one file may change (share.c) */
 
 	struct mutex checkpoint_lock;
 	/* How far the running checkpoint is, under journal_lock: writers are let on with it. */
@@ -389,12 +393,31 @@ void txn_update(struct meta_txn *txn, enum format_update_kind kind, const struct
 struct map_extent {
 	uint64_t offset; /* in the file, blocks */
 	uint64_t address;
-	uint64_t birth; /* only of one that the transaction has changed already */
 	uint32_t length;
-	bool changed;
 	uint32_t crc[EXTENT_BLOCKS_MAX];
 };
-/* The first extent that lies at *address on the legs or behind, and whose: *address becomes where. Tree locked. */
+/* The first extent that ends behind file block `offset`. -ENOENT: none. Tree locked. */
+int map_find(struct meta *meta, uint64_t object, uint64_t offset, struct map_extent *extent);
+/*
+ * What the first record at *address on the legs or behind is of: an extent, or a piece of one of those that share it,
+ * and whose. *address becomes where it is. Tree locked.
+ */
 int map_at(struct meta *meta, uint64_t *address, uint64_t *object, struct map_extent *extent);
+
+/* share.c */
+struct share_record { /* TYPE_ALLOC */
+	uint64_t address;
+	uint64_t owner, owner_offset; /* OBJECT_VOLUME: counted */
+	uint64_t birth;
+	uint32_t length, references;
+};
+void share_put_record(struct meta_txn *txn, const struct share_record *record);
+/* The record that the block is in, as the transaction leaves it. If it is counted, nobody else changes it till then. */
+int share_record_at(struct meta_txn *txn, uint64_t address, struct share_record *record);
+/* Counted blocks are in one extent more (1) or less (-1): those that are in none are freed. */
+int share_count(struct meta_txn *txn, uint64_t start, uint64_t end, int more);
+void share_unlock(struct meta_txn *txn);
+/* Those blocks in some extent that has all of them, and whose it is. -ENOENT: none, -EIO. Tree locked. */
+int share_owner(struct meta *meta, uint64_t address, uint32_t length, uint64_t *object, struct map_extent *piece);
 
 #endif

@@ -12,20 +12,49 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* A file that changes meanwhile may have the space no more. */
-static bool extent_lacks(struct meta *meta, const struct mirror_missing *what, const struct meta_key *key,
-			 const struct format_extent *extent)
+/*
+ * Of an extent's blocks from `at` on: how many lie in one record, and whether the leg lacks them. A file that changes
+ * meanwhile may have the space no more.
+ */
+static uint32_t extent_lacks(struct meta *meta, const struct mirror_missing *what, const struct meta_key *key,
+			     const struct format_extent *extent, uint32_t at, bool *lacks)
 {
-	const struct meta_key at = { OBJECT_VOLUME, TYPE_ALLOC, le64_get(extent->address) };
+	uint64_t address = le64_get(extent->address) + at;
+	const struct meta_key first = { OBJECT_VOLUME, TYPE_ALLOC,
+					address < EXTENT_BLOCKS_MAX ? 0 : address - EXTENT_BLOCKS_MAX + 1 };
+	struct meta_key found = { OBJECT_VOLUME, TYPE_ALLOC, address };
+	uint32_t rest = le32_get(extent->length) - at, run;
 	struct format_alloc alloc;
 	ssize_t length;
+	uint64_t owner;
 
+	*lacks = false;
 	rwlock_read(&meta->tree_lock);
-	length = tree_get(meta, &at, &alloc, sizeof(alloc));
+	length = tree_previous(meta, &found, &first, &alloc, sizeof(alloc));
 	rwlock_unlock(&meta->tree_lock);
-	return length == sizeof(alloc) && meta_alloc_valid(meta, &at, &alloc, (size_t)length) &&
-	       le64_get(alloc.owner) == key->object && le64_get(alloc.owner_offset) == key->offset &&
-	       resync_lacks(what, at.offset, &alloc);
+	if (length != sizeof(alloc) || !meta_alloc_valid(meta, &found, &alloc, (size_t)length) ||
+	    found.offset + le32_get(alloc.length) <= address)
+		return rest;
+	owner = le64_get(alloc.owner);
+	*lacks = (owner == OBJECT_VOLUME ||
+		  (owner == key->object && le64_get(alloc.owner_offset) == key->offset)) &&
+		 resync_lacks(what, found.offset, &alloc);
+	run = (uint32_t)(found.offset + le32_get(alloc.length) - address);
+	return run < rest ? run : rest;
+}
+
+/* False: enough. */
+static bool extent_tell(struct meta *meta, struct meta_missing *missing, const struct mirror_missing *what,
+			const struct meta_key *key, const struct format_extent *extent)
+{
+	for (uint32_t at = 0, run; at < le32_get(extent->length); at += run) {
+		bool lacks;
+
+		run = extent_lacks(meta, what, key, extent, at, &lacks);
+		if (lacks && !missing->piece(missing, key->object, key->offset + at, run))
+			return false;
+	}
+	return true;
 }
 
 /* The extents of a leaf from *key on. False: enough. */
@@ -46,8 +75,7 @@ static bool leaf_tell(struct meta *meta, struct meta_missing *missing, const str
 		if (!meta_extent_valid(meta, &at, value, length))
 			continue;
 		memcpy(&extent, value, sizeof(extent));
-		if (extent_lacks(meta, what, &at, &extent) &&
-		    !missing->piece(missing, at.object, at.offset, le32_get(extent.length)))
+		if (!extent_tell(meta, missing, what, &at, &extent))
 			return false;
 	}
 	return true;

@@ -185,8 +185,7 @@ static int extent_crc(struct meta *meta, uint64_t address, const struct format_a
 
 	if (error)
 		return error == -ENOENT ? -EIO : error;
-	if (at != address || object != le64_get(alloc->owner) || extent.offset != le64_get(alloc->owner_offset) ||
-	    extent.length != le32_get(alloc->length))
+	if (at != address || extent.length != le32_get(alloc->length))
 		return -EIO;
 	memcpy(crc, extent.crc, extent.length * sizeof(*crc));
 	return 0;

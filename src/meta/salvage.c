@@ -227,6 +227,8 @@ static enum verdict extent_verdict(struct meta *meta, const struct meta_key *key
 	size = tree_get(meta, &record_key, &record, sizeof(record));
 	if (size < 0 && size != -ENOENT)
 		return VERDICT_OPEN;
+	if (size == sizeof(record) && le64_get(record.owner) == OBJECT_VOLUME)
+		return VERDICT_OPEN; /* counted: others may have it */
 	if (size != sizeof(record) || le64_get(record.owner) != key->object ||
 	    le64_get(record.owner_offset) != key->offset || le32_get(record.length) != le32_get(extent.length))
 		return VERDICT_OLD;
@@ -245,6 +247,8 @@ static enum verdict record_verdict(struct meta *meta, const struct meta_key *key
 	if (!meta_alloc_valid(meta, key, value, length))
 		return VERDICT_OLD;
 	memcpy(&record, value, sizeof(record));
+	if (le64_get(record.owner) == OBJECT_VOLUME)
+		return VERDICT_OPEN; /* counted */
 	extent_key.object = le64_get(record.owner);
 	extent_key.offset = le64_get(record.owner_offset);
 	size = tree_get(meta, &extent_key, extent_value, sizeof(extent_value));

@@ -85,6 +85,42 @@ static uint32_t bad_run(const struct copies *copies, int leg, uint32_t unit, uin
 	return run;
 }
 
+/* A piece of a bad copy, to each who has it. */
+struct telling {
+	struct meta_scrub *scrub;
+	int leg;
+	bool healed;
+	bool told;
+};
+
+static bool tell_owner(void *context, const struct meta_owner *owner)
+{
+	struct telling *telling = context;
+	const struct meta_live live = {
+		.kind = META_LIVE_DATA,
+		.address = owner->address,
+		.count = owner->count,
+		.object = owner->object,
+		.offset = owner->offset,
+	};
+
+	telling->scrub->bad(telling->scrub, &live, telling->leg, telling->healed);
+	telling->told = true;
+	return true;
+}
+
+static void copy_tell(struct copies *copies, const struct meta_live *live, int leg, bool healed)
+{
+	struct telling telling = { .scrub = copies->scrub, .leg = leg, .healed = healed };
+
+	if (!copies->scrub->bad)
+		return;
+	if (live->kind == META_LIVE_DATA)
+		meta_owners(copies->meta, live->address, live->count, tell_owner, &telling);
+	if (!telling.told)
+		copies->scrub->bad(copies->scrub, live, leg, healed);
+}
+
 static void copy_heal(struct copies *copies, int leg, uint32_t units)
 {
 	size_t size = (size_t)copies->unit_blocks * FORMAT_BLOCK;
@@ -108,8 +144,7 @@ static void copy_heal(struct copies *copies, int leg, uint32_t units)
 		if (healed)
 			scrub->repaired += live.count;
 		mirror_scrubbed(copies->meta->mirror, leg, live.count, healed ? live.count : 0);
-		if (scrub->bad)
-			scrub->bad(scrub, &live, leg, healed);
+		copy_tell(copies, &live, leg, healed);
 	}
 }
 

@@ -35,6 +35,7 @@ struct meta_txn *meta_txn_begin(struct meta *meta)
 static void txn_free(struct meta_txn *txn)
 {
 	alloc_leave_cohort(txn);
+	share_unlock(txn);
 	if (txn->chunk)
 		journal_chunk_free(txn->chunk);
 	free(txn->taken.at);
@@ -187,7 +188,7 @@ static int room_for(struct meta *meta, const struct meta_txn *txn, size_t nodes,
 {
 	const struct meta_chunk *chunk = txn->chunk;
 	/* Only what deletes, or was promised its room, may draw on the last of the reserve. */
-	uint64_t keep = txn->deletes || txn->taken.count ? 0 : meta->reserve / 2;
+	uint64_t keep = (txn->deletes && !txn->shares) || txn->taken.count ? 0 : meta->reserve / 2;
 	uint64_t ring, ring_most = meta->ring_blocks * 3 / 4;
 	size_t most = dirty_most(meta);
 	bool runs;
@@ -311,6 +312,7 @@ int meta_txn_commit(struct meta_txn *txn, uint64_t *sequence)
 	}
 	queue(meta, txn, sequence, &records, &checkpoint);
 	rwlock_unlock(&meta->tree_lock);
+	share_unlock(txn);
 	meta_kick(meta, records, checkpoint);
 	journal_relieve(meta);
 	txn_free(txn);

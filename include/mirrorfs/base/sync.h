@@ -22,6 +22,7 @@ enum lock_rank {
 	RANK_FS_RENAME = 28, /* fs: one directory rename at a time; may be held across I/O */
 	RANK_FS_INODE = 30, /* fs: an inode's content; may be held across I/O */
 	RANK_FS_WRITEBACK = 34, /* fs: an inode's write-back; may be held across I/O */
+	RANK_META_SHARE = 36, /* meta: counts of blocks that files share, to the end of a transaction */
 	RANK_FS_TABLE = 38, /* fs: the table of inodes in memory */
 	RANK_FS_STATE = 39, /* fs: an inode's fields and the bytes of its pages; never held across a wait */
 	RANK_META_CHECKPOINT = 40, /* meta: one checkpoint at a time; may be held across I/O */

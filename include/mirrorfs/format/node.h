@@ -53,7 +53,7 @@ enum format_type {
 	/* of OBJECT_VOLUME */
 	TYPE_ALLOC = 1, /* offset: first block of an extent of file data */
 	TYPE_ORPHAN = 2, /* offset: an inode; cut what lies beyond its size, everything if nlink is 0; no value */
-	TYPE_SHARE = 3, /* reserved for back-references of extents that files share */
+	TYPE_SHARE = 3, /* offset: first block of a counted extent, above a slot's number */
 	/* of an inode */
 	TYPE_INODE = 16, /* offset 0 */
 	TYPE_SYMLINK = 17, /* offset 0: the target's bytes */
@@ -64,13 +64,22 @@ enum format_type {
 };
 
 struct format_alloc { /* 32 bytes: TYPE_ALLOC */
-	le64 owner; /* 0-7: the inode whose extent this is */
-	le64 owner_offset; /* 8-15: the block in that file which the first block holds */
+	le64 owner; /* 0-7: the inode whose extent this is; 0: counted, share items name the extents */
+	le64 owner_offset; /* 8-15: the block in that file which the first block holds; counted: 0 */
 	le64 birth; /* 16-23: generation of the first checkpoint that contains it */
 	le32 length; /* 24-27: blocks */
-	le32 references; /* 28-31: 1; more is reserved for extents that files share */
+	le32 references; /* 28-31: 1; counted: how many extents each block is in, up to SHARE_SLOTS */
 };
 static_assert(sizeof(struct format_alloc) == 32, "disk format");
+
+#define SHARE_SLOT_BITS 12u
+#define SHARE_SLOTS (1u << SHARE_SLOT_BITS) /* counted extents that begin at one block, at most */
+
+struct format_share { /* 16 bytes: TYPE_SHARE */
+	le64 owner; /* 0-7: the inode whose extent this is */
+	le64 owner_offset; /* 8-15: its first block in that file */
+};
+static_assert(sizeof(struct format_share) == 16, "disk format");
 
 #define EXTENT_BLOCKS_MAX 256u /* 1 MiB: the longest extent */
 

@@ -42,8 +42,9 @@ static_assert(sizeof(struct format_pointer) == 24, "disk format");
 #define SUPER_SCRUB_UNDER_WAY 1u /* nobody has stopped it: the next mount goes on */
 
 /* format_super.ro_compat */
+#define SUPER_RO_SHARED 0x1u /* there may be blocks that files share */
 #define SUPER_RO_XATTRS 0x2u /* there may be extended attributes */
-#define SUPER_RO_KNOWN SUPER_RO_XATTRS
+#define SUPER_RO_KNOWN (SUPER_RO_SHARED | SUPER_RO_XATTRS)
 
 /* format_super.flags */
 #define SUPER_UNMOUNTED 1u /* written by an orderly unmount: nothing was done since */

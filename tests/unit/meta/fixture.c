@@ -611,6 +611,25 @@ void punch(uint64_t object, uint64_t from, uint64_t to)
 	}
 }
 
+unsigned int share(uint64_t from, uint64_t from_offset, uint64_t to, uint64_t to_offset, uint64_t count)
+{
+	struct meta_sharing sharing = { from, from_offset, to, to_offset, count, 0, 0 };
+	unsigned int links = 0;
+
+	while (sharing.count) {
+		struct meta_txn *txn = meta_txn_begin(meta);
+		uint64_t before = sharing.count;
+
+		ck_assert_int_eq(meta_map_share(txn, &sharing), 0);
+		ck_assert_uint_lt(sharing.count, before);
+		ck_assert_int_eq(meta_txn_commit(txn, NULL), 0);
+		links++;
+	}
+	ck_assert_uint_eq(sharing.from_offset, from_offset + count);
+	ck_assert_uint_eq(sharing.to_offset, to_offset + count);
+	return links;
+}
+
 void expect_file(uint64_t object, uint64_t offset, uint32_t blocks, unsigned int seed)
 {
 	static struct meta_mapping mapping;

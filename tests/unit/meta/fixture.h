@@ -109,6 +109,8 @@ uint64_t put_commit(struct put *put); /* put_map() and the commit: its sequence 
 uint64_t put_file(uint64_t object, uint64_t offset, uint32_t blocks, unsigned int seed, bool in_record, uint64_t goal,
 		  struct range_extent *where);
 void punch(uint64_t object, uint64_t from, uint64_t to);
+/* How many transactions it took. */
+unsigned int share(uint64_t from, uint64_t from_offset, uint64_t to, uint64_t to_offset, uint64_t count);
 /* Mapped, with the right checksums, and the right content on every disk that is there, or in the ring. */
 void expect_file(uint64_t object, uint64_t offset, uint32_t blocks, unsigned int seed);
 void expect_hole(uint64_t object, uint64_t offset, uint32_t blocks);
@@ -134,6 +136,7 @@ Suite *super_suite(void);
 Suite *map_suite(void);
 Suite *alloc_suite(void);
 Suite *scrub_suite(void);
+Suite *share_suite(void);
 Suite *failure_suite(void);
 Suite *rebuild_suite(void);
 Suite *trim_suite(void);

@@ -14,6 +14,7 @@ int main(void)
 	srunner_add_suite(runner, map_suite());
 	srunner_add_suite(runner, alloc_suite());
 	srunner_add_suite(runner, scrub_suite());
+	srunner_add_suite(runner, share_suite());
 	srunner_add_suite(runner, failure_suite());
 	srunner_add_suite(runner, rebuild_suite());
 	srunner_add_suite(runner, trim_suite());

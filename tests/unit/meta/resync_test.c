@@ -437,6 +437,38 @@ START_TEST(what_is_on_one_leg_alone_is_told_by_file)
 }
 END_TEST
 
+/* What is shared is as old as it is, and is copied once; but each file lacks it. */
+START_TEST(a_copy_is_no_news_to_a_leg_that_was_away)
+{
+	put_big(OLD, OLD_BLOCKS, 1);
+	ck_assert_int_eq(meta_checkpoint(meta), 0);
+	volume_unmount();
+	mount_with(1);
+	share(OLD, 100, NEW, 100, 500);
+	missing_now();
+	ck_assert_str_eq(told, "");
+	put_file(OLD, 200, 5, 3, false, 0, NULL);
+	put_file(NEW, 700, 40, 2, false, 0, NULL);
+	share(NEW, 710, NEW + 1, 10, 20);
+	put_file(NEW, 715, 1, 4, true, 0, NULL);
+	missing_now();
+	ck_assert_str_eq(told, "100: 200+5\n200: 700+10\n200: 710+5\n200: 715+1\n200: 716+14\n200: 730+10\n"
+			       "201: 10+5\n201: 15+1\n201: 16+14\n");
+	volume_unmount();
+	mount_with(3);
+	ck_assert_int_eq(resync_ends(1), MIRROR_INSYNC);
+	expect_file(OLD, 205, 1000, 1);
+	expect_file(NEW, 100, 500, 1);
+	expect_file(NEW, 700, 15, 2);
+	legs_are_equal();
+	/* The leg that was filled has all of it. */
+	volume_unmount();
+	mount_with(2);
+	expect_file(NEW, 100, 500, 1);
+	expect_file(NEW, 716, 24, 2);
+}
+END_TEST
+
 START_TEST(while_a_leg_is_filled_what_is_still_missing_is_told)
 {
 	struct range_extent first, second;
@@ -490,6 +522,7 @@ Suite *resync_suite(void)
 	tcase_add_test(tests, what_either_leg_writes_alone_behind_a_resync_is_a_history_of_its_own);
 	tcase_add_test(tests, a_leg_missing_unexpectedly_lacks_what_came_after_the_last_but_one_checkpoint);
 	tcase_add_test(tests, what_is_on_one_leg_alone_is_told_by_file);
+	tcase_add_test(tests, a_copy_is_no_news_to_a_leg_that_was_away);
 	tcase_add_test(tests, while_a_leg_is_filled_what_is_still_missing_is_told);
 	suite_add_tcase(suite, tests);
 	return suite;
