@@ -148,6 +148,13 @@ ssize_t fs_write(struct fs *fs, uint64_t inode, const void *data, size_t length,
 
 /* `mode` as fallocate(2): 0, KEEP_SIZE, PUNCH_HOLE | KEEP_SIZE, ZERO_RANGE [| KEEP_SIZE]; else -EOPNOTSUPP. */
 int fs_fallocate(struct fs *fs, uint64_t inode, int mode, uint64_t offset, uint64_t length);
+/*
+ * Bytes copied from one file to another, or within one if the ranges do not overlap (-EINVAL): fewer than `length` at
+ * the source's end, if an error comes behind them, or if it takes long. What can be is shared: whole blocks that begin
+ * at the same place in a block of 4096 bytes.
+ */
+ssize_t fs_copy_range(struct fs *fs, uint64_t from, uint64_t from_offset, uint64_t to, uint64_t to_offset,
+		      uint64_t length);
 int fs_lseek(struct fs *fs, uint64_t inode, bool hole, uint64_t *offset); /* -ENXIO as lseek(2) */
 
 /*
@@ -212,7 +219,8 @@ struct fs_check {
 	void (*progress)(struct fs_check *check, int pass, uint64_t done, uint64_t total); /* may be NULL */
 	void *context;
 	/* told */
-	uint64_t files, directories, blocks;
+	uint64_t files, directories;
+	uint64_t blocks; /* recorded as taken by file data */
 	uint64_t nameless; /* inodes that the next mount deletes: no problem */
 	uint64_t problems, cured;
 };

@@ -501,6 +501,22 @@ static void op_fallocate(fuse_req_t req, fuse_ino_t inode, int mode, off_t offse
 	reply_error(req, fs_fallocate(fs_of(req), inode, mode, (uint64_t)offset, (uint64_t)length));
 }
 
+static void op_copy_file_range(fuse_req_t req, fuse_ino_t from, off_t from_offset, struct fuse_file_info *from_fi,
+			       fuse_ino_t to, off_t to_offset, struct fuse_file_info *to_fi, size_t length, int flags)
+{
+	const size_t most = UINT32_MAX & ~(size_t)0xfffff; /* the answer has 32 bits */
+	ssize_t done = -EINVAL;
+
+	if (length > most)
+		length = most;
+	if (!flags)
+		done = fs_copy_range(fs_of(req), from, (uint64_t)from_offset, to, (uint64_t)to_offset, length);
+	if (done < 0)
+		reply_error(req, (int)done);
+	else
+		fuse_reply_write(req, (size_t)done);
+}
+
 static void op_lseek(fuse_req_t req, fuse_ino_t inode, off_t offset, int whence, struct fuse_file_info *fi)
 {
 	uint64_t at = (uint64_t)offset;
@@ -574,5 +590,6 @@ const struct fuse_lowlevel_ops ops_table = {
 	.fsync = op_fsync,
 	.fallocate = op_fallocate,
 	.lseek = op_lseek,
+	.copy_file_range = op_copy_file_range,
 	.ioctl = op_ioctl,
 };

@@ -71,7 +71,6 @@ static int extent_check(struct check *check, struct object *object, const struct
 	}
 	object->has_extents = true;
 	object->mapped += le32_get(extent.head.length);
-	check->told->blocks += le32_get(extent.head.length);
 	if (object->end < key->offset + le32_get(extent.head.length))
 		object->end = key->offset + le32_get(extent.head.length);
 	return error;

@@ -3,6 +3,7 @@
  * The check, inside: four passes over the tree, each on what the one before has left in order.
  *
  *   check_space.c  1: every allocation record has its extent, and no two lie on one block
+ *   check_share.c  the same of what files share
  *   check_item.c   2: every inode agrees with its own items; each extent has its record
  *   check_name.c   3: every entry leads to an inode, from its right place
  *   check_link.c   4: every inode has a name, and as many as it says; what has none goes to lost+found
@@ -80,6 +81,31 @@ int check_space_extent(struct check *check, const struct meta_key *key, const un
 		       uint64_t file_end);
 /* All of an extent away, with its record. */
 int check_space_remove(struct check *check, const struct meta_key *key, const union check_extent *extent);
+
+/* Whether the extent has a record of its own at its address. */
+bool check_space_own(struct check *check, const struct meta_key *key, const union check_extent *extent);
+/* Whether a record's owner has what it says: 0, -ENOENT, -EINVAL: its extent is malformed, -EIO. */
+int check_space_owner(struct check *check, const struct meta_key *key, const struct format_alloc *record);
+void check_space_record(struct meta_txn *txn, uint64_t address, uint64_t owner, uint64_t offset, uint32_t length,
+			uint64_t birth, uint32_t references);
+
+/* ---- check_share.c ---- */
+
+/* The items that name counted extents. */
+int check_shares(struct check *check);
+/* A counted record. `young`: its birth is not to be believed; `high`: where those before it end. 1: it was changed. */
+int check_share_record(struct check *check, uint64_t address, const struct format_alloc *record, bool young,
+		       uint64_t high);
+/*
+ * An extent without a record of its own. Some of `lost` set: these blocks are others'; else 0: it is in order, or is
+ * now; -ENOENT: nothing is recorded of it.
+ */
+int check_share_extent(struct check *check, const struct meta_key *key, const union check_extent *extent, bool *lost);
+/* Whether records or items of others change if the extent is cut. */
+bool check_share_concerns(struct check *check, const struct meta_key *key, const union check_extent *extent,
+			  const bool *lost);
+int check_share_anew(struct check *check, struct meta_txn *txn, const struct meta_key *key,
+		     const union check_extent *extent, const bool *lost);
 
 /* ---- check_item.c ---- */
 

@@ -2,7 +2,7 @@
 /*
  * Extents and the records of what is taken: each extent has exactly one record at its address, each record its
  * extent, and no two lie on one block. Where they do, the one that comes first stays and the other is cut; where one
- * lies on a node of the tree, the node stays.
+ * lies on a node of the tree, the node stays. What files share: check_share.c.
  */
 #include "check_private.h"
 
@@ -30,8 +30,15 @@ static int record_extent(struct check *check, const struct meta_key *key, const 
 	return le64_get(extent->head.address) == key->offset ? 0 : -ENOENT;
 }
 
-static void record_put(struct meta_txn *txn, uint64_t address, uint64_t owner, uint64_t offset, uint32_t length,
-		       uint64_t birth)
+int check_space_owner(struct check *check, const struct meta_key *key, const struct format_alloc *record)
+{
+	union check_extent extent;
+
+	return record_extent(check, key, record, &extent);
+}
+
+void check_space_record(struct meta_txn *txn, uint64_t address, uint64_t owner, uint64_t offset, uint32_t length,
+			uint64_t birth, uint32_t references)
 {
 	const struct meta_key key = record_key(address);
 	const struct format_alloc record = {
@@ -39,17 +46,32 @@ static void record_put(struct meta_txn *txn, uint64_t address, uint64_t owner, u
 		.owner_offset = le64_of(offset),
 		.birth = le64_of(birth), /* 0: now, which no later copying passes over */
 		.length = le32_of(length),
-		.references = le32_of(1),
+		.references = le32_of(references),
 	};
 
 	meta_txn_put(txn, &key, &record, sizeof(record));
 }
 
+static void record_put(struct meta_txn *txn, uint64_t address, uint64_t owner, uint64_t offset, uint32_t length,
+		       uint64_t birth)
+{
+	check_space_record(txn, address, owner, offset, length, birth, 1);
+}
+
+bool check_space_own(struct check *check, const struct meta_key *key, const union check_extent *extent)
+{
+	const struct meta_key own = record_key(le64_get(extent->head.address));
+	struct format_alloc record;
+
+	return meta_get(check->meta, &own, &record, sizeof(record)) == sizeof(record) &&
+	       le64_get(record.owner) == key->object && le64_get(record.owner_offset) == key->offset;
+}
+
 /* ---- cutting ---- */
 
-/* What is left of an extent, as extents with records of their own. */
+/* What is left of an extent, as extents; `recorded`: with records of their own. */
 static void cut_put_pieces(struct meta_txn *txn, const struct meta_key *key, const union check_extent *extent,
-			   const bool *lost, uint64_t birth)
+			   const bool *lost, bool recorded, uint64_t birth)
 {
 	uint32_t length = le32_get(extent->head.length);
 
@@ -64,7 +86,8 @@ static void cut_put_pieces(struct meta_txn *txn, const struct meta_key *key, con
 		piece.head.length = le32_of(end - at);
 		memcpy(piece.head.crc, extent->head.crc + at, (end - at) * sizeof(piece.head.crc[0]));
 		meta_txn_put(txn, &piece_key, &piece, sizeof(piece.head) + (end - at) * sizeof(piece.head.crc[0]));
-		record_put(txn, le64_get(piece.head.address), key->object, piece_key.offset, end - at, birth);
+		if (recorded)
+			record_put(txn, le64_get(piece.head.address), key->object, piece_key.offset, end - at, birth);
 	}
 }
 
@@ -73,20 +96,28 @@ static int cut(struct check *check, const struct meta_key *key, const union chec
 {
 	const struct meta_key own = record_key(le64_get(extent->head.address));
 	uint32_t length = le32_get(extent->head.length), gone = 0;
+	bool plain = check_space_own(check, key, extent);
+	bool shared = !plain && check_share_concerns(check, key, extent, lost);
 	struct format_alloc record;
 	struct format_inode item;
 	uint64_t birth = 0;
 	struct meta_txn *txn = meta_txn_begin(check->meta);
+	int error = 0;
 
 	if (!txn)
 		return -ENOMEM;
 	meta_txn_delete(txn, key);
-	if (meta_get(check->meta, &own, &record, sizeof(record)) == sizeof(record) &&
-	    le64_get(record.owner) == key->object && le64_get(record.owner_offset) == key->offset) {
+	if (plain && meta_get(check->meta, &own, &record, sizeof(record)) == sizeof(record)) {
 		birth = le64_get(record.birth);
 		meta_txn_delete(txn, &own);
 	}
-	cut_put_pieces(txn, key, extent, lost, birth);
+	cut_put_pieces(txn, key, extent, lost, !shared, birth);
+	if (shared)
+		error = check_share_anew(check, txn, key, extent, lost);
+	if (error) {
+		meta_txn_abort(txn);
+		return error;
+	}
 	for (uint32_t i = 0; i < length; i++)
 		gone += lost[i];
 	if (!check_item(check, key->object, &item) && le64_get(item.blocks) >= gone) {
@@ -134,7 +165,7 @@ static bool born_later(struct check *check, uint64_t birth)
 	return birth > info.generation;
 }
 
-/* *high: where the records up to here end. */
+/* *high: where the records up to here end. 1: look at the place again. */
 static int record_check(struct check *check, const struct meta_key *key, size_t length, uint64_t *high)
 {
 	bool lost[EXTENT_BLOCKS_MAX] = { false };
@@ -153,6 +184,13 @@ static int record_check(struct check *check, const struct meta_key *key, size_t 
 			       : 0;
 	}
 	memcpy(&record, check->value, sizeof(record));
+	if (le64_get(record.owner) == OBJECT_VOLUME) {
+		error = check_share_record(check, key->offset, &record, born_later(check, le64_get(record.birth)),
+					   *high);
+		if (!error && key->offset + le32_get(record.length) > *high)
+			*high = key->offset + le32_get(record.length);
+		return error;
+	}
 	extent_key = (struct meta_key){ le64_get(record.owner), TYPE_EXTENT, le64_get(record.owner_offset) };
 	error = record_extent(check, key, &record, &extent);
 	if (error == -EINVAL) /* pass 2 tells of it, and what it has is not freed before */
@@ -201,56 +239,30 @@ int check_space(struct check *check)
 	int error = 0;
 
 	meta_super_info(check->meta, &info);
+	error = check_shares(check);
 	while (!error && (length = check_next(check, &key, &last)) != -ENOENT) {
 		if (length < 0)
 			return (int)length;
 		if (key.type == TYPE_ALLOC)
 			error = record_check(check, &key, (size_t)length, &high);
-		else if ((key.type != TYPE_ORPHAN || length) &&
+		else if (key.type != TYPE_SHARE && (key.type != TYPE_ORPHAN || length) &&
 			 check_problem(check, FS_PROBLEM_ITEM, FS_REMEDY_LOSSY, "it is removed",
 				       "an item of the volume has no meaning: type %u, offset %llu", key.type,
 				       (unsigned long long)key.offset))
 			error = check_delete(check, &key);
-		if (key.type == TYPE_ALLOC && length == sizeof(struct format_alloc))
+		if (key.type == TYPE_ALLOC && length == sizeof(struct format_alloc) && error != 1)
 			done += le32_get(((const struct format_alloc *)check->value)->length);
 		check_progress(check, 1, done, info.data_blocks);
-		check_advance(&key);
+		if (error == 1)
+			error = 0;
+		else
+			check_advance(&key);
 	}
+	check->told->blocks = done;
 	return error;
 }
 
 /* ---- pass 2: extents ---- */
-
-/* Marks the blocks of the extent that are recorded as another's who has them. 0 or -EIO. */
-static int mark_taken(struct check *check, const struct meta_key *key, const union check_extent *extent, bool *lost)
-{
-	uint64_t start = le64_get(extent->head.address), end = start + le32_get(extent->head.length);
-	const struct meta_key first = record_key(0), last = record_key(end - 1);
-	struct meta_key at = record_key(start);
-	struct format_alloc record;
-	ssize_t length = meta_previous(check->meta, &at, &first, &record, sizeof(record));
-
-	if (length < 0 && length != -ENOENT)
-		return (int)length;
-	if (length < 0)
-		at = record_key(start);
-	while ((length = meta_next(check->meta, &at, &last, &record, sizeof(record))) >= 0) {
-		union check_extent other;
-		int error = -ENOENT;
-
-		if (meta_alloc_valid(check->meta, &at, &record, (size_t)length))
-			error = record_extent(check, &at, &record, &other);
-		if (error == -EIO)
-			return error;
-		if (!error && (le64_get(record.owner) != key->object || le64_get(record.owner_offset) != key->offset)) {
-			for (uint32_t i = 0; i < le32_get(other.head.length); i++)
-				if (at.offset + i >= start && at.offset + i < end)
-					lost[at.offset + i - start] = true;
-		}
-		at.offset++;
-	}
-	return length == -ENOENT ? 0 : (int)length;
-}
 
 static int record_missing(struct check *check, const struct meta_key *key, const union check_extent *extent)
 {
@@ -271,11 +283,8 @@ static int record_missing(struct check *check, const struct meta_key *key, const
 int check_space_extent(struct check *check, const struct meta_key *key, const union check_extent *extent,
 		       uint64_t file_end)
 {
-	const struct meta_key own = record_key(le64_get(extent->head.address));
 	uint32_t length = le32_get(extent->head.length);
 	bool lost[EXTENT_BLOCKS_MAX] = { false };
-	struct format_alloc record;
-	ssize_t size;
 	int error;
 
 	for (uint32_t i = 0; i < length; i++)
@@ -286,17 +295,13 @@ int check_space_extent(struct check *check, const struct meta_key *key, const un
 		lost[i] = meta_is_tree(check->meta, le64_get(extent->head.address) + i);
 	if (memchr(lost, true, length))
 		return overlap(check, key, extent, lost, "lie where a node of the tree is");
-	size = meta_get(check->meta, &own, &record, sizeof(record));
-	if (size < 0 && size != -ENOENT)
-		return (int)size;
 	/* What else is wrong with its own record was told in pass 1. */
-	if (size == sizeof(record) && le64_get(record.owner) == key->object &&
-	    le64_get(record.owner_offset) == key->offset)
+	if (check_space_own(check, key, extent))
 		return 0;
-	error = mark_taken(check, key, extent, lost);
-	if (error)
-		return error;
-	if (memchr(lost, true, length))
+	error = check_share_extent(check, key, extent, lost);
+	if (error == -ENOENT)
+		return record_missing(check, key, extent);
+	if (!error && memchr(lost, true, length))
 		return overlap(check, key, extent, lost, "lie where another file's bytes are");
-	return record_missing(check, key, extent);
+	return error;
 }

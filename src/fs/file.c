@@ -23,8 +23,7 @@ static bool time_before_or_at(const struct timespec *a, const struct timespec *b
 	return a->tv_sec < b->tv_sec || (a->tv_sec == b->tv_sec && a->tv_nsec <= b->tv_nsec);
 }
 
-/* As relatime: the first read behind a change is noted, in memory; the item follows when there is a reason. */
-static void file_read_touch(struct inode *inode)
+void file_read_touch(struct inode *inode)
 {
 	struct timespec now = inode_now();
 

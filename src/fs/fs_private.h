@@ -13,6 +13,7 @@
  *   filepage.c       pages of a file: fill from the legs, promises
  *   file.c       read, write
  *   truncate.c   sizes, fallocate, lseek
+ *   copy.c       copy_file_range: sharing, and copying
  *   xattr.c      extended attributes
  *   acl.c        access control lists: what ties them to modes, and to directories
  *   writeout.c  dirty pages to the legs, of many files together; fsync
@@ -373,6 +374,8 @@ void placement_done(struct placement *placement, const struct placement_step *st
 
 /* What a write by an unprivileged caller takes from a mode. */
 uint32_t file_kill_suidgid(uint32_t mode);
+/* As relatime: the first read behind a change is noted, in memory; the item follows when there is a reason. */
+void file_read_touch(struct inode *inode);
 
 /* ---- truncate.c ---- */
 

@@ -2,6 +2,7 @@
 """Calls of Linux that Python does not have."""
 import ctypes
 import errno
+import fcntl
 import os
 import struct
 
@@ -39,6 +40,10 @@ def tmpfile(folder, flags=os.O_RDWR, mode=0o600):
 def give_name(fd, name):
     source = os.fsencode(f"/proc/self/fd/{fd}")
     checked(libc.linkat(AT_FDCWD, source, AT_FDCWD, os.fsencode(name), AT_SYMLINK_FOLLOW), name)
+
+
+def clone(source, target):
+    fcntl.ioctl(target, 0x40049409, source)
 
 
 def birth_ns(path):

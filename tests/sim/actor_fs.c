@@ -342,6 +342,41 @@ static void fallocate_some(struct fs_actor *actor)
 	op_changed(actor->level, file, "fallocate", error, false);
 }
 
+/* Of a file or within one, mostly so that blocks can be shared; to its end, often. */
+static void copy_some(struct fs_actor *actor)
+{
+	struct oracle_file *file = file_to_change(actor), *from;
+	uint64_t from_offset, end, offset;
+
+	if (!file)
+		return;
+	from = chance(actor, 4) ? file : file_to_change(actor);
+	if (from && from->size) {
+		some_range(actor, from, &from_offset, &end);
+		if (chance(actor, 3))
+			from_offset = 0;
+		if (from_offset >= from->size)
+			from_offset = from->size - 1;
+		if (end > from->size || end <= from_offset || chance(actor, 3))
+			end = from->size;
+		offset = chance(actor, 3) ? from_offset : below(actor, length_max(file));
+		if (!chance(actor, 4))
+			offset = (offset & ~UINT64_C(4095)) + from_offset % 4096;
+		if (offset < length_max(file)) {
+			if (end - from_offset > length_max(file) - offset)
+				end = from_offset + length_max(file) - offset;
+			op_copy(actor->level, from, from_offset, file, offset, end - from_offset);
+			return;
+		}
+	}
+	if (from && from != file) {
+		from->changing = false;
+		op_leave(from);
+	}
+	file->changing = false;
+	op_leave(file);
+}
+
 static void read_some(struct fs_actor *actor)
 {
 	struct oracle_file *file = some_file(actor, false);
@@ -457,6 +492,7 @@ void fs_act(void *arg)
 	} doings[] = {
 		{8, create},	 {6, remove_name}, {3, add_link},	 {6, rename_some},   {3, look_up},
 		{3, list},	 {3, forget_some}, {22, write_some},	 {4, truncate_some}, {4, fallocate_some},
+		{8, copy_some},
 		{10, read_some}, {6, sync_file},   {1, sync_everything}, {3, look_at},	     {3, seek_some},
 		{3, change_mode}, {8, change_legs},
 	};

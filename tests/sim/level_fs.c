@@ -138,10 +138,52 @@ unsigned char *fs_level_read_all(struct fs_level *level, uint64_t inode, uint64_
 	return data;
 }
 
-/* Compares one file; returns the blocks that it holds. */
-static uint64_t check_file(struct fs_level *level, const struct listing *listing, struct oracle_file *file,
-			   bool crashed)
+/* Where blocks of files are: one that they share is there once for each. */
+struct held {
+	uint64_t *at;
+	size_t count;
+};
+
+static void held_add(struct fs_level *level, uint64_t inode, struct held *held)
 {
+	struct meta *meta = level->machine->meta;
+	struct meta_mapping mapping;
+
+	for (uint64_t at = 0; !meta_map_seek(meta, inode, false, &at); at += mapping.count) {
+		if (meta_map(meta, inode, at, EXTENT_BLOCKS_MAX, &mapping) || !mapping.address)
+			sim_fail("block %lu of inode %lu is mapped, and is not", (unsigned long)at,
+				 (unsigned long)inode);
+		held->at = realloc(held->at, (held->count + mapping.count) * sizeof(*held->at));
+		for (uint32_t i = 0; i < mapping.count; i++)
+			held->at[held->count++] = mapping.address + i;
+	}
+}
+
+static int by_address(const void *a, const void *b)
+{
+	uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
+
+	return x < y ? -1 : x > y;
+}
+
+/* How many blocks there are, each counted once. */
+static uint64_t held_count(struct held *held)
+{
+	uint64_t count = 0;
+
+	if (held->count)
+		qsort(held->at, held->count, sizeof(*held->at), by_address);
+	for (size_t i = 0; i < held->count; i++)
+		count += !i || held->at[i] != held->at[i - 1];
+	free(held->at);
+	return count;
+}
+
+/* Compares one file, and adds the blocks that it holds. */
+static void check_file(struct fs_level *level, const struct listing *listing, struct oracle_file *file,
+		       struct held *held, bool crashed)
+{
+	size_t before = held->count;
 	struct fs_attr attr;
 	unsigned char *data;
 	uint64_t size;
@@ -151,20 +193,23 @@ static uint64_t check_file(struct fs_level *level, const struct listing *listing
 	for (size_t i = 0; i < listing->count; i++)
 		names += listing->inodes[i] == file->inode;
 	if (!names && file->inode != OBJECT_ROOT)
-		return 0;
+		return;
 	error = fs_getattr(level->machine->fs, file->inode, &attr);
 	if (error)
 		sim_fail("getattr of inode %lu: %s", (unsigned long)file->inode, strerror(-error));
 	oracle_check_mode(file, attr.st.st_mode & 07777, crashed);
 	if (file->directory)
-		return 0;
+		return;
 	data = fs_level_read_all(level, file->inode, &size);
 	oracle_check_content(file, data, size, crashed);
 	free(data);
 	if (!S_ISREG(attr.st.st_mode) || attr.st.st_nlink != names)
 		sim_fail("inode %lu has mode %o and %lu links, with %u names", (unsigned long)file->inode,
 			 attr.st.st_mode, (unsigned long)attr.st.st_nlink, names);
-	return (uint64_t)attr.st.st_blocks / 8;
+	held_add(level, file->inode, held);
+	if ((uint64_t)attr.st.st_blocks / 8 != held->count - before)
+		sim_fail("inode %lu counts %lu blocks and has %zu", (unsigned long)file->inode,
+			 (unsigned long)attr.st.st_blocks / 8, held->count - before);
 }
 
 static void check_space(struct fs_level *level, uint64_t blocks)
@@ -188,14 +233,16 @@ static void check(void *state, bool crashed)
 	struct oracle *oracle = &level->oracle;
 	struct oracle_found found = { .count = oracle->count };
 	struct listing listing = { .level = level, .found = &found };
-	uint64_t blocks = 0;
+	struct held held = { .at = NULL };
+	uint64_t blocks;
 
 	found.names = calloc(found.count, sizeof(*found.names));
 	list_tree(&listing);
 	oracle_check_names(oracle, &found, crashed);
 	for (unsigned int i = 0; i < oracle->count; i++)
 		if (oracle->files[i]->inode)
-			blocks += check_file(level, &listing, oracle->files[i], crashed);
+			check_file(level, &listing, oracle->files[i], &held, crashed);
+	blocks = held_count(&held);
 	oracle_settle(oracle);
 	for (size_t i = 0; i < listing.count; i++) {
 		struct oracle_file *file = oracle_find(oracle, listing.inodes[i]);

@@ -291,6 +291,41 @@ void op_write(struct fs_level *level, struct oracle_file *file, uint64_t offset,
 	op_changed(level, file, "write", written < 0 ? (int)written : 0, flags & FS_WRITE_SYNC);
 }
 
+static bool overlap(uint64_t a, uint64_t b, uint64_t length)
+{
+	return a < b + length && b < a + length;
+}
+
+void op_copy(struct fs_level *level, struct oracle_file *from, uint64_t from_offset, struct oracle_file *file,
+	     uint64_t offset, uint64_t length)
+{
+	bool refused = from == file && overlap(from_offset, offset, length);
+	uint64_t done = 0;
+	ssize_t got = 0;
+
+	oracle_copy_begin(file, from, from_offset, offset, offset + length);
+	note("copy inode %lu, %lu at %lu, to inode %lu, %lu, change %u …", (unsigned long)from->inode,
+	     (unsigned long)length, (unsigned long)from_offset, (unsigned long)file->inode, (unsigned long)offset,
+	     file->count);
+	while (done < length && got >= 0) {
+		got = fs_copy_range(level->machine->fs, from->inode, from_offset + done, file->inode, offset + done,
+				    length - done);
+		if (got > 0 && !refused)
+			done += (uint64_t)got;
+		else if (got >= 0 || (got == -EINVAL && !refused))
+			sim_fail("fs_copy_range of %lu bytes: %ld at %lu", (unsigned long)length, (long)got,
+				 (unsigned long)done);
+	}
+	note("copied inode %lu: %ld", (unsigned long)file->inode, got < 0 ? (long)got : (long)done);
+	if (from != file) {
+		from->changing = false;
+		op_leave(from);
+	}
+	if (got == -EINVAL) /* nothing was changed, so it is a change of nothing */
+		file->changes[file->count - 1].end = offset;
+	op_changed(level, file, "copy", got < 0 && got != -EINVAL ? (int)got : 0, false);
+}
+
 void op_truncate(struct fs_level *level, struct oracle_file *file, uint64_t size)
 {
 	struct fs_attr attr = { .st.st_size = (off_t)size };

@@ -27,7 +27,7 @@ void op_release(struct place *place);
 bool op_link_begin(struct oracle_file *file, bool may_go);
 void op_link_end(struct oracle_file *file);
 
-/* The content of a file, in use, is one's own; op_write() and op_truncate() end that, or op_changed(). */
+/* The content of a file, in use, is one's own; op_write(), op_copy() and op_truncate() end that, or op_changed(). */
 bool op_change_begin(struct oracle_file *file);
 void op_changed(struct fs_level *level, struct oracle_file *file, const char *what, int error, bool durable);
 
@@ -45,6 +45,9 @@ void op_rename(struct fs_level *level, struct place *from, struct place *to, uns
 /* ---- content ---- */
 
 void op_write(struct fs_level *level, struct oracle_file *file, uint64_t offset, uint64_t end, unsigned int flags);
+/* Both are one's own; `from` may be the same. */
+void op_copy(struct fs_level *level, struct oracle_file *from, uint64_t from_offset, struct oracle_file *file,
+	     uint64_t offset, uint64_t length);
 void op_truncate(struct fs_level *level, struct oracle_file *file, uint64_t size);
 /* The links are one's own. */
 void op_chmod(struct fs_level *level, struct oracle_file *file);

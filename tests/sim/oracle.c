@@ -100,12 +100,41 @@ uint32_t oracle_change_begin(struct oracle_file *file, enum oracle_kind kind, ui
 			     bool extends)
 {
 	file->changes = must(realloc(file->changes, (file->count + 1) * sizeof(*file->changes)));
-	file->changes[file->count] = (struct oracle_change){ kind,   file->count + 1, ++file->salts,
-							     offset, end,	      extends || kind == ORACLE_WRITE,
-							     false };
+	file->changes[file->count] = (struct oracle_change){
+		.kind = kind,
+		.id = file->count + 1,
+		.salt = ++file->salts,
+		.offset = offset,
+		.end = end,
+		.extends = extends || kind == ORACLE_WRITE,
+	};
 	file->count++;
 	make_room(file, end);
 	return file->count;
+}
+
+void oracle_copy_begin(struct oracle_file *file, const struct oracle_file *from, uint64_t from_offset, uint64_t offset,
+		       uint64_t end)
+{
+	uint8_t *bytes = must(malloc(end - offset));
+
+	for (uint64_t i = 0; i < end - offset; i++)
+		bytes[i] = (uint8_t)from->now[from_offset + i];
+	oracle_change_begin(file, ORACLE_COPY, offset, end, true);
+	file->changes[file->count - 1].bytes = bytes;
+}
+
+/* What a change that covers the byte makes of it. */
+static uint8_t byte_of(const struct oracle_file *file, const struct oracle_change *change, uint64_t at)
+{
+	switch (change->kind) {
+	case ORACLE_WRITE:
+		return oracle_pattern(file, change->id, at);
+	case ORACLE_COPY:
+		return change->bytes[at - change->offset];
+	default:
+		return 0;
+	}
 }
 
 void oracle_change_end(struct oracle_file *file, bool durable)
@@ -127,7 +156,7 @@ void oracle_change_end(struct oracle_file *file, bool durable)
 		file->size = change->end;
 	}
 	for (uint64_t i = change->offset; i < change->end && i < file->size; i++) {
-		file->now[i] = change->kind == ORACLE_WRITE ? oracle_pattern(file, change->id, i) : 0;
+		file->now[i] = byte_of(file, change, i);
 		if (durable) {
 			file->durable[i] = file->now[i];
 			file->durable_id[i] = change->id;
@@ -151,9 +180,7 @@ static bool allowed(const struct oracle_file *file, uint64_t at, int value, int 
 			if (value == ORACLE_EOF)
 				return true;
 		}
-		if (change->kind == ORACLE_WRITE && covers && value == oracle_pattern(file, change->id, at))
-			return true;
-		if (change->kind == ORACLE_ZERO && covers && value == 0)
+		if (covers && value == byte_of(file, change, at))
 			return true;
 		/* A longer file reads as zeros where it had ended. */
 		if (may_be_eof && value == 0 && change->end > at &&
@@ -165,14 +192,15 @@ static bool allowed(const struct oracle_file *file, uint64_t at, int value, int 
 
 static void tell_changes(const struct oracle_file *file, uint64_t at)
 {
+	static const char *const kinds[] = { "write", "zero", "truncate", "copy" };
+
 	for (uint32_t i = 0; i < file->count; i++) {
 		const struct oracle_change *change = &file->changes[i];
 
 		if (change->kind == ORACLE_TRUNCATE || (at >= change->offset && at < change->end))
-			note("  change %u: %s %lu .. %lu, pattern %d", change->id,
-			     change->kind == ORACLE_WRITE ? "write" : change->kind == ORACLE_ZERO ? "zero" : "truncate",
+			note("  change %u: %s %lu .. %lu, byte %d", change->id, kinds[change->kind],
 			     (unsigned long)change->offset, (unsigned long)change->end,
-			     oracle_pattern(file, change->id, at));
+			     change->kind == ORACLE_TRUNCATE ? 0 : byte_of(file, change, at));
 	}
 }
 
@@ -553,6 +581,8 @@ void oracle_settle(struct oracle *oracle)
 		file->changing = file->linking = file->exclusive = false;
 		file->users = 0;
 		file->lookups = 0;
+		for (uint32_t n = 0; n < file->count; n++)
+			free(file->changes[n].bytes);
 		file->count = file->returned = 0;
 	}
 	oracle->root->lookups = 1;

@@ -24,14 +24,15 @@
 #define ORACLE_NAMES 7 /* in each directory; oracle_name() */
 #define ORACLE_FILE_MAX (400u << 10) /* bytes */
 
-enum oracle_kind { ORACLE_WRITE, ORACLE_ZERO, ORACLE_TRUNCATE };
+enum oracle_kind { ORACLE_WRITE, ORACLE_ZERO, ORACLE_TRUNCATE, ORACLE_COPY };
 
 struct oracle_change {
 	enum oracle_kind kind;
 	uint32_t id; /* 1, 2, … of this file since the mount, in order */
 	uint32_t salt; /* never the same again: what it writes is known from what any other change wrote */
 	uint64_t offset, end; /* TRUNCATE: end is the new size */
-	bool extends; /* ZERO: to `end`, if the file is shorter; a WRITE always does */
+	bool extends; /* ZERO: to `end`, if the file is shorter; a WRITE and a COPY always do */
+	uint8_t *bytes; /* COPY: what was there to be copied */
 	bool failed; /* what was made of it is anyone's guess */
 };
 
@@ -111,6 +112,9 @@ uint8_t oracle_pattern(const struct oracle_file *file, uint32_t id, uint64_t off
 /* A change begins: its id. */
 uint32_t oracle_change_begin(struct oracle_file *file, enum oracle_kind kind, uint64_t offset, uint64_t end,
 			     bool extends);
+/* A copy begins, of what `from` holds from from_offset on: nothing changes that meanwhile. */
+void oracle_copy_begin(struct oracle_file *file, const struct oracle_file *from, uint64_t from_offset, uint64_t offset,
+		       uint64_t end);
 /* It has returned. `durable`: its bytes are. */
 void oracle_change_end(struct oracle_file *file, bool durable);
 /* It has failed: what is there now tells which bytes it has changed; `data` is the whole file. */

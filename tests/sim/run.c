@@ -228,7 +228,7 @@ static void quiet_end(void)
 
 	machine_mount(machine, false);
 	run.order.level->check(run.state, false);
-	if (machine->serving || machine->meta) {
+	if (machine->height >= MACHINE_META) {
 		legs_heal(machine);
 		audit_scrub(machine);
 		audit_compare_legs(machine);

@@ -3,147 +3,10 @@
  * Each test breaks a volume in one way, behind the back of fs, and expects that the check finds just that, puts it
  * right, and then finds nothing; and that what was not broken is there.
  */
-#include "check_private.h"
-#include "fixture.h"
+#include "check_fixture.h"
 
 #include <dirent.h>
 #include <stdio.h>
-
-#define BLOCKS 70u
-#define BYTES (BLOCKS * FS_BLOCK)
-#define DISK_BLOCKS 16384u
-
-static uint64_t dir, sub, file, other, linked;
-
-/* What fs_check() told, and what it was answered. */
-static struct told {
-	enum fs_problem_kind kinds[32];
-	char text[32][512];
-	unsigned int count;
-	bool cure, safe_only;
-} told;
-
-static bool tell(struct fs_check *check, const struct fs_problem *problem)
-{
-	ck_assert_uint_lt(told.count, 32);
-	ck_assert_int_eq(problem->cure[0] == '\0', problem->remedy == FS_REMEDY_NONE);
-	snprintf(told.text[told.count], sizeof(told.text[0]), "%s", problem->text);
-	told.kinds[told.count++] = problem->kind;
-	return told.cure && (!told.safe_only || problem->remedy == FS_REMEDY_SAFE);
-}
-
-static struct fs_check run(bool cure)
-{
-	struct fs_check check = { .problem = tell };
-
-	told = (struct told){ .cure = cure };
-	ck_assert_int_eq(fs_check(meta, &check), 0);
-	ck_assert_uint_eq(check.problems, told.count);
-	return check;
-}
-
-static void expect_clean(void)
-{
-	struct fs_check check = run(false);
-
-	ck_assert_msg(!told.count, "%s", told.text[0]);
-	ck_assert_uint_eq(check.cured, 0);
-}
-
-/* The first look finds these and changes nothing, the second finds and cures them; what was left whole is right. */
-static void expect_cured(unsigned int count, const enum fs_problem_kind *kinds)
-{
-	for (int look = 0; look < 2; look++) {
-		struct fs_check check = run(look == 1);
-
-		for (unsigned int i = 0; i < told.count && i < count; i++)
-			ck_assert_msg(told.kinds[i] == kinds[i], "problem %u is %d: %s", i, told.kinds[i],
-				      told.text[i]);
-		ck_assert_msg(told.count == count, "%u problems: %s ... %s", told.count, told.text[0],
-			      told.text[told.count ? told.count - 1 : 0]);
-		ck_assert_uint_eq(check.cured, look ? count : 0);
-	}
-	volume_remount();
-	expect_clean();
-}
-
-#define EXPECT_CURED(...)                                                                                              \
-	expect_cured(sizeof((enum fs_problem_kind[]){ __VA_ARGS__ }) / sizeof(enum fs_problem_kind),                   \
-		     (enum fs_problem_kind[]){ __VA_ARGS__ })
-
-static void setup(void)
-{
-	struct fs_attr attr;
-	uint64_t gap;
-
-	volume_setup();
-	dir = make_dir(ROOT, "dir");
-	sub = make_dir(dir, "sub");
-	file = make_file(ROOT, "file");
-	other = make_file(sub, "other");
-	ck_assert_int_eq(fs_symlink(fs, &caller, ROOT, "link", "dir/sub", &attr), 0);
-	linked = make_file(dir, "linked");
-	ck_assert_int_eq(fs_link(fs, linked, ROOT, "linked", &attr), 0);
-	ck_assert_int_eq(fs_setxattr(fs, linked, "user.long", told.text, 9000, 0), 0);
-	ck_assert_int_eq(fs_setxattr(fs, sub, "user.short", "value", 5, 0), 0);
-	put_pattern(file, 0, BYTES, 1);
-	sync_file(file);
-	gap = make_file(ROOT, "gap");
-	put_pattern(gap, 0, 40 * FS_BLOCK, 3);
-	sync_file(gap);
-	put_pattern(other, 0, BYTES, 2);
-	sync_file(other);
-	ck_assert_int_eq(fs_unlink(fs, ROOT, "gap"), 0);
-	volume_remount();
-}
-
-static void put(uint64_t object, uint8_t type, uint64_t offset, const void *value, size_t length)
-{
-	const struct meta_key key = { object, type, offset };
-	struct meta_txn *txn = meta_txn_begin(meta);
-
-	meta_txn_put(txn, &key, value, length);
-	ck_assert_int_eq(meta_txn_commit(txn, NULL), 0);
-}
-
-static void drop(uint64_t object, uint8_t type, uint64_t offset)
-{
-	const struct meta_key key = { object, type, offset };
-	struct meta_txn *txn = meta_txn_begin(meta);
-
-	meta_txn_delete(txn, &key);
-	ck_assert_int_eq(meta_txn_commit(txn, NULL), 0);
-}
-
-static struct format_inode item_of(uint64_t number)
-{
-	const struct meta_key key = inode_key(number);
-	struct format_inode item;
-
-	ck_assert_int_eq(meta_get(meta, &key, &item, sizeof(item)), sizeof(item));
-	return item;
-}
-
-static void put_item(uint64_t number, const struct format_inode *item)
-{
-	put(number, TYPE_INODE, 0, item, sizeof(*item));
-}
-
-static union check_extent extent_of(uint64_t number, uint64_t *offset)
-{
-	struct meta_key key = { number, TYPE_EXTENT, 0 };
-	const struct meta_key last = { number, TYPE_EXTENT, UINT64_MAX };
-	union check_extent extent;
-
-	ck_assert_int_gt(meta_next(meta, &key, &last, &extent, sizeof(extent)), 0);
-	*offset = key.offset;
-	return extent;
-}
-
-static size_t extent_bytes(const union check_extent *extent)
-{
-	return sizeof(extent->head) + 4 * le32_get(extent->head.length);
-}
 
 static struct meta_key entry_of(uint64_t in, const char *name)
 {
@@ -180,8 +43,8 @@ START_TEST(a_sound_volume_has_no_problems)
 {
 	struct fs_check check;
 
-	expect_clean();
-	check = run(true);
+	check_expect_clean();
+	check = check_run(true);
 	ck_assert_uint_eq(check.directories, 3);
 	ck_assert_uint_eq(check.files, 4);
 	ck_assert_uint_eq(check.blocks, 2 * BLOCKS);
@@ -204,7 +67,7 @@ START_TEST(a_volume_that_crashed_in_the_middle_of_work_is_sound)
 			sync_file(number);
 	}
 	volume_crash();
-	expect_clean();
+	check_expect_clean();
 }
 END_TEST
 
@@ -214,7 +77,7 @@ START_TEST(an_unlinked_open_file_is_no_problem)
 
 	ck_assert_int_eq(fs_lookup(fs, ROOT, "file", &attr), 0);
 	ck_assert_int_eq(fs_unlink(fs, ROOT, "file"), 0);
-	ck_assert_uint_eq(run(false).nameless, 1);
+	ck_assert_uint_eq(check_run(false).nameless, 1);
 	ck_assert_uint_eq(told.count, 0);
 }
 END_TEST
@@ -223,19 +86,19 @@ START_TEST(blocks_kept_beyond_the_end_are_no_problem)
 {
 	ck_assert_int_eq(fs_fallocate(fs, file, 1 /* FALLOC_FL_KEEP_SIZE */, BYTES, BYTES), 0);
 	sync_file(file);
-	expect_clean();
+	check_expect_clean();
 }
 END_TEST
 
 START_TEST(wrong_link_counts_are_set)
 {
-	struct format_inode item = item_of(linked);
+	struct format_inode item = check_item_of(linked);
 
 	item.nlink = le32_of(7);
-	put_item(linked, &item);
-	item = item_of(dir);
+	check_put_item_of(linked, &item);
+	item = check_item_of(dir);
 	item.nlink = le32_of(2);
-	put_item(dir, &item);
+	check_put_item_of(dir, &item);
 	EXPECT_CURED(FS_PROBLEM_LINKS, FS_PROBLEM_LINKS);
 	ck_assert_uint_eq(attr_of(linked).st.st_nlink, 2);
 	ck_assert_uint_eq(attr_of(dir).st.st_nlink, 3);
@@ -244,10 +107,10 @@ END_TEST
 
 START_TEST(a_wrong_count_of_entries_is_set)
 {
-	struct format_inode item = item_of(dir);
+	struct format_inode item = check_item_of(dir);
 
 	item.size = le64_of(0); /* it could be removed */
-	put_item(dir, &item);
+	check_put_item_of(dir, &item);
 	EXPECT_CURED(FS_PROBLEM_LINKS);
 	ck_assert_int_eq(fs_rmdir(fs, ROOT, "dir"), -ENOTEMPTY);
 }
@@ -255,10 +118,10 @@ END_TEST
 
 START_TEST(a_wrong_count_of_blocks_is_set)
 {
-	struct format_inode item = item_of(file);
+	struct format_inode item = check_item_of(file);
 
 	item.blocks = le64_of(BLOCKS + 5);
-	put_item(file, &item);
+	check_put_item_of(file, &item);
 	EXPECT_CURED(FS_PROBLEM_BLOCKS);
 	ck_assert_int_eq(attr_of(file).st.st_blocks, BLOCKS * 8);
 	expect_pattern(file, 0, BYTES, 1);
@@ -268,12 +131,12 @@ END_TEST
 START_TEST(an_entry_that_leads_nowhere_is_removed)
 {
 	const struct meta_key key = place_of(sub, "ghost");
-	struct format_inode item = item_of(sub);
+	struct format_inode item = check_item_of(sub);
 
 	put_entry(&key, "ghost", 999999, DT_REG);
 	item.size = le64_of(2);
-	put_item(sub, &item);
-	run(false);
+	check_put_item_of(sub, &item);
+	check_run(false);
 	ck_assert_msg(strstr(told.text[0], "/dir/sub: the entry 'ghost'"), "%s", told.text[0]);
 	EXPECT_CURED(FS_PROBLEM_NAME);
 	ck_assert_uint_eq(find(sub, "ghost"), 0);
@@ -286,13 +149,13 @@ START_TEST(a_malformed_entry_is_removed)
 	static const char *const names[] = { "a/b", "..", "nul\0nul" };
 	const size_t lengths[] = { 3, 2, 7 };
 	union dirent_value value = { .head = { .object = le64_of(file), .type = DT_REG } };
-	struct format_inode item = item_of(sub);
+	struct format_inode item = check_item_of(sub);
 
 	value.head.name_length = (uint8_t)lengths[_i];
 	memcpy(value.bytes + sizeof(value.head), names[_i], lengths[_i]);
-	put(sub, TYPE_DIRENT, 5 << 8, &value, sizeof(value.head) + lengths[_i]);
+	check_put(sub, TYPE_DIRENT, 5 << 8, &value, sizeof(value.head) + lengths[_i]);
 	item.size = le64_of(2);
-	put_item(sub, &item);
+	check_put_item_of(sub, &item);
 	EXPECT_CURED(FS_PROBLEM_NAME);
 	ck_assert_uint_eq(count_entries(sub), 1);
 }
@@ -317,20 +180,20 @@ START_TEST(a_broken_attribute_is_removed_whole)
 	size_t length = sizeof(xattr.value.head) + xattr.value.head.name_length + XATTR_PART;
 
 	if (_i == 0)
-		drop(linked, TYPE_XATTR, key.offset + 2);
+		check_drop(linked, TYPE_XATTR, key.offset + 2);
 	if (_i == 1) {
-		drop(linked, TYPE_XATTR, key.offset);
-		drop(linked, TYPE_XATTR, key.offset + 1);
+		check_drop(linked, TYPE_XATTR, key.offset);
+		check_drop(linked, TYPE_XATTR, key.offset + 1);
 	}
 	if (_i == 2)
-		put(linked, TYPE_XATTR, key.offset + 2, "short", 5);
+		check_put(linked, TYPE_XATTR, key.offset + 2, "short", 5);
 	if (_i == 3) {
 		xattr.value.head.name[5] = 'x';
-		drop(linked, TYPE_XATTR, key.offset + 1);
-		drop(linked, TYPE_XATTR, key.offset + 2);
-		put(linked, TYPE_XATTR, key.offset, &xattr.value, length);
+		check_drop(linked, TYPE_XATTR, key.offset + 1);
+		check_drop(linked, TYPE_XATTR, key.offset + 2);
+		check_put(linked, TYPE_XATTR, key.offset, &xattr.value, length);
 	}
-	run(false);
+	check_run(false);
 	ck_assert_msg(strstr(told.text[0], "linked: a"), "%s", told.text[0]);
 	EXPECT_CURED(FS_PROBLEM_ITEM);
 	ck_assert_uint_eq(count_items(linked, TYPE_XATTR), 0);
@@ -340,8 +203,8 @@ END_TEST
 
 START_TEST(attributes_without_an_inode_are_found)
 {
-	drop(linked, TYPE_INODE, 0);
-	drop(ROOT, TYPE_DIRENT, entry_of(ROOT, "linked").offset);
+	check_drop(linked, TYPE_INODE, 0);
+	check_drop(ROOT, TYPE_DIRENT, entry_of(ROOT, "linked").offset);
 	EXPECT_CURED(FS_PROBLEM_INODE, FS_PROBLEM_LINKS);
 	ck_assert_int_eq(fs_getxattr(fs, linked, "user.long", NULL, 0), 9000);
 }
@@ -349,14 +212,14 @@ END_TEST
 
 START_TEST(a_lost_file_is_found_whole)
 {
-	struct format_inode item = item_of(sub);
+	struct format_inode item = check_item_of(sub);
 	const struct meta_key key = entry_of(sub, "other");
 	uint64_t found;
 	char name[32];
 
-	drop(key.object, key.type, key.offset);
+	check_drop(key.object, key.type, key.offset);
 	item.size = le64_of(0);
-	put_item(sub, &item);
+	check_put_item_of(sub, &item);
 	EXPECT_CURED(FS_PROBLEM_LOST);
 	snprintf(name, sizeof(name), "#%llu", (unsigned long long)other);
 	found = find(find(ROOT, "lost+found"), name);
@@ -376,10 +239,10 @@ static bool cure_what_is_lost(struct fs_check *check, const struct fs_problem *p
 START_TEST(a_number_that_is_in_use_ends_the_check)
 {
 	struct fs_check check = { .problem = cure_what_is_lost };
-	struct format_inode item = item_of(file);
+	struct format_inode item = check_item_of(file);
 
 	item.size = item.blocks = le64_of(0);
-	put_item(UINT64_C(1) << 40, &item);
+	check_put_item_of(UINT64_C(1) << 40, &item);
 	ck_assert_int_eq(fs_check(meta, &check), -EIO);
 	ck_assert_uint_eq(find(ROOT, "lost+found"), 0);
 }
@@ -387,14 +250,14 @@ END_TEST
 
 START_TEST(a_lost_directory_is_found_with_what_is_below_it)
 {
-	struct format_inode item = item_of(ROOT);
+	struct format_inode item = check_item_of(ROOT);
 	const struct meta_key key = entry_of(ROOT, "dir");
 	char name[32];
 
-	drop(key.object, key.type, key.offset);
+	check_drop(key.object, key.type, key.offset);
 	item.size = le64_of(le64_get(item.size) - 1);
 	item.nlink = le32_of(le32_get(item.nlink) - 1);
-	put_item(ROOT, &item);
+	check_put_item_of(ROOT, &item);
 	EXPECT_CURED(FS_PROBLEM_LOST);
 	snprintf(name, sizeof(name), "#%llu", (unsigned long long)dir);
 	ck_assert_uint_eq(find(find(ROOT, "lost+found"), name), dir);
@@ -406,30 +269,30 @@ END_TEST
 START_TEST(directories_below_themselves_are_found)
 {
 	struct meta_key key = entry_of(ROOT, "dir");
-	struct format_inode item = item_of(ROOT);
+	struct format_inode item = check_item_of(ROOT);
 
 	/* dir/sub/again is dir */
-	drop(key.object, key.type, key.offset);
+	check_drop(key.object, key.type, key.offset);
 	item.size = le64_of(le64_get(item.size) - 1);
 	item.nlink = le32_of(le32_get(item.nlink) - 1);
-	put_item(ROOT, &item);
+	check_put_item_of(ROOT, &item);
 	key = place_of(sub, "again");
 	put_entry(&key, "again", dir, DT_DIR);
-	item = item_of(sub);
+	item = check_item_of(sub);
 	item.size = le64_of(2);
 	item.nlink = le32_of(3);
-	put_item(sub, &item);
-	item = item_of(dir);
+	check_put_item_of(sub, &item);
+	item = check_item_of(dir);
 	item.parent = le64_of(sub);
-	put_item(dir, &item);
-	run(false);
+	check_put_item_of(dir, &item);
+	check_run(false);
 	ck_assert_uint_eq(told.count, 1);
 	ck_assert_int_eq(told.kinds[0], FS_PROBLEM_PARENT);
-	run(true);
+	check_run(true);
 	ck_assert_uint_eq(told.count, 2);
 	ck_assert_int_eq(told.kinds[1], FS_PROBLEM_LOST);
 	volume_remount();
-	expect_clean();
+	check_expect_clean();
 	ck_assert_uint_eq(count_entries(find(ROOT, "lost+found")), 1);
 }
 END_TEST
@@ -437,12 +300,12 @@ END_TEST
 START_TEST(a_second_name_of_a_directory_is_removed)
 {
 	const struct meta_key key = place_of(ROOT, "twin");
-	struct format_inode item = item_of(ROOT);
+	struct format_inode item = check_item_of(ROOT);
 
 	put_entry(&key, "twin", sub, DT_DIR);
 	item.size = le64_of(le64_get(item.size) + 1);
 	item.nlink = le32_of(le32_get(item.nlink) + 1);
-	put_item(ROOT, &item);
+	check_put_item_of(ROOT, &item);
 	EXPECT_CURED(FS_PROBLEM_PARENT);
 	ck_assert_uint_eq(find(ROOT, "twin"), 0);
 	ck_assert_uint_eq(find(dir, "sub"), sub);
@@ -451,10 +314,10 @@ END_TEST
 
 START_TEST(a_wrong_parent_is_set)
 {
-	struct format_inode item = item_of(sub);
+	struct format_inode item = check_item_of(sub);
 
 	item.parent = le64_of(ROOT);
-	put_item(sub, &item);
+	check_put_item_of(sub, &item);
 	EXPECT_CURED(FS_PROBLEM_PARENT);
 	ck_assert_uint_eq(find(sub, ".."), dir);
 }
@@ -464,7 +327,7 @@ START_TEST(a_misplaced_entry_is_moved)
 {
 	struct meta_key key = entry_of(ROOT, "file");
 
-	drop(key.object, key.type, key.offset);
+	check_drop(key.object, key.type, key.offset);
 	key.offset = _i ? 1 << 8 : INT64_MAX - 5;
 	put_entry(&key, "file", file, DT_REG);
 	ck_assert_uint_eq(find(ROOT, "file"), 0);
@@ -491,9 +354,9 @@ START_TEST(space_that_nobody_has_is_freed)
 		.references = le32_of(1),
 	};
 	uint64_t before = free_blocks(), offset;
-	union check_extent extent = extent_of(other, &offset);
+	union check_extent extent = check_extent_of(other, &offset);
 
-	put(OBJECT_VOLUME, TYPE_ALLOC, le64_get(extent.head.address) + 1000, &record, sizeof(record));
+	check_put(OBJECT_VOLUME, TYPE_ALLOC, le64_get(extent.head.address) + 1000, &record, sizeof(record));
 	volume_remount();
 	ck_assert_uint_eq(free_blocks(), before - 16);
 	EXPECT_CURED(FS_PROBLEM_ALLOCATION);
@@ -504,10 +367,10 @@ END_TEST
 START_TEST(space_that_is_not_recorded_is_recorded)
 {
 	uint64_t before = free_blocks(), offset;
-	union check_extent extent = extent_of(file, &offset);
+	union check_extent extent = check_extent_of(file, &offset);
 
-	drop(OBJECT_VOLUME, TYPE_ALLOC, le64_get(extent.head.address));
-	run(false);
+	check_drop(OBJECT_VOLUME, TYPE_ALLOC, le64_get(extent.head.address));
+	check_run(false);
 	ck_assert_msg(strstr(told.text[0], "/file: the space of bytes 0 to"), "%s", told.text[0]);
 	EXPECT_CURED(FS_PROBLEM_ALLOCATION);
 	ck_assert_uint_eq(free_blocks(), before);
@@ -518,7 +381,7 @@ END_TEST
 START_TEST(a_record_that_contradicts_its_extent_is_written_anew)
 {
 	uint64_t offset;
-	union check_extent extent = extent_of(file, &offset);
+	union check_extent extent = check_extent_of(file, &offset);
 	const struct format_alloc record = {
 		.owner = le64_of(file),
 		.owner_offset = le64_of(offset),
@@ -526,51 +389,32 @@ START_TEST(a_record_that_contradicts_its_extent_is_written_anew)
 		.references = le32_of(1),
 	};
 
-	put(OBJECT_VOLUME, TYPE_ALLOC, le64_get(extent.head.address), &record, sizeof(record));
+	check_put(OBJECT_VOLUME, TYPE_ALLOC, le64_get(extent.head.address), &record, sizeof(record));
 	EXPECT_CURED(FS_PROBLEM_ALLOCATION);
 	expect_pattern(file, 0, BYTES, 1);
 }
 END_TEST
 
-/* `other` gets an extent at `at`, of which `file` has blocks. */
-static void put_overlap(uint64_t at, uint32_t length, uint64_t offset, bool recorded)
-{
-	union check_extent extent = { .head = { .address = le64_of(at), .length = le32_of(length) } };
-	const struct format_alloc record = {
-		.owner = le64_of(other),
-		.owner_offset = le64_of(offset),
-		.length = le32_of(length),
-		.references = le32_of(1),
-	};
-	struct format_inode item = item_of(other);
-
-	put(other, TYPE_EXTENT, offset, &extent, extent_bytes(&extent));
-	item.blocks = le64_of(BLOCKS + length);
-	put_item(other, &item);
-	if (recorded)
-		put(OBJECT_VOLUME, TYPE_ALLOC, at, &record, sizeof(record));
-}
-
 START_TEST(of_two_files_on_one_block_the_later_is_cut)
 {
 	uint64_t offset;
-	union check_extent extent = extent_of(file, &offset);
+	union check_extent extent = check_extent_of(file, &offset);
 	uint32_t length = le32_get(extent.head.length);
 
 	ck_assert_uint_eq(offset, 0);
 	/* Unrecorded: at the same address. Recorded: the file's last 3 blocks, and 4 behind them. */
 	if (_i)
-		put_overlap(le64_get(extent.head.address) + length - 3, 7, 1000, true);
+		check_put_overlap(le64_get(extent.head.address) + length - 3, 7, 1000, true);
 	else
-		put_overlap(le64_get(extent.head.address), 1, 1000, false);
+		check_put_overlap(le64_get(extent.head.address), 1, 1000, false);
 	if (_i) {
 		/* Behind it lies other's own data: that piece is not the test's business. */
-		union check_extent own = extent_of(other, &offset);
+		union check_extent own = check_extent_of(other, &offset);
 
 		ck_assert(le64_get(own.head.address) >= le64_get(extent.head.address) + length + 4 ||
 			  le64_get(own.head.address) < le64_get(extent.head.address));
 	}
-	run(false);
+	check_run(false);
 	ck_assert_msg(strstr(told.text[0], _i ? "/dir/sub/other: bytes 4096000 to 4108287 "
 					      : "/dir/sub/other: bytes 4096000 to 4100095 "),
 		      "%s", told.text[0]);
@@ -610,7 +454,7 @@ START_TEST(a_file_that_claims_a_node_of_the_tree_is_cut)
 {
 	uint64_t node = make_high_node();
 
-	put_overlap(node + 1, 2, 1000, _i);
+	check_put_overlap(node + 1, 2, 1000, _i);
 	EXPECT_CURED(FS_PROBLEM_OVERLAP);
 	ck_assert_uint_eq(find(dir, "l500") != 0, 1);
 	expect_pattern(other, 0, BYTES, 2);
@@ -620,7 +464,7 @@ END_TEST
 START_TEST(a_block_that_a_file_has_twice_is_cut)
 {
 	uint64_t offset;
-	union check_extent first = extent_of(file, &offset);
+	union check_extent first = check_extent_of(file, &offset);
 	union check_extent extent = { .head = { .length = le32_of(2) } };
 	uint64_t at = le64_get(first.head.address) + 2000;
 	const struct format_alloc record = {
@@ -629,14 +473,14 @@ START_TEST(a_block_that_a_file_has_twice_is_cut)
 		.length = le32_of(2),
 		.references = le32_of(1),
 	};
-	struct format_inode item = item_of(file);
+	struct format_inode item = check_item_of(file);
 
 	ck_assert_uint_eq(le32_get(first.head.length), BLOCKS);
 	extent.head.address = le64_of(at);
-	put(file, TYPE_EXTENT, BLOCKS - 1, &extent, extent_bytes(&extent));
-	put(OBJECT_VOLUME, TYPE_ALLOC, at, &record, sizeof(record));
+	check_put(file, TYPE_EXTENT, BLOCKS - 1, &extent, check_extent_bytes(&extent));
+	check_put(OBJECT_VOLUME, TYPE_ALLOC, at, &record, sizeof(record));
 	item.blocks = le64_of(BLOCKS + 2);
-	put_item(file, &item);
+	check_put_item_of(file, &item);
 	EXPECT_CURED(FS_PROBLEM_OVERLAP);
 	expect_pattern(file, 0, BYTES, 1);
 }
@@ -644,7 +488,7 @@ END_TEST
 
 START_TEST(content_without_an_inode_is_found)
 {
-	drop(file, TYPE_INODE, 0);
+	check_drop(file, TYPE_INODE, 0);
 	EXPECT_CURED(FS_PROBLEM_INODE);
 	expect_pattern(file, 0, BYTES, 1);
 	expect_size(file, BYTES);
@@ -656,23 +500,23 @@ START_TEST(a_lost_root_is_made_again)
 {
 	volume_unmount(); /* fs has it in memory */
 	volume_mount(false);
-	drop(ROOT, TYPE_INODE, 0);
-	run(true);
+	check_drop(ROOT, TYPE_INODE, 0);
+	check_run(true);
 	ck_assert_int_eq(told.kinds[0], FS_PROBLEM_INODE);
 	volume_remount();
-	expect_clean();
+	check_expect_clean();
 	expect_pattern(find(ROOT, "file"), 0, BYTES, 1);
 }
 END_TEST
 
 START_TEST(items_without_meaning_are_removed)
 {
-	struct format_inode item = item_of(file);
+	struct format_inode item = check_item_of(file);
 
-	put(file, 77, 5, "x", 1);
-	put(OBJECT_VOLUME, 9, 5, "x", 1);
-	put(file, TYPE_SYMLINK, 0, "target", 6);
-	put(dir, TYPE_EXTENT, 0, &item, 50);
+	check_put(file, 77, 5, "x", 1);
+	check_put(OBJECT_VOLUME, 9, 5, "x", 1);
+	check_put(file, TYPE_SYMLINK, 0, "target", 6);
+	check_put(dir, TYPE_EXTENT, 0, &item, 50);
 	EXPECT_CURED(FS_PROBLEM_ITEM, FS_PROBLEM_ITEM, FS_PROBLEM_ITEM, FS_PROBLEM_ITEM);
 	expect_pattern(file, 0, BYTES, 1);
 }
@@ -681,16 +525,16 @@ END_TEST
 START_TEST(a_nameless_inode_without_a_note_is_deleted)
 {
 	const struct meta_key key = entry_of(ROOT, "file");
-	struct format_inode item = item_of(ROOT);
+	struct format_inode item = check_item_of(ROOT);
 	uint64_t before = free_blocks();
 
-	drop(key.object, key.type, key.offset);
+	check_drop(key.object, key.type, key.offset);
 	item.size = le64_of(le64_get(item.size) - 1);
-	put_item(ROOT, &item);
-	item = item_of(file);
+	check_put_item_of(ROOT, &item);
+	item = check_item_of(file);
 	item.nlink = le32_of(0);
-	put_item(file, &item);
-	put(OBJECT_VOLUME, TYPE_ORPHAN, 424242, NULL, 0); /* and a note of nothing */
+	check_put_item_of(file, &item);
+	check_put(OBJECT_VOLUME, TYPE_ORPHAN, 424242, NULL, 0); /* and a note of nothing */
 	EXPECT_CURED(FS_PROBLEM_NOTE, FS_PROBLEM_NOTE);
 	ck_assert_uint_eq(count_items(file, TYPE_INODE), 0);
 	ck_assert_uint_eq(free_blocks(), before + BLOCKS);
@@ -699,16 +543,16 @@ END_TEST
 
 START_TEST(a_number_is_not_given_twice)
 {
-	struct format_inode item = item_of(linked);
+	struct format_inode item = check_item_of(linked);
 	struct meta_super_info info;
 	const struct meta_key key = place_of(ROOT, "high");
 
 	item.nlink = le32_of(1);
-	put_item(UINT64_C(1) << 40, &item);
+	check_put_item_of(UINT64_C(1) << 40, &item);
 	put_entry(&key, "high", UINT64_C(1) << 40, DT_REG);
-	item = item_of(ROOT);
+	item = check_item_of(ROOT);
 	item.size = le64_of(le64_get(item.size) + 1);
-	put_item(ROOT, &item);
+	check_put_item_of(ROOT, &item);
 	EXPECT_CURED(FS_PROBLEM_VOLUME);
 	meta_super_info(meta, &info);
 	ck_assert_uint_gt(info.next_object, UINT64_C(1) << 40);
@@ -717,22 +561,22 @@ END_TEST
 
 START_TEST(only_what_was_agreed_to_is_changed)
 {
-	struct fs_check check = { .problem = tell };
+	struct fs_check check = { .problem = check_tell };
 	const struct meta_key key = place_of(sub, "ghost");
-	struct format_inode item = item_of(sub);
+	struct format_inode item = check_item_of(sub);
 
 	put_entry(&key, "ghost", 999999, DT_REG);
 	item.size = le64_of(2);
-	put_item(sub, &item);
-	item = item_of(linked);
+	check_put_item_of(sub, &item);
+	item = check_item_of(linked);
 	item.nlink = le32_of(9);
-	put_item(linked, &item);
+	check_put_item_of(linked, &item);
 	told = (struct told){ .cure = true, .safe_only = true };
 	ck_assert_int_eq(fs_check(meta, &check), 0);
 	ck_assert_uint_eq(check.problems, 2);
 	ck_assert_uint_eq(check.cured, 1);
 	volume_remount();
-	run(false);
+	check_run(false);
 	ck_assert_uint_eq(told.count, 1);
 	ck_assert_int_eq(told.kinds[0], FS_PROBLEM_NAME);
 }
@@ -769,7 +613,7 @@ Suite *check_suite(void)
 	Suite *suite = suite_create("check");
 	TCase *tests = tcase_create("check");
 
-	tcase_add_checked_fixture(tests, setup, volume_teardown);
+	tcase_add_checked_fixture(tests, check_setup, volume_teardown);
 	tcase_set_timeout(tests, 60);
 	tcase_add_test(tests, a_sound_volume_has_no_problems);
 	tcase_add_test(tests, a_volume_that_crashed_in_the_middle_of_work_is_sound);

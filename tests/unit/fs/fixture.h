@@ -61,6 +61,8 @@ size_t count_items(uint64_t object, uint8_t type);
 Suite *acl_suite(void);
 Suite *attr_suite(void);
 Suite *check_suite(void);
+Suite *check_share_suite(void);
+Suite *copy_suite(void);
 Suite *damage_suite(void);
 Suite *dir_suite(void);
 Suite *name_suite(void);
