@@ -5,9 +5,9 @@
  * What is usual is a time that hardly any read exceeds. It is found by small steps, up at a read that took longer and
  * down at one that did not, so that a single read of a minute moves it no further than one of a second. A leg is slow
  * if half of its last 64 requests took far longer than the other leg takes, and no longer slow when hardly any does:
- * a count of requests, which no clock that jumps can disturb. Requests that were under way together count as one, since
- * one moment in which nothing came back, of a busy machine perhaps, makes all of them late. What was under way while the
- * clock jumped is not measured.
+ * a count of requests, which no clock that jumps can disturb. Requests that were under way together are one of them:
+ * a moment in which nothing came back, of a busy machine perhaps, makes all of them late. What was under way while
+ * the clock jumped is not measured.
  */
 #include "mirror_private.h"
 
