@@ -52,6 +52,9 @@ uint64_t meta_minimum_blocks(void); /* the smallest mirrored space that meta_for
 /* What must be allocated for real in a sparse image of that space: slots and ring, and the nodes' reserve. */
 #define META_FIXED_EXTENTS 2
 void meta_fixed_extents(uint64_t space_blocks, struct range_extent extents[META_FIXED_EXTENTS]);
+/* The same of a volume in use, which may have grown, for a leg that joins: those of length 0 are none. */
+#define META_RESERVED_EXTENTS (META_FIXED_EXTENTS + 1)
+void meta_reserved_extents(const struct meta *meta, struct range_extent extents[META_RESERVED_EXTENTS]);
 
 struct meta_options {
 	bool read_only;	    /* nothing is written: a ring with records is replayed in memory alone */

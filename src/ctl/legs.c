@@ -66,6 +66,28 @@ static int leg_detach(struct ctl *ctl, const json_t *request, struct error *erro
 	return leg < 0 ? leg : mirror_detach(ctl->subjects.mirror, leg, error);
 }
 
+/* As mkfs has it done: what is rewritten in place, and the room for nodes, is there for real in a sparse image. */
+static int newcomer_allocate(const struct ctl *ctl, struct leg *leg, struct error *error)
+{
+	uint64_t needed = MIRROR_SPACE_OFFSET + mirror_blocks(ctl->subjects.mirror) * MIRROR_BLOCK;
+	struct range_extent reserved[META_RESERVED_EXTENTS];
+	int code;
+
+	/* One that is too small is refused for that, and as small as it was. */
+	if (!ctl->subjects.meta || leg_geometry(leg)->size_bytes < needed)
+		return 0;
+	meta_reserved_extents(ctl->subjects.meta, reserved);
+	code = leg_allocate(leg, 0, MIRROR_SPACE_OFFSET);
+	for (int i = 0; i < META_RESERVED_EXTENTS && !code; i++) {
+		if (reserved[i].length)
+			code = leg_allocate(leg, MIRROR_SPACE_OFFSET + reserved[i].start * MIRROR_BLOCK,
+					    reserved[i].length * MIRROR_BLOCK);
+	}
+	return code ? error_set(error, code, "%s: no room for labels, journal and reserve: %s", leg_path(leg),
+				strerror(-code)) :
+		      0;
+}
+
 static int newcomer_open(struct ctl *ctl, const json_t *request, struct leg **leg, struct error *error)
 {
 	const char *address = json_string_value(json_object_get(request, "address"));
@@ -73,13 +95,16 @@ static int newcomer_open(struct ctl *ctl, const json_t *request, struct leg **le
 	struct leg_signature found = { .found = false };
 	int code = address ? leg_open(address, &options, leg, error) : error_set(error, -EINVAL, "attach what?");
 
-	if (code || json_is_true(json_object_get(request, "force")))
+	if (code)
 		return code;
-	if (leg_probe(leg_path(*leg), &found, NULL) || !found.found)
-		return 0;
-	leg_close(*leg);
-	return error_set(error, -EEXIST, "%s holds %s, which would be lost; --force gives it up", address,
-			 found.type);
+	if (!json_is_true(json_object_get(request, "force")) && !leg_probe(leg_path(*leg), &found, NULL) && found.found)
+		code = error_set(error, -EEXIST, "%s holds %s, which would be lost; --force gives it up", address,
+				 found.type);
+	if (!code)
+		code = newcomer_allocate(ctl, *leg, error);
+	if (code)
+		leg_close(*leg);
+	return code;
 }
 
 static int leg_attach(struct ctl *ctl, const json_t *request, struct error *error)

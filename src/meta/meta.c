@@ -65,6 +65,15 @@ void meta_fixed_extents(uint64_t space_blocks, struct range_extent extents[META_
 	extents[1] = (struct range_extent){ geometry.boundary - geometry.allocated, geometry.allocated };
 }
 
+void meta_reserved_extents(const struct meta *meta, struct range_extent extents[META_RESERVED_EXTENTS])
+{
+	uint64_t fixed = meta_fixed_start(meta);
+
+	extents[0] = (struct range_extent){ 0, meta->ring_start + meta->ring_blocks };
+	extents[1] = (struct range_extent){ fixed, meta->boundary - fixed };
+	extents[2] = meta->grown;
+}
+
 static void super_fill(struct format_super *super, uint64_t space, const uint8_t volume[16])
 {
 	struct meta_geometry geometry = meta_geometry_of(space);

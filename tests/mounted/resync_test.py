@@ -286,6 +286,26 @@ def a_replacement_that_is_killed_goes_on_without_the_old_leg(ws):
     is_whole(volume, 1, expected)
 
 
+@case(needs=["root"])
+def a_new_leg_gets_room_for_its_metadata_as_mkfs_gives_it(ws):
+    volume = ws.volume(size="64M")
+    taken = os.stat(volume.legs[1]).st_blocks
+    new, full = ws.join("new"), ws.folder("full")
+    ws.run("truncate", "-s", "64M", new)
+    volume.mount()
+    ws.run("mirrorctl", "resync", volume.mnt, "limit=1M")
+    ws.run("mount", "-t", "tmpfs", "-o", "size=4M", "tmpfs", full)
+    ws.run("truncate", "-s", "64M", os.path.join(full, "leg"))
+    refusal = ws.run("mirrorctl", "replace", volume.mnt, volume.legs[1], os.path.join(full, "leg"), ok=False)
+    assert refusal.returncode == 1 and "no room for labels, journal and reserve" in refusal.stderr, refusal.stderr
+    assert volume.status()[1] == 0, "a leg was given up for one without room"
+    ws.run("mirrorctl", "replace", volume.mnt, volume.legs[1], new)
+    assert os.stat(new).st_blocks >= taken, f"{os.stat(new).st_blocks} of {taken} blocks are there for real"
+    healthy(volume)
+    clean(volume)
+    volume.umount()
+
+
 @case()
 def a_volume_of_one_leg_becomes_a_mirror(ws):
     volume = ws.volume(legs=1)
