@@ -656,6 +656,8 @@ static int resync(const struct ctl_mount *mount, char **words)
 	code = ask(mount, request, &result);
 	runs = json_is_true(json_object_get(result, "runs"));
 	json_decref(result);
+	if (!code && !runs && !words[0] && !as_json)
+		printf("%s: healthy\n", mount->mountpoint);
 	return code || !runs ? code : resync_watch(mount, ended);
 }
 

@@ -199,8 +199,9 @@ void legs_resync(struct ctl *ctl, int fd, const json_t *request)
 		mirror_resync_limit(ctl->subjects.mirror, (uint64_t)json_integer_value(limit));
 	error = mirror_resync_start(ctl->subjects.mirror);
 	runs = !error;
-	if (error == -ENOENT && limit)
-		error = 0; /* it holds for the next one */
+	/* The limit holds for the next one; and what has ended a moment ago need not be asked for again. */
+	if (error == -ENOENT && (limit || !strcmp(status_health(&ctl->subjects), "healthy")))
+		error = 0;
 	if (error)
 		command_answer_error(fd, error,
 				     error == -ENOENT ? "no leg is stale: there is nothing to fill; one that is gone "
