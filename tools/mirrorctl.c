@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* mirrorctl: asks the daemon of a mount, and shows what it answers. */
+#include "answer.h"
 #include "mountpoint.h"
 #include "options.h"
 
@@ -9,7 +10,6 @@
 
 #include <errno.h>
 #include <getopt.h>
-#include <inttypes.h>
 #include <stdarg.h>
 #include <stdbool.h>
 #include <stdio.h>
@@ -40,31 +40,7 @@ static void say(const char *format, ...)
 	va_end(args);
 }
 
-/* ---- reading answers ---- */
-
-static const char *text_of(const json_t *json, const char *key)
-{
-	return json_string_value(json_object_get(json, key)) ?: "";
-}
-
-static unsigned long long number_of(const json_t *json, const char *key)
-{
-	return (unsigned long long)json_integer_value(json_object_get(json, key));
-}
-
-static const char *size_text(unsigned long long bytes, char text[32])
-{
-	static const char *const units[] = { "bytes", "KiB", "MiB", "GiB", "TiB", "PiB" };
-	double value = (double)bytes;
-	int unit = 0;
-
-	while (value >= 1024 && unit < 5) {
-		value /= 1024;
-		unit++;
-	}
-	snprintf(text, 32, unit ? "%.1f %s" : "%.0f %s", value, units[unit]);
-	return text;
-}
+/* ---- questions and answers ---- */
 
 static void print_json(const json_t *json)
 {
@@ -91,7 +67,7 @@ static int ask(const struct ctl_mount *mount, json_t *request, json_t **result)
 	if (as_json)
 		print_json(answer);
 	if (json_object_get(answer, "error")) {
-		say("%s: %s", mount->mountpoint, text_of(json_object_get(answer, "error"), "text"));
+		say("%s: %s", mount->mountpoint, answer_text(json_object_get(answer, "error"), "text"));
 		json_decref(answer);
 		return EXIT_FAILED;
 	}
@@ -102,209 +78,6 @@ static int ask(const struct ctl_mount *mount, json_t *request, json_t **result)
 
 /* ---- status ---- */
 
-static void print_leg(const json_t *leg)
-{
-	const json_t *io = json_object_get(leg, "io"), *errors = json_object_get(io, "errors"), *value;
-	char size[32], got[32], put[32];
-	const char *name;
-
-	printf("  leg %llu    %s%s%s\n", number_of(leg, "index"), text_of(leg, "state"),
-	       text_of(leg, "address")[0] ? "  " : "", text_of(leg, "address"));
-	if (text_of(leg, "why")[0])
-		printf("           because: %s\n", text_of(leg, "why"));
-	if (json_is_true(json_object_get(leg, "leaving")))
-		puts("           LEAVING: its file was deleted or moved; mirrorctl replace puts another one in its "
-		     "place");
-	if (json_object_get(leg, "replaces"))
-		printf("           replaces: %s, which is read where the other leg has nothing right\n",
-		       text_of(leg, "replaces"));
-	if (json_object_get(leg, "drill"))
-		printf("           DRILL: %s, for %llu more seconds\n", text_of(json_object_get(leg, "drill"), "rules"),
-		       number_of(json_object_get(leg, "drill"), "seconds_left"));
-	if (!number_of(leg, "size_bytes"))
-		return;
-	printf("           %s, engine %s%s, reads answered in %.1f ms, hardly any in more than %.1f ms%s\n",
-	       size_text(number_of(leg, "size_bytes"), size), text_of(leg, "engine"),
-	       json_is_true(json_object_get(leg, "direct")) ? ", direct" : "",
-	       (double)number_of(leg, "latency_ns") / 1e6, (double)number_of(leg, "usual_ns") / 1e6,
-	       json_is_true(json_object_get(leg, "slow")) ? "; SLOW" : "");
-	printf("           late reads: %llu, of which the other leg answered %llu first\n", number_of(leg, "hedged"),
-	       number_of(leg, "overtaken"));
-	printf("           read %s in %llu, written %s in %llu, %llu flushes\n",
-	       size_text(number_of(json_object_get(io, "read"), "bytes"), got),
-	       number_of(json_object_get(io, "read"), "ops"),
-	       size_text(number_of(json_object_get(io, "write"), "bytes"), put),
-	       number_of(json_object_get(io, "write"), "ops"), number_of(json_object_get(io, "flush"), "ops"));
-	printf("           errors: %llu reads, %llu checksums, %llu timeouts, %llu charged; blocks repaired: %llu\n",
-	       number_of(leg, "read_errors"), number_of(leg, "checksum_errors"), number_of(leg, "timeouts"),
-	       number_of(leg, "charged"), number_of(leg, "repaired"));
-	printf("           completions:");
-	json_object_foreach((json_t *)errors, name, value)
-		printf(" %s %" JSON_INTEGER_FORMAT, name, json_integer_value(value));
-	printf(", abandoned %llu, empty refused %llu, misaligned refused %llu\n", number_of(leg, "abandoned"),
-	       number_of(io, "empty_refused"), number_of(io, "unaligned_refused"));
-}
-
-static void print_cache(const json_t *cache)
-{
-	const json_t *data = json_object_get(cache, "data"), *nodes = json_object_get(cache, "nodes");
-	char used[32], budget[32], text[32];
-
-	printf("  cache    %s of %s: data %s, %llu hits, %llu misses, %llu dirty;",
-	       size_text(number_of(cache, "used_bytes"), used), size_text(number_of(cache, "budget_bytes"), budget),
-	       size_text(number_of(data, "bytes"), text), number_of(data, "hits"), number_of(data, "misses"),
-	       number_of(data, "dirty"));
-	printf(" nodes %s, %llu hits, %llu misses, %llu dirty\n", size_text(number_of(nodes, "bytes"), text),
-	       number_of(nodes, "hits"), number_of(nodes, "misses"), number_of(nodes, "dirty"));
-}
-
-/* The sizes of the pieces that free space consists of. */
-static void print_free_extents(const json_t *space)
-{
-	const json_t *extents = json_object_get(space, "free_extents"), *extent;
-	char text[32];
-	size_t i;
-
-	if (!json_array_size(extents))
-		return;
-	printf("           in pieces:");
-	json_array_foreach(extents, i, extent)
-		printf("%s %llu of %s", i ? "," : "", number_of(extent, "count"),
-		       size_text(number_of(extent, "bytes"), text));
-	printf(" and more; the largest is %s\n", size_text(number_of(space, "largest_free_bytes"), text));
-}
-
-static double percent_of(const json_t *scrub)
-{
-	unsigned long long total = number_of(scrub, "total");
-
-	return total ? 100.0 * (double)number_of(scrub, "done") / (double)total : 0;
-}
-
-/* Where a scrub stands, without a newline. */
-static void print_progress(FILE *out, const json_t *scrub)
-{
-	unsigned long long left = number_of(scrub, "seconds_left");
-
-	fprintf(out, "%.1f %%, healed %llu, unrecoverable %llu", percent_of(scrub), number_of(scrub, "repaired"),
-		number_of(scrub, "unrecoverable"));
-	if (left)
-		fprintf(out, ", about %llu:%02llu:%02llu left", left / 3600, left / 60 % 60, left % 60);
-}
-
-static void print_scrub(const json_t *scrub)
-{
-	time_t began = (time_t)number_of(scrub, "began"), ended = (time_t)number_of(scrub, "ended");
-	bool running = json_is_true(json_object_get(scrub, "running"));
-	char when[64] = "";
-
-	if (!began) {
-		puts("  scrub    never");
-		return;
-	}
-	strftime(when, sizeof(when), "%F %R", localtime(ended ? &ended : &began));
-	printf("  scrub    %s %s: ", running ? "under way since" : ended ? "ended" : "stopped, began", when);
-	print_progress(stdout, scrub);
-	putchar('\n');
-}
-
-/* "12.3 % of 1.0 GiB, 40 s left" */
-static void print_resync(FILE *out, const json_t *resync)
-{
-	unsigned long long done = number_of(resync, "done_bytes"), total = number_of(resync, "total_bytes");
-	double seconds = (double)number_of(resync, "elapsed_ns") / 1e9;
-	char size[32];
-
-	fprintf(out, "%.1f %% of %s", total ? 100.0 * (double)done / (double)total : 0.0, size_text(total, size));
-	if (done && seconds > 1)
-		fprintf(out, ", %.0f s left", seconds * (double)(total - done) / (double)done);
-	if (number_of(resync, "lost_bytes"))
-		fprintf(out, ", %s bad on the other leg", size_text(number_of(resync, "lost_bytes"), size));
-}
-
-static void print_status(const json_t *status)
-{
-	const json_t *volume = json_object_get(status, "volume"), *space = json_object_get(status, "space"),
-		     *mirror = json_object_get(status, "mirror"), *meta = json_object_get(status, "meta"),
-		     *transport = json_object_get(status, "transport"),
-		     *memory = json_object_get(status, "memory"), *leg;
-	const char *label = text_of(volume, "label");
-	char free_text[32], size[32], fixed[32];
-	size_t i;
-
-	printf("%s: %s%s\n", text_of(volume, "mountpoint"), text_of(status, "health"),
-	       json_is_true(json_object_get(volume, "read_only")) ? ", read-only" : "");
-	if (text_of(volume, "damage")[0])
-		printf("  damage   %s: unmount, and run fsck.mirrorfs\n", text_of(volume, "damage"));
-	if (text_of(volume, "why")[0])
-		printf("  because  %s\n", text_of(volume, "why"));
-	printf("  volume   %s%s%s, pid %llu\n", text_of(volume, "uuid"), *label ? ", label " : "", label,
-	       number_of(volume, "pid"));
-	json_array_foreach(json_object_get(status, "legs"), i, leg)
-		print_leg(leg);
-	if (json_integer_value(json_object_get(json_object_get(status, "resync"), "leg")) >= 0) {
-		fputs("  resync   ", stdout);
-		print_resync(stdout, json_object_get(status, "resync"));
-		putchar('\n');
-	}
-	printf("  mirror   %llu retries, %llu request errors, %llu deadlines missed, %llu blocks unrecoverable, "
-	       "%llu empty refused\n",
-	       number_of(mirror, "retries"), number_of(mirror, "request_errors"), number_of(mirror, "deadline_missed"),
-	       number_of(mirror, "unrecoverable"), number_of(mirror, "empty_refused"));
-	printf("  space    %s free of %s\n", size_text(number_of(space, "available_bytes"), free_text),
-	       size_text(number_of(space, "size_bytes"), size));
-	print_free_extents(space);
-	print_cache(json_object_get(status, "cache"));
-	printf("  memory   %s resident of %s at most, %s of that beside the cache\n",
-	       size_text(number_of(memory, "resident_bytes"), size),
-	       size_text(number_of(memory, "limit_bytes"), free_text),
-	       size_text(number_of(memory, "fixed_bytes"), fixed));
-	print_scrub(json_object_get(status, "scrub"));
-	printf("  journal  %llu commits in %llu records, %llu checkpoints, %llu records replayed at mount\n",
-	       number_of(meta, "commits"), number_of(meta, "records"), number_of(meta, "checkpoints"),
-	       number_of(meta, "replayed"));
-	printf("  requests %llu, %llu in flight, transport %s with %llu threads\n", number_of(transport, "requests"),
-	       number_of(transport, "in_flight"), text_of(transport, "transport"), number_of(transport, "threads"));
-}
-
-static void print_file(const json_t *file)
-{
-	const json_t *range;
-	char size[32];
-	size_t i;
-
-	printf("  %s: %s: bytes", text_of(file, "file"), size_text(number_of(file, "bytes"), size));
-	json_array_foreach(json_object_get(file, "ranges"), i, range)
-		printf("%s %llu to %llu", i ? "," : "", number_of(range, "from"), number_of(range, "to"));
-	if (number_of(file, "more_ranges"))
-		printf(" and %llu more places", number_of(file, "more_ranges"));
-	putchar('\n');
-}
-
-/* What is on one leg alone. */
-static void print_files(const struct ctl_mount *mount, const json_t *listing)
-{
-	const json_t *list = json_object_get(listing, "files"), *file;
-	unsigned long long count = json_array_size(list) + number_of(listing, "more_files");
-	json_int_t leg = json_integer_value(json_object_get(listing, "lacking_leg"));
-	char size[32], nodes[32];
-	size_t i;
-
-	if (leg < 0)
-		printf("%s: %s: no leg lacks anything\n", mount->mountpoint, text_of(listing, "health"));
-	else
-		printf("%s: %s: on leg %d alone are %s in %llu files, and %s of metadata\n", mount->mountpoint,
-		       text_of(listing, "health"), !leg, size_text(number_of(listing, "bytes"), size), count,
-		       size_text(number_of(listing, "metadata_bytes"), nodes));
-	json_array_foreach(list, i, file)
-		print_file(file);
-	if (number_of(listing, "more_files"))
-		printf("  and %llu more files with %s\n", number_of(listing, "more_files"),
-		       size_text(number_of(listing, "more_bytes"), size));
-	if (text_of(listing, "error")[0])
-		printf("  and what could not be looked up: %s\n", text_of(listing, "error"));
-}
-
 static int status(const struct ctl_mount *mount, char **words)
 {
 	const char *health;
@@ -314,10 +87,10 @@ static int status(const struct ctl_mount *mount, char **words)
 	if (code)
 		return code;
 	if (!as_json && files)
-		print_files(mount, result);
+		answer_print_files(mount->mountpoint, result);
 	else if (!as_json)
-		print_status(result);
-	health = text_of(result, "health");
+		answer_print_status(result);
+	health = answer_text(result, "health");
 	if (!strcmp(health, "failed"))
 		code = EXIT_BROKEN;
 	else if (strcmp(health, "healthy") != 0)
@@ -328,31 +101,13 @@ static int status(const struct ctl_mount *mount, char **words)
 
 /* ---- the cache ---- */
 
-static void print_stats(const struct ctl_mount *mount, const json_t *result)
-{
-	static const char *const rows[] = { "hits",    "misses",  "refaults", "pages",	"bytes", "dirty",
-					    "writing", "scanned", "stolen",   "direct", "stalls" };
-	const json_t *cache = json_object_get(result, "cache");
-	char used[32], budget[32], resident[32];
-
-	printf("%s: cache: %s of %s in use, %s resident; %llu wake-ups, %llu slowed, %llu throttled\n",
-	       mount->mountpoint, size_text(number_of(cache, "used_bytes"), used),
-	       size_text(number_of(cache, "budget_bytes"), budget),
-	       size_text(number_of(cache, "resident_bytes"), resident), number_of(cache, "wakeups"),
-	       number_of(cache, "slowed"), number_of(cache, "throttled"));
-	printf("  %-10s %16s %16s\n", "", "data", "nodes");
-	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++)
-		printf("  %-10s %16llu %16llu\n", rows[i], number_of(json_object_get(cache, "data"), rows[i]),
-		       number_of(json_object_get(cache, "nodes"), rows[i]));
-}
-
 static int ask_cache(const struct ctl_mount *mount, const char *command, bool print)
 {
 	json_t *result;
 	int code = ask(mount, json_pack("{s:s}", "command", command), &result);
 
 	if (!code && print && !as_json)
-		print_stats(mount, result);
+		answer_print_stats(mount->mountpoint, result);
 	json_decref(result);
 	return code;
 }
@@ -377,32 +132,32 @@ static json_t *scrub_request(const char *what, uint64_t limit)
 static void print_finding(const json_t *finding)
 {
 	if (json_object_get(finding, "file"))
-		printf("leg %llu: %s: bytes %llu to %llu of %s\n", number_of(finding, "leg"), text_of(finding, "fate"),
-		       number_of(finding, "from"), number_of(finding, "to"), text_of(finding, "file"));
+		printf("leg %llu: %s: bytes %llu to %llu of %s\n", answer_number(finding, "leg"),
+		       answer_text(finding, "fate"), answer_number(finding, "from"), answer_number(finding, "to"),
+		       answer_text(finding, "file"));
 	else
-		printf("leg %llu: %s: metadata at block %llu\n", number_of(finding, "leg"), text_of(finding, "fate"),
-		       number_of(finding, "block"));
+		printf("leg %llu: %s: metadata at block %llu\n", answer_number(finding, "leg"),
+		       answer_text(finding, "fate"), answer_number(finding, "block"));
 }
 
 static int scrub_print(const struct ctl_mount *mount, const json_t *result)
 {
-	unsigned long long unrecoverable = number_of(result, "unrecoverable");
+	unsigned long long unrecoverable = answer_number(result, "unrecoverable");
 	const json_t *finding;
 	size_t i;
 
 	if (!as_json) {
-		json_array_foreach(json_object_get(result, "findings"), i, finding)
-			print_finding(finding);
+		json_array_foreach(json_object_get(result, "findings"), i, finding) print_finding(finding);
 		printf("%s: scrub verified %llu blocks, healed %llu, unrecoverable %llu\n", mount->mountpoint,
-		       number_of(result, "blocks"), number_of(result, "repaired"), unrecoverable);
-		if (text_of(result, "error")[0])
-			printf("%s: and was ended by an error: %s\n", mount->mountpoint, text_of(result, "error"));
+		       answer_number(result, "blocks"), answer_number(result, "repaired"), unrecoverable);
+		if (answer_text(result, "error")[0])
+			printf("%s: and was ended by an error: %s\n", mount->mountpoint, answer_text(result, "error"));
 		else if (json_is_true(json_object_get(result, "stopped")))
-			printf("%s: and was stopped at %.1f %%\n", mount->mountpoint, percent_of(result));
+			printf("%s: and was stopped at %.1f %%\n", mount->mountpoint, answer_percent(result));
 	}
-	return unrecoverable || text_of(result, "error")[0] || json_is_true(json_object_get(result, "stopped")) ?
-		       EXIT_FAILED :
-		       EXIT_HEALTHY;
+	return unrecoverable || answer_text(result, "error")[0] || json_is_true(json_object_get(result, "stopped"))
+		       ? EXIT_FAILED
+		       : EXIT_HEALTHY;
 }
 
 static void pause_msec(unsigned int msec)
@@ -430,7 +185,7 @@ static int scrub_watch(const struct ctl_mount *mount, json_t *result)
 	while (!code && json_is_true(json_object_get(result, "running"))) {
 		if (terminal) {
 			fputs("\r\033[Kscrub: ", stderr);
-			print_progress(stderr, result);
+			answer_print_progress(stderr, result);
 		}
 		pause_msec(POLL_MSEC);
 		json_decref(result);
@@ -478,8 +233,8 @@ static int drill(const struct ctl_mount *mount, char **words)
 
 	if (words[2])
 		seconds = strtol(words[2], &end, 10);
-	if ((strcmp(words[0], "0") != 0 && strcmp(words[0], "1") != 0) || *end ||
-	    seconds < 1 || seconds > CTL_DRILL_SECONDS)
+	if ((strcmp(words[0], "0") != 0 && strcmp(words[0], "1") != 0) || *end || seconds < 1 ||
+	    seconds > CTL_DRILL_SECONDS)
 		return EXIT_USAGE;
 	code = ask(mount,
 		   json_pack("{s:s, s:i, s:s, s:I}", "command", "drill", "leg", words[0][0] - '0', "rules",
@@ -502,7 +257,7 @@ static void print_event(const json_t *event)
 		return;
 	}
 	strftime(text, sizeof(text), "%F %T", localtime(&seconds));
-	printf("%s %s: %s\n", text, text_of(event, "kind"), text_of(event, "text"));
+	printf("%s %s: %s\n", text, answer_text(event, "kind"), answer_text(event, "text"));
 	fflush(stdout);
 }
 
@@ -522,7 +277,8 @@ static int events(const struct ctl_mount *mount, char **words)
 		code = ask(mount, json_pack("{s:s, s:I}", "command", "events", "after", after), &result);
 		as_json = json;
 		list = json_object_get(result, "events");
-		json_array_foreach(list, i, event) {
+		json_array_foreach(list, i, event)
+		{
 			print_event(event);
 			after = json_integer_value(json_object_get(event, "number"));
 		}
@@ -564,10 +320,10 @@ static int change_legs(const struct ctl_mount *mount, const char *command, const
 		snprintf(name, sizeof(name), "%s", leg);
 	else if (leg && !address_of(leg, name, sizeof(name)))
 		return EXIT_FAILED;
-	code = ask(mount,
-		   json_pack("{s:s, s:s, s:s, s:b}", "command", command, "leg", name, "address", address, "force",
-			     force),
-		   &result);
+	code = ask(
+		mount,
+		json_pack("{s:s, s:s, s:s, s:b}", "command", command, "leg", name, "address", address, "force", force),
+		&result);
 	json_decref(result);
 	return code;
 }
@@ -594,8 +350,8 @@ static int grow(const struct ctl_mount *mount, char **words)
 	int code = ask(mount, json_pack("{s:s}", "command", "grow"), &result);
 
 	if (!code && !as_json)
-		printf("%s: %s, it was %s\n", mount->mountpoint, size_text(number_of(result, "size_bytes"), now),
-		       size_text(number_of(result, "before_bytes"), before));
+		printf("%s: %s, it was %s\n", mount->mountpoint, answer_size(answer_number(result, "size_bytes"), now),
+		       answer_size(answer_number(result, "before_bytes"), before));
 	json_decref(result);
 	return code;
 }
@@ -615,18 +371,18 @@ static int resync_watch(const struct ctl_mount *mount, unsigned long long ended)
 		if (code)
 			return code;
 		resync = json_object_get(result, "resync");
-		if (number_of(resync, "ended") > ended)
+		if (answer_number(resync, "ended") > ended)
 			break;
 		if (terminal) {
 			fputs("\r\033[Kresync: ", stderr);
-			print_resync(stderr, resync);
+			answer_print_resync(stderr, resync);
 		}
 		json_decref(result);
 		pause_msec(POLL_MSEC);
 	}
 	if (terminal)
 		fputs("\r\033[K", stderr);
-	health = text_of(result, "health");
+	health = answer_text(result, "health");
 	if (!as_json)
 		printf("%s: %s\n", mount->mountpoint, health);
 	code = !strcmp(health, "healthy") ? EXIT_HEALTHY : EXIT_DEGRADED;
@@ -648,7 +404,7 @@ static int resync(const struct ctl_mount *mount, char **words)
 	code = ask(mount, json_pack("{s:s}", "command", "status"), &result);
 	if (code)
 		return code;
-	ended = number_of(json_object_get(result, "resync"), "ended");
+	ended = answer_number(json_object_get(result, "resync"), "ended");
 	json_decref(result);
 	request = json_pack("{s:s}", "command", "resync");
 	if (words[0])
@@ -676,8 +432,8 @@ static int unmount(const struct ctl_mount *mount, char **words)
 		code = 0;
 	if (as_json) {
 		line = code ? json_pack("{s:i, s:{s:s, s:s}}", "version", CTL_VERSION, "error", "errno",
-					strerrorname_np(-code), "text", error.text) :
-			      json_pack("{s:i, s:{}}", "version", CTL_VERSION, "result");
+					strerrorname_np(-code), "text", error.text)
+			    : json_pack("{s:i, s:{}}", "version", CTL_VERSION, "result");
 		print_json(line);
 		json_decref(line);
 	}
@@ -693,13 +449,12 @@ static const struct verb {
 	bool all; /* without MNT: every mount */
 	bool forced; /* it may be */
 } verbs[] = {
-	{ "status", status, 0, 0, true, false },   { "scrub", scrub, 0, 2, false, false },
-	{ "resync", resync, 0, 1, false, false },  { "detach", detach, 1, 1, false, false },
-	{ "attach", attach, 1, 1, false, true },   { "replace", replace, 2, 2, false, true },
-	{ "grow", grow, 0, 0, false, false },
-	{ "drill", drill, 2, 3, false, false },	   { "stats", stats, 0, 0, true, false },
-	{ "drop-caches", drop_caches, 0, 0, false, false }, { "events", events, 0, 0, false, false },
-	{ "umount", unmount, 0, 0, false, false },
+	{ "status", status, 0, 0, true, false },  { "scrub", scrub, 0, 2, false, false },
+	{ "resync", resync, 0, 1, false, false }, { "detach", detach, 1, 1, false, false },
+	{ "attach", attach, 1, 1, false, true },  { "replace", replace, 2, 2, false, true },
+	{ "grow", grow, 0, 0, false, false },	  { "drill", drill, 2, 3, false, false },
+	{ "stats", stats, 0, 0, true, false },	  { "drop-caches", drop_caches, 0, 0, false, false },
+	{ "events", events, 0, 0, false, false }, { "umount", unmount, 0, 0, false, false },
 };
 
 static void usage(FILE *out)
