@@ -278,28 +278,28 @@ static void usage(FILE *out)
 	      out);
 }
 
-/* -s may stand behind -o, and decides about it. */
-static bool is_sloppy(int argc, char **argv)
+/* All that stands behind -o, in order; "" to begin with. -s may come behind it, and decides about it. */
+static void text_add(char **text, const char *more)
 {
-	bool sloppy = false;
-	int c;
+	char *longer;
 
-	opterr = 0;
-	while ((c = getopt(argc, argv, "fnrsvwN:t:o:hV")) >= 0)
-		sloppy |= c == 's';
-	optind = 0;
-	opterr = 1;
-	return sloppy;
+	if (asprintf(&longer, "%s,%s", *text, more) < 0) {
+		say("out of memory");
+		exit(EXIT_SYSTEM);
+	}
+	free(*text);
+	*text = longer;
 }
 
 int main(int argc, char **argv)
 {
-	struct request request = { .sloppy = is_sloppy(argc, argv), .words = strdup("") };
+	struct request request = { .words = strdup("") };
 	struct error error = { "" };
-	int c, code = request.words ? 0 : -ENOMEM;
+	char *text = strdup("");
+	int c;
 
 	options_init(&request.options);
-	while (!code && (c = getopt(argc, argv, "fnrsvwN:t:o:hV")) >= 0) {
+	while (text && (c = getopt(argc, argv, "fnrsvwN:t:o:hV")) >= 0) {
 		switch (c) {
 		case 'f':
 			request.fake = true;
@@ -308,13 +308,16 @@ int main(int argc, char **argv)
 			request.no_table = true;
 			break;
 		case 'r':
-			code = words_take(&request, "ro", &error);
+			text_add(&text, "ro");
+			break;
+		case 's':
+			request.sloppy = true;
 			break;
 		case 'w':
-			code = words_take(&request, "rw", &error);
+			text_add(&text, "rw");
 			break;
 		case 'o':
-			code = words_take(&request, optarg, &error);
+			text_add(&text, optarg);
 			break;
 		case 'h':
 			usage(stdout);
@@ -327,10 +330,11 @@ int main(int argc, char **argv)
 			return EXIT_USAGE;
 		}
 	}
-	if (code) {
-		say("%s", error.text);
+	if (!text || !request.words || words_take(&request, text, &error)) {
+		say("%s", error.text[0] ? error.text : "out of memory");
 		return EXIT_USAGE;
 	}
+	free(text);
 	if (optind != argc - 2) {
 		usage(stderr);
 		return EXIT_USAGE;
