@@ -54,7 +54,7 @@ def systemd_is_told_of_the_start_of_what_befalls_and_of_the_end(ws):
         ws.run("mirrorctl", "detach", volume.mnt, "1")
         assert "leg 1" in systemd.until("STATUS=leg 1 ...")[-1][0]
         ws.run("mirrorctl", "attach", volume.mnt, volume.legs[1])
-        ws.run("mirrorctl", "resync", volume.mnt)
+        systemd.until("STATUS=leg 1 is in-sync...")
         process.send_signal(signal.SIGTERM)
         systemd.until("STOPPING=1")
         assert process.wait(PATIENCE) == 0

@@ -11,8 +11,6 @@ from workspace import mounted, wait_for
 
 UDEVD = "/usr/lib/systemd/systemd-udevd"
 RULES = "/usr/lib/udev/rules.d"
-HERE = os.path.dirname(os.path.abspath(__file__))
-RULE = os.path.join(HERE, "../../tools/system/64-mirrorfs.rules")
 NO_LEG, ERROR = 2, 3
 
 
@@ -43,14 +41,14 @@ def the_probe_tells_of_volume_leg_and_label(ws):
 class Udev:
     """A udevd that knows our rule and what comes before it, for these devices alone, and is seen by nobody else."""
 
-    def __init__(self, ws, devices):
+    def __init__(self, ws, rule, devices):
         self.ws = ws
         names = "|".join(os.path.basename(device) for device in devices)
         rules = ws.folder("rules.d")
         with open(os.path.join(rules, "10-blkid.rules"), "w", encoding="utf-8") as file:
             file.write(f'KERNEL!="{names}", ENV{{UDEV_DISABLE_PERSISTENT_STORAGE_RULES_FLAG}}="1"\n'
                        f'KERNEL=="{names}", IMPORT{{builtin}}="blkid"\n')
-        with open(RULE, encoding="utf-8") as ours, \
+        with open(rule, encoding="utf-8") as ours, \
                 open(os.path.join(rules, "64-mirrorfs.rules"), "w", encoding="utf-8") as file:
             file.write(ours.read().replace("mirrorfs-probe", os.path.join(ws.tools, "mirrorfs-probe")))
         system.bind(rules, RULES)
@@ -83,8 +81,9 @@ def lsblk_shows_legs_and_fstab_finds_them_by_uuid_and_label(ws):
     label = f"t{os.getpid()} \u00e4"
     volume.make("-f", "-L", label)
     told = [probed(ws, leg) for leg in volume.legs]
+    rule = os.path.join(ws.tools, "system/64-mirrorfs.rules")
     system.enter(ws, net=True)
-    udev = Udev(ws, volume.legs)
+    udev = Udev(ws, rule, volume.legs)
     try:
         listed = json.loads(ws.run("lsblk", "-J", "-o", "PATH,FSTYPE,UUID,LABEL", *volume.legs).stdout)
         for leg, device in zip(told, listed["blockdevices"]):
