@@ -29,8 +29,8 @@
 
 static unsigned char *disk_create(const struct machine *machine)
 {
-	unsigned char *disk =
-		mmap(NULL, machine->most_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	unsigned char *disk = mmap(NULL, machine->most_bytes, PROT_READ | PROT_WRITE,
+				   MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 
 	if (disk == MAP_FAILED)
 		sim_fail("no memory for a disk");
