@@ -147,13 +147,19 @@ void legs_fault(struct machine *machine)
 void legs_fault_mount(struct machine *machine)
 {
 	static const struct rule blind = { CHARGED, "read,error=EIO,range=1M-" };
+	static const struct rule slow = { NOBODY, "any,delay=300" };
 
+	/* What befalls a leg while it is filled takes time. */
+	if (machine->lively && sim_random_chance(&machine->random, 3))
+		mirror_resync_limit(machine->mirror, 256u << 10);
 	if (!machine->faulty)
 		return;
 	/* What is there on this leg alone cannot be read now, but next time. */
 	if (sim_random_chance(&machine->random, 3)) {
 		set(machine, machine->suspect, &blind);
 		tally(TALLY_BLIND);
+	} else if (sim_random_chance(&machine->random, 6)) {
+		set(machine, machine->suspect, &slow);
 	} else if (sim_random_chance(&machine->random, 2))
 		fault(machine, &machine->random);
 }
@@ -318,8 +324,8 @@ static void new_disk(struct machine *machine, int leg, struct sim_random *random
 	machine_new_disk(machine, leg, bytes);
 }
 
-/* A leg that is out comes back, or another one in its place. */
-static void join(struct machine *machine, struct sim_random *random)
+/* A leg that is out comes back, or another one in its place. False: none is. */
+static bool join(struct machine *machine, struct sim_random *random)
 {
 	for (int leg = 0; leg < MIRROR_LEGS; leg++) {
 		enum mirror_leg_state state = state_of(machine, leg);
@@ -331,14 +337,15 @@ static void join(struct machine *machine, struct sim_random *random)
 			if (!sim_random_chance(random, 3))
 				legs_set_fault(machine, leg, "");
 			if (!detach(machine, leg))
-				return;
+				return true;
 		}
 		if (!machine->disk[leg] || machine->disks[leg].bytes < machine->disk_bytes ||
 		    sim_random_chance(random, 6))
 			new_disk(machine, leg, random);
 		attach(machine, leg);
-		return;
+		return true;
 	}
+	return false;
 }
 
 static void limit(struct machine *machine, struct sim_random *random)
@@ -440,9 +447,7 @@ static void some_change(struct machine *machine, struct sim_random *random)
 			fault(machine, random);
 		break;
 	default:
-		if (one)
-			join(machine, random);
-		else
+		if (!one || (!join(machine, random) && sim_random_chance(random, 2)))
 			leave(machine, random);
 	}
 }
@@ -488,7 +493,7 @@ void legs_heal(struct machine *machine)
 			sim_fail("the volume is not healthy after %d s: leg 0 is %s, leg 1 is %s", HEAL_LOOKS,
 				 mirror_leg_state_name(state_of(machine, 0)),
 				 mirror_leg_state_name(state_of(machine, 1)));
-		join(machine, &random);
+		(void)join(machine, &random);
 		/* One whose resync was interrupted waits for a word. */
 		(void)mirror_resync_start(machine->mirror);
 		sim_sleep(NSEC_PER_SEC);

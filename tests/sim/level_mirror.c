@@ -4,6 +4,9 @@
  * crash each leg is looked at for itself: every 512 bytes of a block are of the stamp that was durable last or of
  * a later one, on each leg that is in sync. Then the blocks are written anew, as a journal would, since nothing
  * else makes two legs equal that were cut at different points.
+ *
+ * A leg that lacks something is filled with all of the actors' blocks, one that is being written excepted: that is
+ * written to both legs. Whoever writes says so first, and waits until no copy can be under way there (I9).
  */
 #include "audit.h"
 #include "legs.h"
@@ -22,6 +25,8 @@
 #define OWNED 96u /* blocks of each actor */
 #define SECTOR 512u
 #define AT_ONCE 24u
+#define PIECE 6u
+#define REPAIR_LOOKS 3000
 
 struct block {
 	uint32_t durable, returned, newest; /* stamps, ascending */
@@ -33,6 +38,8 @@ struct actor {
 	struct sim_random random;
 	uint64_t first;
 	struct block blocks[OWNED];
+	uint32_t writing, writing_count; /* these; count 0: none */
+	unsigned long written; /* requests */
 	bool running;
 };
 
@@ -42,6 +49,9 @@ struct mirror_level {
 	int count;
 	uint32_t stamps;
 	struct script *script;
+	struct mutex lock; /* what is being written, and what was copied */
+	struct cond idle;
+	uint64_t copied; /* so many blocks of all the actors' */
 };
 
 static void sector_fill(uint64_t block, uint32_t sector, uint32_t stamp, unsigned char data[SECTOR])
@@ -81,7 +91,7 @@ static void await_repairs(struct mirror *mirror)
 {
 	uint64_t stamp = mirror_pin_stamp(mirror);
 
-	for (int look = 0; look < 200 && mirror_pins_passed(mirror) < stamp; look++)
+	for (int look = 0; look < REPAIR_LOOKS && mirror_pins_passed(mirror) < stamp; look++)
 		sim_sleep(10000000);
 }
 
@@ -92,6 +102,10 @@ static int write_blocks(struct actor *actor, uint32_t first, uint32_t count, uns
 	struct mirror_io io = { .op = MIRROR_WRITE, .flags = flags, .block = actor->first + first, .count = count };
 	int error;
 
+	mutex_lock(&actor->level->lock);
+	actor->writing = first;
+	actor->writing_count = count;
+	mutex_unlock(&actor->level->lock);
 	await_repairs(machine->mirror);
 	io.buf = iobuf_get(mirror_pool(machine->mirror), (size_t)count * MIRROR_BLOCK);
 	for (uint32_t i = 0; i < count; i++) {
@@ -109,6 +123,11 @@ static int write_blocks(struct actor *actor, uint32_t first, uint32_t count, uns
 		if (flags & MIRROR_DSYNC)
 			actor->blocks[first + i].durable = actor->blocks[first + i].newest;
 	}
+	mutex_lock(&actor->level->lock);
+	actor->writing_count = 0;
+	actor->written++;
+	cond_broadcast(&actor->level->idle);
+	mutex_unlock(&actor->level->lock);
 	return error;
 }
 
@@ -209,6 +228,110 @@ static void act(void *arg)
 	actor->running = false;
 }
 
+/* ---- what a leg is filled with ---- */
+
+static uint64_t source_proven(void *context, int leg, uint64_t after)
+{
+	return after;
+}
+
+/* Until whatever is being written now has been. */
+static void await_writers(struct mirror_level *level)
+{
+	mutex_lock(&level->lock);
+	for (int i = 0; i < level->count; i++) {
+		const struct actor *actor = &level->actors[i];
+		unsigned long written = actor->written;
+
+		while (actor->writing_count && actor->written == written)
+			cond_wait(&level->idle, &level->lock);
+	}
+	mutex_unlock(&level->lock);
+}
+
+static int source_begin(void *context, const struct mirror_since *since, uint64_t *total)
+{
+	struct mirror_level *level = context;
+
+	/* It may have gone to the survivor alone. */
+	await_writers(level);
+	level->copied = 0;
+	*total = (uint64_t)level->count * OWNED;
+	return 0;
+}
+
+struct own {
+	const struct actor *actor;
+};
+
+static bool live_right(const struct mirror_live *live, uint32_t unit, const void *data)
+{
+	const struct own *own = (const void *)live->own;
+	uint64_t block = live->block + unit;
+
+	for (uint32_t s = 0; s < MIRROR_BLOCK / SECTOR; s++)
+		if (sector_stamp(block, s, (const unsigned char *)data + (size_t)s * SECTOR) !=
+		    own->actor->blocks[block - own->actor->first].returned)
+			return false;
+	return true;
+}
+
+static bool is_written(const struct actor *actor, uint32_t block)
+{
+	return block - actor->writing < actor->writing_count;
+}
+
+static int source_next(void *context, struct mirror_live *live)
+{
+	struct mirror_level *level = context;
+	uint64_t all = (uint64_t)level->count * OWNED;
+	const struct actor *actor = NULL;
+	uint32_t first = 0, count = 0;
+
+	live->pin = mirror_pin(level->machine->mirror);
+	mutex_lock(&level->lock);
+	for (; level->copied < all && !count; level->copied += count ? count : 1) {
+		actor = &level->actors[level->copied / OWNED];
+		first = (uint32_t)(level->copied % OWNED);
+		while (count < PIECE && first + count < OWNED && !is_written(actor, first + count))
+			count++;
+	}
+	mutex_unlock(&level->lock);
+	if (!count) {
+		mirror_pin_put(live->pin);
+		return -ENOENT;
+	}
+	live->block = actor->first + first;
+	live->count = count;
+	live->unit_blocks = 1;
+	live->position = 0;
+	live->right = live_right;
+	((struct own *)(void *)live->own)->actor = actor;
+	return 0;
+}
+
+static int source_end(void *context)
+{
+	/* It was not copied, but is written to both. */
+	await_writers(context);
+	return 0;
+}
+
+static void serve(struct mirror_level *level)
+{
+	const struct mirror_source source = {
+		.context = level,
+		.proven = source_proven,
+		.begin = source_begin,
+		.next = source_next,
+		.end = source_end,
+	};
+
+	machine_serve(level->machine, &source);
+}
+
+/* ---- after a mount ---- */
+
 static void check_leg(struct actor *actor, int leg, bool crashed)
 {
 	struct machine *machine = actor->level->machine;
@@ -240,9 +363,13 @@ static void check(void *state, bool crashed)
 
 	struct machine *machine = level->machine;
 
+	/* A crash took whoever had it. */
+	mutex_init(&level->lock, RANK_LEAF);
+	cond_init(&level->idle);
 	for (int i = 0; i < level->count; i++) {
 		struct actor *actor = &level->actors[i];
 
+		actor->writing_count = 0;
 		for (int leg = 0; leg < MIRROR_LEGS; leg++) {
 			bool doubtful = machine->bad[leg] || machine->harmed[leg];
 
@@ -252,6 +379,7 @@ static void check(void *state, bool crashed)
 		for (uint32_t first = 0; crashed && first < OWNED; first += AT_ONCE)
 			must("write", write_blocks(actor, first, AT_ONCE, MIRROR_DSYNC));
 	}
+	serve(level);
 }
 
 static void *create(struct machine *machine, uint64_t seed)

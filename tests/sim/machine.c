@@ -25,7 +25,7 @@
 
 #define POOL_BYTES (12u << 20)
 #define ABANDON_BYTES (4u << 20)
-#define DISK_BYTES_MORE (64u << 20) /* so much larger may a disk become than the one that the volume was made on */
+#define DISK_BYTES_MORE (64u << 20) /* so much larger may a disk become than it was at first */
 
 static unsigned char *disk_create(const struct machine *machine)
 {
@@ -158,6 +158,7 @@ void machine_resize_disk(struct machine *machine, int i, uint64_t bytes)
 void machine_power_off(struct machine *machine)
 {
 	machine->dying = machine->changing = machine->growing = machine->filled = false;
+	machine->serving = false;
 	for (int i = 0; i < MIRROR_LEGS; i++) {
 		machine->memory[i] = machine->fault[i] = NULL;
 		machine->harmed[i] = machine->pulled[i] = machine->closing[i] = false;
@@ -354,6 +355,15 @@ void machine_open_stack(struct machine *machine)
 	error = fs_open(machine->meta, machine->cache, &fs_options, &machine->fs, &told);
 	if (error && !(error == -EIO && machine->spoilt))
 		sim_fail("fs_open: %s: %s", strerror(-error), told.text);
+}
+
+void machine_serve(struct machine *machine, const struct mirror_source *source)
+{
+	int error = mirror_source_set(machine->mirror, source);
+
+	if (error)
+		sim_fail("mirror_source_set: %s", strerror(-error));
+	machine->serving = true;
 }
 
 void machine_doubt(struct machine *machine, int leg, bool charged)
@@ -554,6 +564,8 @@ void machine_unmount(struct machine *machine)
 		error = meta_close(machine->meta);
 	if (error)
 		sim_fail("unmount: %s", strerror(-error));
+	if (machine->serving)
+		(void)mirror_source_set(machine->mirror, NULL);
 	cache_destroy(machine->cache);
 	remember_states(machine);
 	audit_counters(machine);

@@ -67,6 +67,7 @@ struct machine {
 	bool closing[MIRROR_LEGS]; /* who knows how far it has come */
 	bool changing; /* somebody is changing the legs */
 	bool growing;
+	bool serving; /* a level that stands on the mirror alone tells what a leg is filled with */
 	unsigned long troubles; /* so far */
 	struct leg *memory[MIRROR_LEGS];
 	struct leg *fault[MIRROR_LEGS]; /* around it; NULL: none */
@@ -118,6 +119,7 @@ void machine_resize_disk(struct machine *machine, int leg, uint64_t bytes);
 void machine_new_disk(struct machine *machine, int leg, uint64_t bytes);
 bool machine_pull(struct machine *machine, int leg); /* false: nothing was at stake */
 void machine_create_pool_and_cache(struct machine *machine);
+void machine_serve(struct machine *machine, const struct mirror_source *source);
 /* What open_mirror() got; the check of fsck.mirrorfs finds nothing wrong with it. */
 void machine_open_stack(struct machine *machine);
 int machine_checkpoint(struct machine *machine);

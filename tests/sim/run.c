@@ -228,7 +228,7 @@ static void quiet_end(void)
 
 	machine_mount(machine, false);
 	run.order.level->check(run.state, false);
-	if (machine->height >= MACHINE_META) {
+	if (machine->serving || machine->meta) {
 		legs_heal(machine);
 		audit_scrub(machine);
 		audit_compare_legs(machine);
