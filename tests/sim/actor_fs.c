@@ -494,7 +494,7 @@ void fs_act(void *arg)
 		{3, list},	 {3, forget_some}, {22, write_some},	 {4, truncate_some}, {4, fallocate_some},
 		{8, copy_some},
 		{10, read_some}, {6, sync_file},   {1, sync_everything}, {3, look_at},	     {3, seek_some},
-		{3, change_mode}, {8, change_legs},
+		{3, change_mode}, {14, change_legs},
 	};
 	struct fs_actor *actor = arg;
 	unsigned int total = 0;

@@ -71,6 +71,10 @@ void audit_event(void *context, const struct mirror_event *event)
 {
 	const char *from = strstr(event->text, "from=");
 
+	struct machine *machine = context;
+
+	if (event->kind == MIRROR_EVENT_UNRECOVERABLE && machine->rotten)
+		sim_fail("what the leg that is replaced has is lost: %s", event->text);
 	if (event->kind == MIRROR_EVENT_LEG_STATE)
 		state_told(context, event->leg, state_named(from ? from + strlen("from=") : ""),
 			   state_named(event->text + strlen("leg 0 is ")));
@@ -258,7 +262,11 @@ static void scrub_once(struct machine *machine, bool must_be_clean)
 {
 	struct meta_scrub scrub = { .bad = tell_bad };
 	unsigned long troubles = machine->troubles;
-	int error = meta_scrub(machine->meta, &scrub);
+	int error;
+
+	machine->scrubbing = true;
+	error = meta_scrub(machine->meta, &scrub);
+	machine->scrubbing = false;
 
 	must_be_clean = must_be_clean && troubles == machine->troubles;
 	if (error)
@@ -277,7 +285,7 @@ void audit_scrub(struct machine *machine)
 {
 	unsigned long troubles = machine->troubles;
 
-	if (!machine->meta || machine->full)
+	if (!machine->meta || machine->full || machine->rotten)
 		return;
 	scrub_once(machine, sound(machine));
 	if (machine->faulty || sound(machine) || machine->harmed[0] || machine->harmed[1])

@@ -122,7 +122,7 @@ void legs_set_fault(struct machine *machine, int leg, const char *rules)
 
 static void fault(struct machine *machine, struct sim_random *random)
 {
-	const struct rule *rule = sim_random_chance(random, 5) ?
+	const struct rule *rule = sim_random_chance(random, 3) ?
 					  &last[sim_random_below(random, sizeof(last) / sizeof(last[0]))] :
 					  &passing[sim_random_below(random, sizeof(passing) / sizeof(passing[0]))];
 	int leg = machine->suspect;
@@ -193,6 +193,64 @@ bool legs_fill_up(struct machine *machine)
 		set(machine, leg, &rule);
 	}
 	return true;
+}
+
+/* ---- one in the place of another ---- */
+
+/*
+ * What the survivor loses now the leg that is replaced still has: nobody is told of an error, the new one gets it, and
+ * the survivor, too.
+ */
+static void rot_meanwhile(struct machine *machine, int leg, const unsigned char *outgoing)
+{
+	int survivor = !leg;
+
+	machine->rotten = machine->bad[survivor] = true;
+	machine->suspect = survivor;
+	machine_doubt(machine, survivor, true);
+	machine_rot(machine, survivor, outgoing, 40);
+	mirror_resync_limit(machine->mirror, 0);
+	for (int look = 0; state_of(machine, leg) != MIRROR_INSYNC; look++) {
+		if (look == HEAL_LOOKS * 10)
+			sim_fail("leg %d, which takes the place of another, is not whole", leg);
+		sim_sleep(NSEC_PER_SEC / 10);
+	}
+	machine->rotten = false;
+	tally(TALLY_REPLACED_ROT);
+}
+
+static void replace(struct machine *machine, int leg, struct sim_random *random)
+{
+	const unsigned char *outgoing = machine->disk[leg];
+	bool whole = sound(machine, leg), harmed = machine->harmed[leg], bad = machine->bad[leg];
+	struct leg *memory = machine->memory[leg], *fault = machine->fault[leg], *by;
+	struct error told = { "" };
+	int error;
+
+	machine_doubt(machine, leg, false);
+	machine_swap_disk(machine, leg, machine->disk_bytes);
+	machine_power_on(machine, leg);
+	by = machine->fault[leg] ? machine->fault[leg] : machine->memory[leg];
+	note("replace leg %d …", leg);
+	error = mirror_replace(machine->mirror, leg, by, false, &told);
+	note("replaced leg %d: %s %s", leg, strerror(-error), told.text);
+	if (error == -EBUSY && harmed) {
+		/* The old one hangs, and is out. */
+		leg_close(by);
+		machine->memory[leg] = memory;
+		machine->fault[leg] = fault;
+		machine->bad[leg] = bad;
+		return;
+	}
+	if (error && machine->dying)
+		return;
+	if (error)
+		sim_fail("mirror_replace of leg %d: %s: %s", leg, strerror(-error), told.text);
+	tally(TALLY_REPLACED);
+	machine->harmed[leg] = machine->pulled[leg] = machine->strange[leg] = false;
+	machine->suspect = -1;
+	if (whole && machine->meta && !machine->scrubbing && sim_random_chance(random, 2))
+		rot_meanwhile(machine, leg, outgoing);
 }
 
 /* ---- leaving ---- */
@@ -336,6 +394,10 @@ static bool join(struct machine *machine, struct sim_random *random)
 			/* It may hang still. */
 			if (!sim_random_chance(random, 3))
 				legs_set_fault(machine, leg, "");
+			if (machine->memory[leg] && sim_random_chance(random, 4)) {
+				replace(machine, leg, random);
+				return true;
+			}
 			if (!detach(machine, leg))
 				return true;
 		}
@@ -420,11 +482,16 @@ static void grow(struct machine *machine, struct sim_random *random)
 		tally(TALLY_GROWN_ALONE);
 }
 
+bool legs_whole(const struct machine *machine)
+{
+	return state_of(machine, 0) == MIRROR_INSYNC && state_of(machine, 1) == MIRROR_INSYNC;
+}
+
 static void some_change(struct machine *machine, struct sim_random *random)
 {
-	bool one = state_of(machine, 0) != MIRROR_INSYNC || state_of(machine, 1) != MIRROR_INSYNC;
+	bool one = !legs_whole(machine);
 
-	switch (sim_random_below(random, 13)) {
+	switch (sim_random_below(random, 16)) {
 	case 0:
 		limit(machine, random);
 		break;
@@ -436,6 +503,11 @@ static void some_change(struct machine *machine, struct sim_random *random)
 	case 12:
 		if (machine->meta && (!one || sim_random_chance(random, 8)))
 			grow(machine, random);
+		break;
+	case 13:
+	case 14:
+		if (sound(machine, 0) && sound(machine, 1))
+			replace(machine, (int)sim_random_below(random, 2), random);
 		break;
 	case 2:
 		leave(machine, random);

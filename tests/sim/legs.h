@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * What befalls the legs of a volume in use, by fate or by its administrator: a leg fails, lies, hangs, is slow, is
- * pulled and loses its cache, is detached; the same one comes back, or a blank one comes in its place; a resync is
- * told to be slower; one leg is mounted alone while the other goes on. Disks become larger, and the volume grows.
+ * pulled and loses its cache, is detached, is replaced; the same one comes back, or a blank one in its place; a resync
+ * is told to be slower; one leg is mounted alone while the other goes on. Disks become larger, and the volume grows.
  *
  * Something is wrong with one leg at a time, and only while the other one has everything: so whatever is asked of the
  * volume must succeed, and in the end both are in sync. An operation does one thing and draws from one stream, so it
@@ -24,6 +24,7 @@ void legs_fault_mount(struct machine *machine); /* at its beginning */
 bool legs_fill_up(struct machine *machine);
 /* Something happens to a leg. May wait for legs. */
 void legs_some(struct machine *machine, struct sim_random *random);
+bool legs_whole(const struct machine *machine); /* both are in sync */
 /* With nobody at work: nothing is wrong any more, and both legs come in sync. */
 void legs_heal(struct machine *machine);
 /* While the power is off: a leg that the volume has gone on without may be mounted for itself, and be written to. */

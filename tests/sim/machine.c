@@ -48,6 +48,14 @@ void machine_new_disk(struct machine *machine, int leg, uint64_t bytes)
 	machine->bad[leg] = machine->divided[leg] = machine->split[leg] = false;
 }
 
+void machine_swap_disk(struct machine *machine, int leg, uint64_t bytes)
+{
+	machine->disk[leg] = NULL;
+	machine->memory[leg] = machine->fault[leg] = NULL;
+	machine_new_disk(machine, leg, bytes);
+	machine->strange[leg] = true;
+}
+
 void machine_init(struct machine *machine, uint64_t seed, enum machine_height height)
 {
 	uint64_t blocks = height == MACHINE_MIRROR ? 1024 : meta_minimum_blocks();
@@ -158,7 +166,7 @@ void machine_resize_disk(struct machine *machine, int i, uint64_t bytes)
 void machine_power_off(struct machine *machine)
 {
 	machine->dying = machine->changing = machine->growing = machine->filled = false;
-	machine->serving = false;
+	machine->serving = machine->rotten = machine->scrubbing = false;
 	for (int i = 0; i < MIRROR_LEGS; i++) {
 		machine->memory[i] = machine->fault[i] = NULL;
 		machine->harmed[i] = machine->pulled[i] = machine->closing[i] = false;
@@ -482,6 +490,25 @@ bool machine_label_says_whole(const struct machine *machine, int leg)
 	return !(machine_label(machine, leg) & (LABEL_RESYNCING | LABEL_SUPERSEDED));
 }
 
+void machine_rot(struct machine *machine, int leg, const unsigned char *other, unsigned int count)
+{
+	const struct machine_disk *disk = &machine->disks[leg];
+	const uint64_t space = MIRROR_SPACE_OFFSET / MIRROR_BLOCK;
+	unsigned char *mine = leg_memory_bytes(machine->memory[leg]);
+	struct format_super super;
+
+	memcpy(&super, mine + MIRROR_SPACE_OFFSET + SUPER_SLOT0 * MIRROR_BLOCK, sizeof(super));
+	for (; count; count--) {
+		uint64_t block = disk->blocks[sim_random_below(&machine->random, disk->count)];
+		uint64_t at = block * MIRROR_BLOCK;
+
+		if (block < space + le64_get(super.heap_start) || memcmp(mine + at, other + at, MIRROR_BLOCK))
+			continue;
+		note("block %lu rots on leg %d", (unsigned long)(block - space), leg);
+		mine[at + sim_random_below(&machine->random, MIRROR_BLOCK)] ^= 0x10;
+	}
+}
+
 static void spoil(struct machine *machine, uint64_t block)
 {
 	uint64_t style = sim_random_below(&machine->random, 3), at = sim_random_below(&machine->random, MIRROR_BLOCK);
@@ -541,10 +568,13 @@ static void remember_states(struct machine *machine)
 	if (!machine->mirror)
 		return;
 	for (int i = 0; i < MIRROR_LEGS; i++) {
-		if (!machine->stale[i] && !mirror_leg_insync(machine->mirror, i)) {
+		/* A disk that was to take the place of another may not have done so yet. */
+		bool insync = mirror_leg_insync(machine->mirror, i) && !machine->strange[i];
+
+		if (!machine->stale[i] && !insync) {
 			note("leg %d is out of sync from here on", i);
 			machine->stale[i] = true;
-		} else if (machine->stale[i] && mirror_leg_insync(machine->mirror, i)) {
+		} else if (machine->stale[i] && insync) {
 			note("leg %d was filled and is in sync again", i);
 			machine->stale[i] = false;
 		}

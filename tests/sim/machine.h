@@ -67,6 +67,8 @@ struct machine {
 	bool closing[MIRROR_LEGS]; /* who knows how far it has come */
 	bool changing; /* somebody is changing the legs */
 	bool growing;
+	bool rotten; /* what the survivor has lost is on a leg that is being replaced: the power must not fail now */
+	bool scrubbing;
 	bool serving; /* a level that stands on the mirror alone tells what a leg is filled with */
 	unsigned long troubles; /* so far */
 	struct leg *memory[MIRROR_LEGS];
@@ -113,6 +115,10 @@ bool machine_label_says_whole(const struct machine *machine, int leg);
 /* One disk: its legs are machine->memory[] and ->fault[]. Takes what is left of an earlier one's bytes. */
 void machine_power_on(struct machine *machine, int leg);
 void machine_power_off(struct machine *machine);
+/* Another disk takes its place, whose power is off; that one is open still. */
+void machine_swap_disk(struct machine *machine, int leg, uint64_t bytes);
+/* So many blocks that both legs hold alike, outside of what is rewritten in place, go bad on `leg`. */
+void machine_rot(struct machine *machine, int leg, const unsigned char *other, unsigned int count);
 /* It becomes so large, its bytes stay. */
 void machine_resize_disk(struct machine *machine, int leg, uint64_t bytes);
 /* The bytes are others, and nothing is on them. */

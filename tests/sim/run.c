@@ -158,12 +158,14 @@ static void look(void)
 {
 	uint64_t odds = 64;
 
+	if (run.machine.rotten)
+		return;
 	if (run.machine.faulty && sim_random_chance(&run.random, 256))
 		legs_fault(&run.machine);
 	if (run.order.dense)
 		odds = 2;
 	else if (run.machine.growing)
-		odds = 5;
+		odds = 12;
 	/* Much is promised in a few steps. */
 	else if (run.machine.checkpointing || run.machine.tense_until > sim_steps())
 		odds = 16;
@@ -189,6 +191,9 @@ static void play_round(void)
 {
 	unsigned int last = run.script.begun + 1;
 
+	/* Most of what befalls legs takes two that are whole. */
+	if (run.machine.lively && !legs_whole(&run.machine) && !sim_random_chance(&run.random, 3))
+		legs_heal(&run.machine);
 	if (run.machine.lively && run.machine.fs && sim_random_chance(&run.random, 24) && legs_fill_up(&run.machine))
 		note("both disks are full");
 	last += (unsigned int)sim_random_below(&run.random, UINT64_C(2) << sim_random_below(&run.random, 9));
@@ -207,6 +212,8 @@ static void play_round(void)
 		sim_wait_steps(LOOK_STEPS);
 		look();
 	}
+	while (run.machine.rotten)
+		sim_wait_steps(LOOK_STEPS);
 	if (run.machine.full || !sim_random_chance(&run.random, 5)) {
 		machine_crash(&run.machine, 12);
 		recover(sim_random_chance(&run.random, 3));

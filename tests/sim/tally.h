@@ -30,6 +30,8 @@
 	X(ATTACHED_LARGER, "larger legs attached")								\
 	X(ATTACHED_SECTOR, "legs attached whose sectors are not those of the other one")			\
 	X(ATTACHED_SPLIT, "legs attached that were written alone, whose history is given up")			\
+	X(REPLACED, "legs replaced")										\
+	X(REPLACED_ROT, "legs replaced while the other one rots")						\
 	X(REFUSED_SMALL, "legs that are too small to be attached")						\
 	X(REFUSED_SPLIT, "mounts refused, as both legs were written alone")					\
 	X(RETURNED, "mounts that a leg is stale at")								\
