@@ -324,6 +324,9 @@ static int change_legs(const struct ctl_mount *mount, const char *command, const
 		mount,
 		json_pack("{s:s, s:s, s:s, s:b}", "command", command, "leg", name, "address", address, "force", force),
 		&result);
+	if (!code && !as_json && json_object_get(result, "claimed"))
+		printf("%s: the kernel keeps %s claimed until it is unmounted\n", mount->mountpoint,
+		       answer_text(result, "claimed"));
 	json_decref(result);
 	return code;
 }

@@ -246,11 +246,23 @@ static int open_front(struct volume *volume, struct error *error)
 	struct front_options options = { .mountpoint = volume->mountpoint,
 					 .source = volume->source,
 					 .read_only = volume->options.read_only,
+					 .block_device = volume->options.block_device,
 					 .threads = volume->memory.threads,
 					 .io_bytes = volume->memory.io_bytes,
 					 .mount_options = volume->options.kernel };
 
-	return front_mount(volume->fs, &options, &volume->front, error);
+	int code = options.block_device ? mirror_hand_over(volume->mirror, volume->source) : 0;
+
+	if (code == -ENOTBLK)
+		return error_set(error, code, "%s: -o blkdev is for a leg that is a block device", volume->source);
+	if (code)
+		return error_set(error, code, "%s: cannot be handed over to the mount: %s", volume->source,
+				 strerror(-code));
+	code = front_mount(volume->fs, &options, &volume->front, error);
+	/* Somebody else may have claimed it in between. */
+	if (code && options.block_device)
+		mirror_fail(volume->mirror, "its device could not be mounted");
+	return code;
 }
 
 static int open_ctl(struct volume *volume, struct error *error)
@@ -292,8 +304,6 @@ static int volume_close(struct volume *volume)
 	int code = 0, error;
 
 	ctl_stop(volume->ctl);
-	if (volume->front)
-		front_destroy(volume->front);
 	if (volume->fs)
 		code = fs_close(volume->fs);
 	if (volume->meta) {
@@ -310,6 +320,9 @@ static int volume_close(struct volume *volume)
 		if (volume->pool)
 			iobuf_pool_destroy(volume->pool);
 	}
+	/* Where umount(2) waits for this, it returns now. */
+	if (volume->front)
+		front_destroy(volume->front);
 	if (code)
 		log_error("%s: not everything reached the legs: %s", volume->mountpoint, strerror(-code));
 	ctl_destroy(volume->ctl, code ? code : held.text[0] ? -EBUSY : 0, code ? strerror(-code) : held.text);
@@ -512,6 +525,10 @@ static int operands(struct volume *volume, char **words, int count)
 			return EXIT_USAGE;
 		}
 		volume->spec[1] = volume->options.leg;
+	}
+	if (volume->options.block_device && geteuid()) {
+		say("option blkdev: only root mounts block devices");
+		return EXIT_USAGE;
 	}
 	code = check_mountpoint(volume, words[count - 1]);
 	return code ? code : check_legs(volume);

@@ -90,6 +90,12 @@ static bool set_discard(struct mount_options *options, const char *value)
 	return true;
 }
 
+static bool set_blkdev(struct mount_options *options, const char *value)
+{
+	options->block_device = true;
+	return true;
+}
+
 static bool set_wait(struct mount_options *options, const char *value)
 {
 	return seconds(value, 0, &options->wait_ns);
@@ -168,6 +174,7 @@ static const struct word {
 	{ "commit", "SECONDS", set_commit, "changes reach the legs at the latest after this (5)" },
 	{ "cache", "SIZE", set_cache, "memory for file data and metadata, at least 4M (an eighth of the machine's)" },
 	{ "discard", NULL, set_discard, "tell the legs which blocks are free" },
+	{ "blkdev", NULL, set_blkdev, "mount the first leg's device: umount then waits for the daemon (root)" },
 	{ "engine", "auto|uring|threads", set_engine, "how legs are read and written" },
 	{ "errors", "ro", set_errors, "when the last leg fails a write, turn read-only (the only choice)" },
 	{ "read-policy", "auto|round-robin|leg0|leg1", set_policy, "which leg answers reads" },

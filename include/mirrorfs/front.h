@@ -20,6 +20,7 @@ struct front_options {
 	const char *mountpoint; /* absolute */
 	const char *source; /* fsname in mountinfo: the first leg, absolute */
 	bool read_only;
+	bool block_device; /* root: the mount is one of the device `source`, which the kernel claims for it */
 	unsigned int threads; /* 0: chosen */
 	size_t io_bytes; /* the longest read or write, whole pages up to 1 MiB; 0: chosen */
 	const char *mount_options; /* further words for the kernel ("nosuid,nodev"), comma separated; may be NULL */
@@ -33,7 +34,8 @@ int front_mount(struct fs *fs, const struct front_options *options, struct front
 
 /*
  * Serves until the filesystem is unmounted from outside or front_stop() is called. 0: unmounted in order;
- * -ECONNABORTED: the kernel's connection was cut off (fusectl). Called once, on the main thread.
+ * -ECONNABORTED: the kernel's connection was cut off (fusectl). Called once, on the main thread. Nobody looks at the fs
+ * any more when it returns. Of a block device, umount(2) returns and the kernel's claim ends with front_destroy().
  */
 int front_serve(struct front *front);
 
@@ -50,7 +52,7 @@ void front_stop(struct front *front);
  */
 int front_cut(struct front *front);
 
-/* After front_serve(). */
+/* After front_serve(); the fs may be closed before. */
 void front_destroy(struct front *front);
 
 /*

@@ -9,7 +9,8 @@
  *  - A read or write is carried out whole or reported: a short completion arrives as its error with `bytes`
  *    telling how much was done, never as success.
  *  - The lock (I13) is taken through the very open file that does the I/O: O_EXCL on a block device, flock on
- *    an image. It lasts until the kernel has ended the last request, also after SIGKILL.
+ *    an image. It lasts until the kernel has ended the last request, also after SIGKILL. A device that a mount has
+ *    claimed instead (leg_hand_over()) has a record lock, which keeps every other leg_open() off as well.
  *  - An error is only reported here. What it means for the leg is classed by leg_classify(), the one place
  *    that maps errno to a meaning (I7), and decided in `mirror`.
  *
@@ -106,6 +107,7 @@ struct leg_options {
 	 */
 	bool read_only;
 	bool shared; /* take no lock at all, so read_only too: looking at a leg that may be mounted */
+	bool handed_over; /* a device that our own mount has claimed, as after leg_hand_over() */
 };
 
 /*
@@ -141,6 +143,12 @@ int leg_submit_wait(struct leg *leg, struct leg_io *io);
 const struct leg_geometry *leg_geometry(const struct leg *leg);
 /* Reads the size anew; 0 or -errno. Whoever else reads leg_geometry() of this leg meanwhile sees either size. */
 int leg_refresh(struct leg *leg);
+/*
+ * The kernel's claim on a device is let go, so that a mount can take it; the lock by which we know each other stays
+ * without a gap. What is under way ends as it would. 0; -ENOTBLK no device; -errno: nothing has changed. Not while
+ * leg_close() is called.
+ */
+int leg_hand_over(struct leg *leg);
 /* What is written there later finds room: a sparse image gets its blocks for real. 0 or -errno. May wait. */
 int leg_allocate(struct leg *leg, uint64_t offset, uint64_t length);
 const char *leg_address(const struct leg *leg); /* as given to leg_open */

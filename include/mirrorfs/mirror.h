@@ -323,6 +323,13 @@ int mirror_attach(struct mirror *mirror, struct leg *leg, bool force, struct err
  */
 int mirror_replace(struct mirror *mirror, int leg, struct leg *by, bool force, struct error *error);
 
+/*
+ * The kernel's claim on the device of the leg with this path passes to the mount that the caller makes next
+ * (leg_hand_over()). -ENOTBLK it is no device; -ENOENT no leg has that path. If there is no mount then, the caller has
+ * nothing more written (mirror_fail()): the device may be another's.
+ */
+int mirror_hand_over(struct mirror *mirror, const char *path);
+
 /* ---- legs that have become larger ---- */
 
 /*

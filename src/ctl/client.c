@@ -89,7 +89,7 @@ static bool mount_parse(char *line, struct mount_line *mount)
 	mount->source = strtok_r(NULL, " ", &save);
 	options = strtok_r(NULL, " \n", &save);
 	if (!root || !mount->mountpoint || !type || !mount->source || !options || strcmp(root, "/") != 0 ||
-	    strcmp(type, "fuse.mirrorfs") != 0)
+	    (strcmp(type, "fuse.mirrorfs") != 0 && strcmp(type, "fuseblk.mirrorfs") != 0))
 		return false;
 	unescape(mount->mountpoint);
 	unescape(mount->source);

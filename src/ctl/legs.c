@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 /* By number, address or path. -1: it is none. */
@@ -59,11 +60,44 @@ static int leaver(struct ctl *ctl, const json_t *request, struct error *error)
 	return leg;
 }
 
-static int leg_detach(struct ctl *ctl, const json_t *request, struct error *error)
+/* The kernel has claimed the device of which the mount is one, whoever reads and writes it. */
+static bool is_claimed(const struct ctl *ctl, dev_t device)
+{
+	struct front_stats stats = { .device = 0 };
+
+	if (ctl->subjects.front)
+		front_stats(ctl->subjects.front, &stats);
+	return device && device == stats.device;
+}
+
+static bool names_claimed(const struct ctl *ctl, const char *address)
+{
+	struct stat st;
+
+	return !stat(address, &st) && S_ISBLK(st.st_mode) && is_claimed(ctl, st.st_rdev);
+}
+
+/* It stays so until the end of the mount. */
+static void tell_claimed(const struct ctl *ctl, int leg, json_t *result)
+{
+	struct mirror_status *status = malloc(sizeof(*status));
+
+	if (status) {
+		mirror_status(ctl->subjects.mirror, status);
+		if (is_claimed(ctl, status->leg[leg].geometry.device_rdev))
+			json_object_set_new(result, "claimed", command_text(status->leg[leg].address));
+	}
+	free(status);
+}
+
+static int leg_detach(struct ctl *ctl, const json_t *request, json_t *result, struct error *error)
 {
 	int leg = leaver(ctl, request, error);
 
-	return leg < 0 ? leg : mirror_detach(ctl->subjects.mirror, leg, error);
+	if (leg < 0)
+		return leg;
+	tell_claimed(ctl, leg, result);
+	return mirror_detach(ctl->subjects.mirror, leg, error);
 }
 
 /* As mkfs has it done: what is rewritten in place, and the room for nodes, is there for real in a sparse image. */
@@ -91,7 +125,8 @@ static int newcomer_allocate(const struct ctl *ctl, struct leg *leg, struct erro
 static int newcomer_open(struct ctl *ctl, const json_t *request, struct leg **leg, struct error *error)
 {
 	const char *address = json_string_value(json_object_get(request, "address"));
-	const struct leg_options options = { .engine = ctl->subjects.engine };
+	const struct leg_options options = { .engine = ctl->subjects.engine,
+					     .handed_over = address && names_claimed(ctl, address) };
 	struct leg_signature found = { .found = false };
 	int code = address ? leg_open(address, &options, leg, error) : error_set(error, -EINVAL, "attach what?");
 
@@ -123,7 +158,7 @@ static int leg_attach(struct ctl *ctl, const json_t *request, struct error *erro
 	return code;
 }
 
-static int leg_replace(struct ctl *ctl, const json_t *request, struct error *error)
+static int leg_replace(struct ctl *ctl, const json_t *request, json_t *result, struct error *error)
 {
 	bool force = json_is_true(json_object_get(request, "force"));
 	struct leg *by = NULL;
@@ -132,6 +167,8 @@ static int leg_replace(struct ctl *ctl, const json_t *request, struct error *err
 	if (code)
 		return code;
 	leg = leaver(ctl, request, error);
+	if (leg >= 0)
+		tell_claimed(ctl, leg, result);
 	code = leg < 0 ? leg : mirror_replace(ctl->subjects.mirror, leg, by, force, error);
 	if (code)
 		leg_close(by);
@@ -162,10 +199,10 @@ static int change(struct ctl *ctl, const json_t *request, json_t *result, struct
 	if (!strcmp(command, "grow"))
 		return grow(ctl, result, error);
 	if (!strcmp(command, "detach"))
-		return leg_detach(ctl, request, error);
+		return leg_detach(ctl, request, result, error);
 	if (!strcmp(command, "attach"))
 		return leg_attach(ctl, request, error);
-	return leg_replace(ctl, request, error);
+	return leg_replace(ctl, request, result, error);
 }
 
 static void change_run(void *arg)

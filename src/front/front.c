@@ -6,7 +6,11 @@
  * pages), takes it, makes it durable, and only then unmounts, all while the workers serve; a busy mount is detached and
  * served until its last user is gone.
  *
- * Lock: RANK_FRONT guards the list of open files, and the start of the stopper against the end of serving.
+ * A mount of a block device ends with a request, DESTROY, for whose answer umount(2) waits, and the kernel's claim on
+ * the device with it. It is given when everything is closed: so a leg is safe to pull once umount has returned. What
+ * the kernel had sent before and nobody waits for is passed over from then on.
+ *
+ * Lock: RANK_FRONT guards the list of open files, the start of the stopper against the end of serving, and that end.
  */
 #include "front_private.h"
 
@@ -103,6 +107,9 @@ static int mount_words(const struct front_options *options, char **text)
 		error = -ENOMEM;
 	if (!error && options->read_only)
 		error = option_add(text, "ro", "");
+	/* The kernel's default of 512 is refused where sectors are larger. */
+	if (!error && options->block_device && fuse_opt_add_opt(text, "blkdev,blksize=4096"))
+		error = -ENOMEM;
 	if (!error && options->mount_options && options->mount_options[0] &&
 	    fuse_opt_add_opt(text, options->mount_options))
 		error = -ENOMEM;
@@ -151,12 +158,28 @@ static int workers_create(struct front *front, unsigned int count)
 	return 0;
 }
 
+static void worker_run(void *arg)
+{
+	struct front_worker *worker = arg;
+	struct front *front = worker->front;
+
+	transport_run(worker);
+	mutex_lock(&front->lock);
+	front->serving--;
+	cond_broadcast(&front->moved);
+	mutex_unlock(&front->lock);
+}
+
 static int workers_start(struct front *front)
 {
 	for (; front->worker_started < front->worker_count; front->worker_started++) {
 		struct front_worker *worker = &front->workers[front->worker_started];
-		int error = thread_start(&worker->thread, "front", transport_run, worker);
+		int error;
 
+		mutex_lock(&front->lock);
+		front->serving++;
+		mutex_unlock(&front->lock);
+		error = thread_start(&worker->thread, "front", worker_run, worker);
 		if (error)
 			return error;
 	}
@@ -175,7 +198,8 @@ static void raise_read_ahead(const struct front *front)
 	char path[64];
 	FILE *file;
 
-	snprintf(path, sizeof(path), "/sys/class/bdi/%u:%u/read_ahead_kb", major(front->device), minor(front->device));
+	snprintf(path, sizeof(path), "/sys/class/bdi/%u:%u%s/read_ahead_kb", major(front->device),
+		 minor(front->device), front->block_device ? "-fuseblk" : "");
 	file = fopen(path, "we");
 	if (!file)
 		return;
@@ -216,8 +240,10 @@ int front_mount(struct fs *fs, const struct front_options *options, struct front
 	front->fd = -1;
 	front->io_max = options->io_bytes ? options->io_bytes : FRONT_IO_MAX;
 	assert(front->io_max <= FRONT_IO_MAX && front->io_max % 4096 == 0);
+	front->block_device = options->block_device;
 	LIST_INIT(&front->handles);
 	mutex_init(&front->lock, RANK_FRONT);
+	cond_init(&front->moved);
 	front->mountpoint = strdup(options->mountpoint);
 	code = front->mountpoint ? workers_create(front, options->threads ? options->threads : WORKERS) : -ENOMEM;
 	if (code)
@@ -230,7 +256,6 @@ int front_mount(struct fs *fs, const struct front_options *options, struct front
 			front_unmount(front->mountpoint, MNT_DETACH);
 	}
 	if (code) {
-		workers_join(front);
 		front_destroy(front);
 		return error_set(error, code, "%s: cannot mount: %s", options->mountpoint, strerror(-code));
 	}
@@ -294,6 +319,10 @@ static void stop_run(void *arg)
 	error = fs_sync(front->fs);
 	if (error)
 		log_error("%s: sync before the unmount failed: %s", front->mountpoint, strerror(-error));
+	mutex_lock(&front->lock);
+	front->stop_synced = true;
+	cond_broadcast(&front->moved);
+	mutex_unlock(&front->lock);
 	if (!ours) {
 		log_error("%s: not unmounted, something else is mounted over it; serving goes on", front->mountpoint);
 		front->stop_failed = true;
@@ -317,7 +346,7 @@ void front_stop(struct front *front)
 	if (front->stop_started && front->stop_failed && !front->ended) {
 		/* Perhaps it can now. */
 		thread_join(&front->stop_thread);
-		front->stop_started = false;
+		front->stop_started = front->stop_synced = false;
 		front->stop_failed = false;
 	}
 	if (!front->stop_started && !front->ended)
@@ -334,7 +363,9 @@ int front_cut(struct front *front)
 	error = fs_sync(front->fs);
 	if (error)
 		log_error("%s: sync before the end failed: %s", front->mountpoint, strerror(-error));
-	snprintf(path, sizeof(path), "/sys/fs/fuse/connections/%u/abort", minor(front->device));
+	/* The kernel's own form of the number. */
+	snprintf(path, sizeof(path), "/sys/fs/fuse/connections/%u/abort",
+		 major(front->device) << 20 | minor(front->device));
 	fd = open(path, O_WRONLY | O_CLOEXEC);
 	if (fd < 0)
 		return -errno;
@@ -346,17 +377,60 @@ int front_cut(struct front *front)
 
 /* ---- serving ---- */
 
-int front_serve(struct front *front)
+/* The last request has come, and nobody but the worker that has it is busy, nor the stopper with the fs. */
+static bool is_over_locked(const struct front *front)
+{
+	unsigned int busy = 0;
+
+	for (unsigned int i = 0; i < front->worker_count; i++)
+		busy += atomic_load(&front->workers[i].busy);
+	return front->last && busy <= 1 && (!front->stop_started || front->stop_synced);
+}
+
+void front_last_request(struct front *front)
+{
+	mutex_lock(&front->lock);
+	atomic_store(&front->last, true);
+	cond_broadcast(&front->moved);
+	while (!front->closed)
+		cond_wait(&front->moved, &front->lock);
+	mutex_unlock(&front->lock);
+}
+
+void front_worker_moved(struct front *front)
+{
+	mutex_lock(&front->lock);
+	cond_broadcast(&front->moved);
+	mutex_unlock(&front->lock);
+}
+
+/* Until the stopper has done what it can; it may wait in umount(2) for the answer to the last request. */
+static void stopper_join(struct front *front)
 {
 	bool stopping;
 
-	workers_join(front);
 	mutex_lock(&front->lock);
-	front->ended = true;
 	stopping = front->stop_started;
+	front->stop_started = false;
 	mutex_unlock(&front->lock);
 	if (stopping)
 		thread_join(&front->stop_thread);
+}
+
+int front_serve(struct front *front)
+{
+	bool last;
+
+	mutex_lock(&front->lock);
+	while (front->serving && !is_over_locked(front))
+		cond_wait(&front->moved, &front->lock);
+	front->ended = true;
+	last = front->last;
+	mutex_unlock(&front->lock);
+	if (last)
+		return 0;
+	workers_join(front);
+	stopper_join(front);
 	/* What we had detached before has no place any more: whatever lies there is not ours to unmount. */
 	if (!front->aborted || front->cut)
 		return 0;
@@ -370,6 +444,12 @@ void front_destroy(struct front *front)
 {
 	struct front_handle *handle;
 
+	mutex_lock(&front->lock);
+	front->closed = true;
+	cond_broadcast(&front->moved);
+	mutex_unlock(&front->lock);
+	workers_join(front);
+	stopper_join(front);
 	if (front->session) {
 		fuse_session_unmount(front->session);
 		fuse_session_destroy(front->session);
@@ -382,6 +462,7 @@ void front_destroy(struct front *front)
 	}
 	free(front->workers);
 	free(front->mountpoint);
+	cond_fini(&front->moved);
 	mutex_fini(&front->lock);
 	free(front);
 }

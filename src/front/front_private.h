@@ -16,6 +16,7 @@
 #define FRONT_IO_MAX (1u << 20)
 
 /* Newer than the kernel's headers may be. */
+#define OPCODE_SYNCFS 50u
 #define OPCODE_TMPFILE 51u
 #define OPCODE_STATX 52u
 
@@ -49,18 +50,28 @@ struct front {
 	uint32_t agreed; /* of the FUSE_ flags of INIT */
 	_Atomic bool aborted; /* the connection was cut off, not unmounted */
 	_Atomic bool cut; /* by us, when it had been detached */
+	_Atomic bool last; /* the kernel has sent its last request, DESTROY, and waits for the answer */
 
 	struct front_worker *workers;
 	unsigned int worker_count; /* whose memory was made */
 	unsigned int worker_started;
 
-	struct mutex lock; /* RANK_FRONT: the three below */
+	struct mutex lock; /* RANK_FRONT: what is below */
+	struct cond moved; /* what is below has, or a worker */
+	unsigned int serving; /* workers */
+	bool closed; /* the last request may be answered */
 	LIST_HEAD(, front_handle) handles; /* what is left of them when the mount ends was never released */
 	bool stop_started;
+	bool stop_synced; /* it does not look at the fs any more */
 	_Atomic bool stop_failed; /* the stopper has come to its end, and the mount is still there */
 	bool ended; /* nobody serves any more */
+	bool block_device;
 	struct thread stop_thread;
 };
+
+/* front.c */
+void front_last_request(struct front *front); /* returns when it may be answered */
+void front_worker_moved(struct front *front);
 
 /* transport.c */
 int transport_worker_init(struct front_worker *worker, struct front *front);

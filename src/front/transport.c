@@ -114,11 +114,37 @@ static uint32_t opcode_for_libfuse(uint32_t opcode)
 	return opcode;
 }
 
-int transport_serve_one(struct front_worker *worker)
+/* syncfs(2), sync(2) and umount(2) of a block device ask for it; libfuse does not know it. */
+static void sync_everything(struct front_worker *worker)
+{
+	const struct fuse_in_header *in = (const void *)worker->request;
+	struct fuse_out_header out = { .len = sizeof(out), .unique = in->unique };
+
+	out.error = fs_sync(worker->front->fs);
+	if (write(worker->front->fd, &out, sizeof(out)) != sizeof(out))
+		log_debug("syncfs not answered: %s", strerror(errno));
+}
+
+static void carry_out(struct front_worker *worker, size_t length)
 {
 	struct fuse_in_header *in = (void *)worker->request;
+	struct fuse_buf request = { .size = length, .mem = worker->request, .fd = -1 };
+
+	if (in->opcode == OPCODE_SYNCFS) {
+		sync_everything(worker);
+		return;
+	}
+	if (in->opcode == FUSE_DESTROY)
+		front_last_request(worker->front);
+	in->opcode = opcode_for_libfuse(in->opcode);
+	fuse_session_process_buf(worker->front->session, &request);
+}
+
+int transport_serve_one(struct front_worker *worker)
+{
+	const struct fuse_in_header *in = (const void *)worker->request;
+	struct front *front = worker->front;
 	ssize_t length = receive(worker);
-	struct fuse_buf request;
 
 	if (length < 0)
 		return (int)length;
@@ -126,11 +152,13 @@ int transport_serve_one(struct front_worker *worker)
 		  (unsigned long long)in->unique, (unsigned long long)in->nodeid, in->len, in->uid, in->pid);
 	current = worker;
 	worker->opcode = in->opcode;
-	in->opcode = opcode_for_libfuse(in->opcode);
-	atomic_store_explicit(&worker->busy, true, memory_order_relaxed);
-	request = (struct fuse_buf){ .size = (size_t)length, .mem = worker->request, .fd = -1 };
-	fuse_session_process_buf(worker->front->session, &request);
-	atomic_store_explicit(&worker->busy, false, memory_order_relaxed);
+	/* Whoever ends the mount sees that it is busy, or it sees that the end has come. */
+	atomic_store(&worker->busy, true);
+	if (!atomic_load(&front->last))
+		carry_out(worker, (size_t)length);
+	atomic_store(&worker->busy, false);
+	if (atomic_load(&front->last))
+		front_worker_moved(front);
 	atomic_fetch_add_explicit(&worker->requests, 1, memory_order_relaxed);
 	return 0;
 }

@@ -7,6 +7,10 @@
  * block device is claimed with O_EXCL (the kernel's mounts, md and dm honour that claim), an image with flock.
  * A leg that is only read shares its image with other readers; of a device the kernel knows no shared claim, so
  * it is claimed alone there too.
+ *
+ * The kernel gives its claim on a device to one holder, and a mount of that device must be it. Such a leg has a record
+ * lock of its open file, after which whoever gets the claim looks: it may still be there when the mount has gone, with
+ * the last requests of a daemon that was killed. Only who has the claim gives it away, so nobody looks too early.
  */
 #include "leg_private.h"
 
@@ -87,10 +91,28 @@ static int file_open_fd(const char *path, const struct stat *status, bool exclus
 			 strerror(errno));
 }
 
-static int file_lock(const char *path, const struct stat *status, struct leg_file *file, struct error *error)
+static struct flock record_lock(bool read_only)
+{
+	return (struct flock){ .l_type = read_only ? F_RDLCK : F_WRLCK, .l_whence = SEEK_SET };
+}
+
+static int file_lock_device(const char *path, const struct stat *status, bool handed_over, struct leg_file *file,
+			    struct error *error)
+{
+	struct flock lock = record_lock(handed_over && file->read_only);
+
+	if (fcntl(file->fd, handed_over ? F_OFD_SETLK : F_OFD_GETLK, &lock))
+		return errno == EAGAIN || errno == EACCES ?
+			       file_busy(path, status, error) :
+			       error_set(error, -errno, "%s: cannot lock: %s", path, strerror(errno));
+	return handed_over || lock.l_type == F_UNLCK ? 0 : file_busy(path, status, error);
+}
+
+static int file_lock(const char *path, const struct stat *status, bool handed_over, struct leg_file *file,
+		     struct error *error)
 {
 	if (S_ISBLK(status->st_mode))
-		return 0; /* O_EXCL did it */
+		return file_lock_device(path, status, handed_over, file, error);
 	if (!flock(file->fd, (file->read_only ? LOCK_SH : LOCK_EX) | LOCK_NB))
 		return 0;
 	if (errno == EWOULDBLOCK)
@@ -239,11 +261,11 @@ int leg_file_open(const char *path, const struct leg_options *options, struct le
 	memset(file, 0, sizeof(*file));
 	/* Who takes no lock may not write (I13). */
 	file->read_only = options->read_only || options->shared;
-	result = file_open_fd(path, &status, !options->shared, file, error);
+	result = file_open_fd(path, &status, !options->shared && !options->handed_over, file, error);
 	if (result)
 		return result;
 	if (!options->shared)
-		result = file_lock(path, &status, file, error);
+		result = file_lock(path, &status, options->handed_over, file, error);
 	if (!result)
 		result = file_measure(path, file, error);
 	if (!result) {
@@ -273,6 +295,25 @@ int leg_file_refresh(struct leg *leg)
 	leg->geometry.size_bytes = size;
 	mutex_unlock(&leg->lock);
 	return 0;
+}
+
+int leg_file_hand_over(struct leg *leg)
+{
+	struct flock lock = record_lock(leg->read_only);
+	char path[64];
+	int fd, error = 0;
+
+	if (!leg->geometry.device)
+		return -ENOTBLK;
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", leg->fd);
+	fd = open(path, (leg->read_only ? O_RDONLY : O_RDWR) | O_CLOEXEC | (leg->geometry.direct ? O_DIRECT : 0));
+	if (fd < 0)
+		return -errno;
+	/* It takes the place under the same number: with the last request before, the claim goes. */
+	if (fcntl(fd, F_OFD_SETLK, &lock) || dup3(fd, leg->fd, O_CLOEXEC) < 0)
+		error = -errno;
+	close(fd);
+	return error;
 }
 
 /* Through an open file of its own: where the filesystem cannot, what the C library does instead is not aligned. */

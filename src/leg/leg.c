@@ -361,6 +361,11 @@ int leg_refresh(struct leg *leg)
 	return leg->ops->refresh(leg);
 }
 
+int leg_hand_over(struct leg *leg)
+{
+	return leg_file_hand_over(leg_engine_of(leg));
+}
+
 int leg_allocate(struct leg *leg, uint64_t offset, uint64_t length)
 {
 	while (!leg->ops->allocate && leg->below)

@@ -284,3 +284,18 @@ int mirror_replace(struct mirror *mirror, int leg, struct leg *by, bool force, s
 	leg_close(gone);
 	return code;
 }
+
+int mirror_hand_over(struct mirror *mirror, const char *path)
+{
+	int code = -ENOENT;
+
+	mutex_lock(&mirror->lock);
+	for (int leg = 0; leg < MIRROR_LEGS; leg++) {
+		struct leg *open = mirror->legs[leg].leg;
+
+		if (open && !strcmp(leg_path(open), path))
+			code = leg_hand_over(open);
+	}
+	mutex_unlock(&mirror->lock);
+	return code;
+}

@@ -45,7 +45,7 @@ _mirrorfs_mounts()
 _mirrorfs_mount_options()
 {
 	local last=${1##*,} value=${1##*=}
-	local words='ro rw degraded wait= leg= commit= cache= discard engine= errors= read-policy= write-mostly=
+	local words='ro rw degraded wait= leg= commit= cache= blkdev discard engine= errors= read-policy= write-mostly=
 		leg-timeout= deadline= suid nosuid dev nodev exec noexec atime noatime async sync'
 
 	case $last in

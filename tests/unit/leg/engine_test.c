@@ -483,6 +483,51 @@ START_TEST(a_loop_device_is_a_leg)
 }
 END_TEST
 
+/* A mount has the claim then; here it is the test. */
+START_TEST(a_device_that_was_handed_over_is_kept_from_other_legs)
+{
+	char *path = leg_test_image(IMAGE_SIZE), *device = geteuid() ? NULL : loop_attach(path);
+	struct leg_options options = { .engine = engines[_i] }, handed_over = { .engine = engines[_i] };
+	struct error error;
+	struct leg *leg;
+	int claim;
+
+	handed_over.handed_over = true;
+	if (!device) {
+		fprintf(stderr, "skipped: no loop device can be made here\n");
+		leg_test_unlink(path);
+		return;
+	}
+	leg = open_leg(device, options);
+	leg_test_fill(leg, LEG_DSYNC, 512, 8192, 5);
+	ck_assert_int_lt(open(device, O_RDWR | O_EXCL | O_CLOEXEC), 0);
+	ck_assert_int_eq(leg_hand_over(leg), 0);
+	claim = open(device, O_RDWR | O_EXCL | O_CLOEXEC);
+	ck_assert_int_ge(claim, 0);
+	leg_test_expect(leg, 512, 8192, 5);
+	leg_test_fill(leg, LEG_DSYNC, 512, 8192, 6);
+	leg_test_expect(leg, 512, 8192, 6);
+	ck_assert_int_eq(open_error(device, handed_over, &error), -EBUSY);
+	close(claim);
+	/* The mount has gone; the leg has not. */
+	ck_assert_int_eq(open_error(device, options, &error), -EBUSY);
+	leg_close(leg);
+	ck_assert_int_eq(open_error(device, options, &error), 0);
+	/* So it comes back to a mount that has the claim. */
+	claim = open(device, O_RDWR | O_EXCL | O_CLOEXEC);
+	leg = open_leg(device, handed_over);
+	leg_test_expect(leg, 512, 8192, 6);
+	leg_close(leg);
+	close(claim);
+	/* An image knows no claim. */
+	leg = open_leg(path, options);
+	ck_assert_int_eq(leg_hand_over(leg), -ENOTBLK);
+	leg_close(leg);
+	loop_detach(device);
+	leg_test_unlink(path);
+}
+END_TEST
+
 Suite *engine_suite(void)
 {
 	Suite *suite = suite_create("engine");
@@ -504,6 +549,7 @@ Suite *engine_suite(void)
 	tcase_add_test(tests, what_is_no_leg_is_refused_by_its_kind);
 	tcase_add_test(tests, no_descriptor_is_inherited_or_left);
 	tcase_add_loop_test(tests, a_loop_device_is_a_leg, 0, 2);
+	tcase_add_loop_test(tests, a_device_that_was_handed_over_is_kept_from_other_legs, 0, 2);
 	suite_add_tcase(suite, tests);
 	return suite;
 }
