@@ -234,8 +234,8 @@ void answer_print_files(const char *mountpoint, const json_t *listing)
 
 void answer_print_stats(const char *mountpoint, const json_t *result)
 {
-	static const char *const rows[] = { "hits",    "misses",  "refaults", "pages",	"bytes", "dirty",
-					    "writing", "scanned", "stolen",   "direct", "stalls" };
+	static const char *const rows[] = { "hits",  "misses",	"passed",  "refaults", "pages",	 "bytes",
+					    "dirty", "writing", "scanned", "stolen",   "direct", "stalls" };
 	const json_t *cache = json_object_get(result, "cache");
 	char used[32], budget[32], resident[32];
 

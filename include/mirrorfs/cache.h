@@ -120,6 +120,13 @@ void cache_space_fini(struct cache_space *space);
  * With `wait` it may wait for memory and for another's fill (hence for I/O).
  */
 int cache_get(struct cache_space *space, uint64_t index, bool create, bool wait, struct cache_page **page);
+/* How many pages from `index` on, up to `most`, are not there: 0 if it is, or is being filled. */
+size_t cache_gap(struct cache_space *space, uint64_t index, size_t most);
+/*
+ * `count` pages from `index` on, which are not there, are wanted once, by someone who keeps them himself. True: read
+ * them past the cache; they count as missed. False: they were so not long ago, so he has not kept them: fill pages.
+ */
+bool cache_pass(struct cache_space *space, uint64_t index, size_t count);
 /* Ends FILLING. error 0: valid. Else the page is dropped and those who wait get `error`. The reference stays. */
 void cache_filled(struct cache_page *page, int error);
 void cache_ref(struct cache_page *page);
@@ -172,6 +179,7 @@ struct cache_stats {
 		uint64_t hits, misses, refaults, scanned, stolen;
 		uint64_t stalls; /* allocations that had to wait */
 		uint64_t direct; /* allocations that reclaimed for themselves */
+		uint64_t passed; /* misses that were read past the cache */
 	} class[CACHE_CLASSES];
 	uint64_t wakeups; /* of the reclaimer */
 	uint64_t throttled; /* cache_throttle that waited because too much was dirty */

@@ -147,6 +147,7 @@ void cache_stats(struct cache *cache, struct cache_stats *stats)
 		stats->class[i].writing = counts->writing;
 		stats->class[i].hits = __atomic_load_n(&counts->hits, __ATOMIC_RELAXED);
 		stats->class[i].misses = __atomic_load_n(&counts->misses, __ATOMIC_RELAXED);
+		stats->class[i].passed = __atomic_load_n(&counts->passed, __ATOMIC_RELAXED);
 		stats->class[i].refaults = counts->refaults;
 		stats->class[i].scanned = counts->scanned;
 		stats->class[i].stolen = counts->stolen;

@@ -81,7 +81,7 @@ TAILQ_HEAD(space_list, space_index);
 struct cache_counts {
 	size_t pages, bytes, dirty, writing;
 	size_t dirty_bytes, writing_bytes, unclean_bytes;
-	uint64_t hits, misses; /* atomic: a hit takes no lock of the cache */
+	uint64_t hits, misses, passed; /* atomic: a hit takes no lock of the cache */
 	uint64_t refaults, scanned, stolen, stalls, direct;
 	uint64_t cleaned;
 };
@@ -189,6 +189,8 @@ void page_drop(struct space_index *ix, struct page *page);
 bool page_reclaim(struct page *page, bool remember);
 
 /* ---- policy.c; the cache's lock held ---- */
+
+bool policy_pass(struct space_index *ix, uint64_t index, size_t count); /* as cache_pass() */
 
 enum policy_entry {
 	POLICY_FILLED, /* new */

@@ -185,6 +185,34 @@ int cache_get(struct cache_space *space, uint64_t index, bool create, bool wait,
 	return error;
 }
 
+size_t cache_gap(struct cache_space *space, uint64_t index, size_t most)
+{
+	struct space_index *ix = space->index;
+	size_t count = 0;
+
+	mutex_lock(&ix->lock);
+	while (count < most && !index_find(ix, index + count))
+		count++;
+	mutex_unlock(&ix->lock);
+	return count;
+}
+
+bool cache_pass(struct cache_space *space, uint64_t index, size_t count)
+{
+	struct cache *cache = space->cache;
+	struct cache_counts *counts = &cache->class[space->class];
+	bool past;
+
+	mutex_lock(&cache->lock);
+	past = policy_pass(space->index, index, count);
+	mutex_unlock(&cache->lock);
+	if (past) {
+		__atomic_add_fetch(&counts->misses, count, __ATOMIC_RELAXED);
+		__atomic_add_fetch(&counts->passed, count, __ATOMIC_RELAXED);
+	}
+	return past;
+}
+
 void cache_filled(struct cache_page *page, int error)
 {
 	struct page *filled = page_of(page);

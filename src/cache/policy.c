@@ -61,9 +61,9 @@ void policy_fini(struct cache *cache)
 	free(cache->ghost);
 }
 
-static uint64_t ghost_key(struct page *page)
+static uint64_t ghost_key(const struct space_index *ix, uint64_t index)
 {
-	uint64_t key = (page->page.index + 1) * UINT64_C(0x9e3779b97f4a7c15) ^ index_of(page)->serial;
+	uint64_t key = (index + 1) * UINT64_C(0x9e3779b97f4a7c15) ^ ix->serial;
 
 	key = (key ^ key >> 32) * UINT64_C(0xd6e8feb86659fd93);
 	return key ^ key >> 32;
@@ -109,7 +109,7 @@ void policy_arrive(struct page *page)
 {
 	struct cache *cache = cache_of(page);
 	enum cache_class class = page->page.space->class;
-	bool refault = ghost_recall(cache->ghost, ghost_key(page));
+	bool refault = ghost_recall(cache->ghost, ghost_key(index_of(page), page->page.index));
 
 	if (refault)
 		cache->class[class].refaults++;
@@ -120,6 +120,19 @@ void policy_arrive(struct page *page)
 		page->queue = refault ? QUEUE_MAIN : QUEUE_SMALL;
 		page->uses = 0;
 	}
+}
+
+/* One ghost for all of them: who reads them again begins at the same place. They pass as if they had been evicted. */
+bool policy_pass(struct space_index *ix, uint64_t index, size_t count)
+{
+	struct ghost *ghost = ix->space->cache->ghost;
+	uint64_t key = ghost_key(ix, index);
+
+	if (ghost_recall(ghost, key))
+		return false;
+	ghost_remember(ghost, key);
+	ghost->now += (uint32_t)count - 1;
+	return true;
 }
 
 static void enqueue(struct cache *cache, struct page *page, bool cold)
@@ -160,7 +173,7 @@ void policy_remove(struct page *page)
 void policy_evicted(struct page *page)
 {
 	if (page->queue != QUEUE_MAIN)
-		ghost_remember(cache_of(page)->ghost, ghost_key(page));
+		ghost_remember(cache_of(page)->ghost, ghost_key(index_of(page), page->page.index));
 }
 
 void policy_hit(struct page *page)

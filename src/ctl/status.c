@@ -155,13 +155,14 @@ static json_t *meta_json(struct meta *meta)
 
 static json_t *cache_class_json(const struct cache_stats *stats, enum cache_class class)
 {
-	return json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "pages",
+	return json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "pages",
 			 INT(stats->class[class].pages),
 			 "bytes", INT(stats->class[class].bytes), "dirty", INT(stats->class[class].dirty), "writing",
 			 INT(stats->class[class].writing), "hits", INT(stats->class[class].hits), "misses",
-			 INT(stats->class[class].misses), "refaults", INT(stats->class[class].refaults), "scanned",
-			 INT(stats->class[class].scanned), "stolen", INT(stats->class[class].stolen), "stalls",
-			 INT(stats->class[class].stalls), "direct", INT(stats->class[class].direct));
+			 INT(stats->class[class].misses), "passed", INT(stats->class[class].passed), "refaults",
+			 INT(stats->class[class].refaults), "scanned", INT(stats->class[class].scanned), "stolen",
+			 INT(stats->class[class].stolen), "stalls", INT(stats->class[class].stalls), "direct",
+			 INT(stats->class[class].direct));
 }
 
 json_t *status_cache(struct cache *cache)

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Reading and writing a file by way of its pages. A write is accepted when room for its pages is promised, so that
- * -ENOSPC is known at once and not when they are written out.
+ * Reading and writing a file by way of its pages; what is long and aligned may go past them (direct.c). A write is
+ * accepted when room for its pages is promised, so that -ENOSPC is known at once and not when they are written out.
  */
 #include "fs_private.h"
 
@@ -38,6 +38,16 @@ void file_read_touch(struct inode *inode)
 	mutex_unlock(&inode->state);
 }
 
+/* Whole blocks at the head that go past the pages: how many bytes, 0, or -errno. Content lock held shared. */
+static ssize_t file_read_past(struct inode *inode, unsigned char *data, size_t length, uint64_t offset)
+{
+	ssize_t blocks = 0;
+
+	if (offset % FS_BLOCK == 0 && length >= DIRECT_LEAST * FS_BLOCK)
+		blocks = direct_read(inode, data, offset / FS_BLOCK, length / FS_BLOCK);
+	return blocks > 0 ? blocks * (ssize_t)FS_BLOCK : blocks;
+}
+
 /* Content lock held shared, `length` within the file. */
 static ssize_t file_read_pages(struct inode *inode, unsigned char *data, size_t length, uint64_t offset)
 {
@@ -48,8 +58,15 @@ static ssize_t file_read_pages(struct inode *inode, unsigned char *data, size_t 
 		uint64_t at = offset + done;
 		size_t skip = at % FS_BLOCK, piece = FS_BLOCK - skip;
 		struct cache_page *page;
-		int error = filepage_get_ahead(inode, at / FS_BLOCK, last, &page);
+		ssize_t past = file_read_past(inode, data + done, length - done, at);
+		int error = past < 0 ? (int)past : 0;
 
+		if (past > 0) {
+			done += (size_t)past;
+			continue;
+		}
+		if (!error)
+			error = filepage_get_ahead(inode, at / FS_BLOCK, last, &page);
 		if (error)
 			return error; /* a short read would be taken for the end of the file */
 		if (piece > length - done)
@@ -144,13 +161,33 @@ static int file_write_locked(struct inode *inode, const void *data, size_t lengt
 	return error;
 }
 
+/* Bytes that went past the pages, or -errno: -EAGAIN, they have to be used. */
+static ssize_t file_write_past(struct inode *inode, const unsigned char *data, size_t length, uint64_t offset,
+			       unsigned int flags)
+{
+	ssize_t blocks = -EAGAIN;
+
+	if (flags & (FS_WRITE_THROUGH | FS_WRITE_SYNC) && (offset | length) % FS_BLOCK == 0 &&
+	    length >= DIRECT_LEAST * FS_BLOCK)
+		blocks = direct_write(inode, data, offset / FS_BLOCK, length / FS_BLOCK, flags & FS_WRITE_KILL_SUIDGID);
+	return blocks > 0 ? blocks * (ssize_t)FS_BLOCK : blocks;
+}
+
 static int file_write(struct inode *inode, const unsigned char *data, size_t length, uint64_t offset,
 		      unsigned int flags)
 {
 	for (size_t done = 0, piece; done < length; done += piece) {
+		ssize_t past;
 		int error;
 
 		piece = length - done < PIECE_BYTES ? length - done : PIECE_BYTES;
+		past = file_write_past(inode, data + done, piece, offset + done, flags);
+		if (past > 0) {
+			piece = (size_t)past;
+			continue;
+		}
+		if (past != -EAGAIN)
+			return (int)past;
 		cache_throttle(inode->fs->cache);
 		rwlock_write(&inode->content);
 		error = file_write_locked(inode, data + done, piece, offset + done, flags);

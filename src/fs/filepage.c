@@ -51,6 +51,9 @@ void filepage_set_mark(struct inode *inode, struct cache_page *page, enum page_m
 struct filepage_read {
 	struct mirror_io io;
 	struct meta_mapping mapping;
+	/* Where the blocks go: */
+	struct cache_page **pages;
+	unsigned char *bytes; /* if that is NULL */
 };
 
 static bool filepage_verify(const struct mirror_io *io, uint32_t unit, const void *data)
@@ -60,21 +63,28 @@ static bool filepage_verify(const struct mirror_io *io, uint32_t unit, const voi
 	return crc32c(data, FS_BLOCK) == read->mapping.crc[unit];
 }
 
-/* What the mapping says, into the pages. */
-static int filepage_read(struct inode *inode, struct filepage_read *read, struct mirror_pin *pin,
-			 struct cache_page **pages)
+/* Blocks that lie at `from` side by side; NULL: zeros. */
+static void filepage_deliver(struct filepage_read *read, const void *from)
+{
+	for (uint32_t i = 0; i < read->mapping.count; i++) {
+		size_t at = (size_t)i * FS_BLOCK;
+		unsigned char *to = read->pages ? read->pages[i]->data : read->bytes + at;
+
+		if (from)
+			memcpy(to, (const unsigned char *)from + at, FS_BLOCK);
+		else
+			memset(to, 0, FS_BLOCK);
+	}
+}
+
+/* What the mapping says. */
+static int filepage_read(struct inode *inode, struct filepage_read *read, struct mirror_pin *pin)
 {
 	uint32_t count = read->mapping.count;
 	int error;
 
-	if (!read->mapping.address) {
-		for (uint32_t i = 0; i < count; i++)
-			memset(pages[i]->data, 0, FS_BLOCK);
-		return 0;
-	}
-	if (read->mapping.data) {
-		for (uint32_t i = 0; i < count; i++)
-			memcpy(pages[i]->data, (const char *)read->mapping.data + (size_t)i * FS_BLOCK, FS_BLOCK);
+	if (!read->mapping.address || read->mapping.data) {
+		filepage_deliver(read, read->mapping.data);
 		return 0;
 	}
 	read->io = (struct mirror_io){
@@ -87,8 +97,8 @@ static int filepage_read(struct inode *inode, struct filepage_read *read, struct
 		.pin = pin,
 	};
 	error = mirror_submit_wait(inode->fs->mirror, &read->io);
-	for (uint32_t i = 0; !error && i < count; i++)
-		memcpy(pages[i]->data, read->io.buf->data + read->io.buf_offset + (size_t)i * FS_BLOCK, FS_BLOCK);
+	if (!error)
+		filepage_deliver(read, read->io.buf->data + read->io.buf_offset);
 	iobuf_put(read->io.buf);
 	return error;
 }
@@ -103,10 +113,11 @@ static int filepage_fill(struct inode *inode, struct cache_page **pages, uint32_
 		struct mirror_pin *pin = mirror_pin(inode->fs->mirror);
 		int error = meta_map(inode->fs->meta, inode->number, pages[done]->index, count - done, &read.mapping);
 
+		read.pages = pages + done;
 		if (error)
 			read.mapping.count = count - done;
 		else
-			error = filepage_read(inode, &read, pin, pages + done);
+			error = filepage_read(inode, &read, pin);
 		mirror_pin_put(pin);
 		for (uint32_t i = 0; i < read.mapping.count; i++)
 			cache_filled(pages[done + i], error);
@@ -114,6 +125,24 @@ static int filepage_fill(struct inode *inode, struct cache_page **pages, uint32_
 			first_error = error;
 	}
 	return first_error;
+}
+
+int filepage_fetch(struct inode *inode, uint64_t index, uint32_t count, unsigned char *data)
+{
+	struct filepage_read read = { .pages = NULL };
+
+	for (uint32_t done = 0; done < count; done += read.mapping.count) {
+		struct mirror_pin *pin = mirror_pin(inode->fs->mirror);
+		int error = meta_map(inode->fs->meta, inode->number, index + done, count - done, &read.mapping);
+
+		read.bytes = data + (size_t)done * FS_BLOCK;
+		if (!error)
+			error = filepage_read(inode, &read, pin);
+		mirror_pin_put(pin);
+		if (error)
+			return error;
+	}
+	return 0;
 }
 
 int filepage_get_ahead(struct inode *inode, uint64_t index, uint64_t last, struct cache_page **page)

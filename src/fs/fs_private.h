@@ -12,6 +12,7 @@
  *   rename.c     rename
  *   filepage.c       pages of a file: fill from the legs, promises
  *   file.c       read, write
+ *   direct.c     what is long and aligned, past the pages
  *   truncate.c   sizes, fallocate, lseek
  *   copy.c       copy_file_range: sharing, and copying
  *   xattr.c      extended attributes
@@ -343,6 +344,8 @@ void filepage_set_mark(struct inode *inode, struct cache_page *page, enum page_m
 int filepage_get(struct inode *inode, uint64_t index, struct cache_page **page);
 /* The same, and pages behind it up to `last` that are missing too are filled with the same reads. */
 int filepage_get_ahead(struct inode *inode, uint64_t index, uint64_t last, struct cache_page **page);
+/* Blocks that are in no page, into memory of the caller's, up to EXTENT_BLOCKS_MAX. May wait. */
+int filepage_fetch(struct inode *inode, uint64_t index, uint32_t count, unsigned char *data);
 /*
  * Copies `length` bytes (NULL: zeros) into the page, which becomes dirty; *promises is what the caller holds.
  * `extend`: the file ends behind them at least. One step to a write-out, which takes no byte beyond the end.
@@ -376,6 +379,21 @@ void placement_done(struct placement *placement, const struct placement_step *st
 uint32_t file_kill_suidgid(uint32_t mode);
 /* As relatime: the first read behind a change is noted, in memory; the item follows when there is a reason. */
 void file_read_touch(struct inode *inode);
+
+/* ---- direct.c ---- */
+
+#define DIRECT_LEAST (META_TXN_DATA_BLOCKS + 1) /* blocks: what is shorter goes through the cache */
+
+/*
+ * Whole blocks that are not in the cache, at the head of what is asked for, past it: how many, or -errno; 0: they are
+ * there, or better there. Content lock held shared.
+ */
+ssize_t direct_read(struct inode *inode, unsigned char *data, uint64_t block, uint64_t count);
+/*
+ * As many as go into one transaction, past the cache, onto both legs and into the tree: how many, or -errno. -EAGAIN:
+ * they must go through it. Content lock not held.
+ */
+ssize_t direct_write(struct inode *inode, const unsigned char *data, uint64_t block, uint64_t count, bool kill);
 
 /* ---- truncate.c ---- */
 
@@ -474,8 +492,8 @@ struct writeout {
 	unsigned int file_count, request_count;
 	struct writeout_file {
 		struct inode *inode;
-		struct cache_page **pages;
-		size_t count; /* of pages; so many blocks it got */
+		struct cache_page **pages; /* NULL: what was written is in none */
+		size_t count; /* blocks that it got */
 		uint64_t end; /* of the bytes written */
 		uint64_t freed; /* blocks that it lost */
 		uint64_t blocks_before, size_before, logged_before; /* the commit */
@@ -494,6 +512,9 @@ void writeout_cut(struct writeout *writeout, struct inode *inode, uint64_t size)
  */
 ssize_t writeout_add(struct writeout *writeout, struct inode *inode, struct cache_page **pages, size_t count,
 		     size_t more);
+/* The same with `count` blocks from file block `block` on that are in no page; the file ends behind them at least. */
+ssize_t writeout_add_bytes(struct writeout *writeout, struct inode *inode, uint64_t block, const unsigned char *bytes,
+			   size_t count);
 /*
  * Waits for the legs; on success puts the items and commits. Ends the write-out. 0 or -errno: as before.
  * in_record: commits, makes that durable while the legs are busy, and then waits for them.

@@ -47,14 +47,14 @@ int writeout_begin(struct writeout *wo, struct fs *fs)
 	return 0;
 }
 
-static struct writeout_file *writeout_file(struct writeout *wo, struct inode *inode, struct cache_page **pages)
+static struct writeout_file *writeout_file(struct writeout *wo, struct inode *inode)
 {
 	struct writeout_file *file = wo->file_count ? &wo->files[wo->file_count - 1] : NULL;
 
 	if (file && file->inode == inode)
 		return file;
 	file = &wo->files[wo->file_count++];
-	*file = (struct writeout_file){ .inode = inode, .pages = pages };
+	*file = (struct writeout_file){ .inode = inode };
 	return file;
 }
 
@@ -62,7 +62,7 @@ void writeout_cut(struct writeout *wo, struct inode *inode, uint64_t size)
 {
 	wo->cut = true;
 	wo->size = size;
-	writeout_file(wo, inode, NULL);
+	writeout_file(wo, inode);
 }
 
 static void writeout_written(struct meta_write *write)
@@ -104,6 +104,8 @@ static int writeout_place(struct writeout *wo, struct inode *inode, uint64_t blo
 	step.had = blocks_of(inode->logged_size);
 	step.blocks = blocks_of(inode->attr.size);
 	mutex_unlock(&inode->state);
+	if (step.blocks < block + count)
+		step.blocks = block + count;
 	aim = placement_aim(&fs->placement, &step);
 	error = meta_alloc(wo->txn, &aim, count, got);
 	if (error)
@@ -178,34 +180,49 @@ static void writeout_request(struct writeout *wo, const struct range_extent *ext
 	wo->open = true;
 }
 
+/* Neighbours in a file, from `pages` or, if that is NULL, from `bytes`. */
+struct writeout_run {
+	uint64_t block;
+	uint32_t count;
+	struct cache_page **pages;
+	const unsigned char *bytes;
+};
+
 /* One extent: placed, copied, mapped in the transaction, which is not committed before all is written. */
-static int writeout_send(struct writeout *wo, struct writeout_file *file, struct cache_page **pages, uint32_t count,
-			 uint32_t *sent)
+static int writeout_send(struct writeout *wo, struct writeout_file *file, struct writeout_run *run)
 {
 	unsigned char *to = wo->buf->data + wo->filled;
 	uint32_t crc[EXTENT_BLOCKS_MAX];
 	struct range_extent extent;
 	uint64_t freed = 0;
-	int error = writeout_place(wo, file->inode, pages[0]->index, count, &extent);
+	int error = writeout_place(wo, file->inode, run->block, run->count, &extent);
 
 	if (error)
 		return error;
 	for (uint64_t i = 0; i < extent.length; i++) {
-		writeout_copy(wo, file, pages[i], to + i * FS_BLOCK);
+		if (run->pages)
+			writeout_copy(wo, file, run->pages[i], to + i * FS_BLOCK);
+		else
+			memcpy(to + i * FS_BLOCK, run->bytes + i * FS_BLOCK, FS_BLOCK);
 		crc[i] = crc32c(to + i * FS_BLOCK, FS_BLOCK);
 	}
-	if (!file->pages)
-		file->pages = pages;
+	if (!run->pages)
+		file->end = (run->block + extent.length) * FS_BLOCK;
 	file->count += extent.length;
 	wo->taken += (uint32_t)extent.length;
-	*sent = (uint32_t)extent.length;
 	writeout_request(wo, &extent, wo->filled);
 	wo->filled += extent.length * FS_BLOCK;
-	error = meta_map_put(wo->txn, file->inode->number, pages[0]->index, &extent, crc, wo->in_record ? to : NULL,
+	error = meta_map_put(wo->txn, file->inode->number, run->block, &extent, crc, wo->in_record ? to : NULL,
 			     &freed);
 	file->freed += freed;
 	if (error)
 		wo->refused = error;
+	run->block += extent.length;
+	run->count -= (uint32_t)extent.length;
+	if (run->pages)
+		run->pages += extent.length;
+	else
+		run->bytes += extent.length * FS_BLOCK;
 	return error;
 }
 
@@ -229,44 +246,63 @@ static bool writeout_buffer(struct writeout *wo, uint32_t run, size_t more)
 	return true;
 }
 
-/* How many neighbours at the head of `pages` have room in the write-out. */
-static uint32_t writeout_run(struct writeout *wo, const struct inode *inode, struct cache_page **pages, size_t count)
+/* How many of `most` neighbours have room in the write-out: the run becomes so long. */
+static void writeout_fit(struct writeout *wo, const struct inode *inode, struct writeout_run *run, size_t most)
 {
-	uint64_t most = WRITEOUT_BLOCKS - wo->taken;
 	unsigned int items = wo->file_count + 1;
-	uint32_t run = 1;
 
 	if (most > EXTENT_BLOCKS_MAX)
 		most = EXTENT_BLOCKS_MAX;
-	if (most > count)
-		most = count;
+	if (most > WRITEOUT_BLOCKS - wo->taken)
+		most = WRITEOUT_BLOCKS - wo->taken;
 	if (!most || wo->request_count == WRITEOUT_REQUESTS || items > WRITEOUT_FILES ||
 	    meta_txn_full(wo->txn, META_MAP_UPDATES + items + NOTE_UPDATES,
 			  META_MAP_BYTES(EXTENT_BLOCKS_MAX) + items * ITEM_BYTES + NOTE_BYTES))
+		run->count = 0;
+	else
+		run->count = meta_map_limit(wo->txn, inode->number, run->block, (uint32_t)most);
+}
+
+/* As much of the run as there is room for. `more`: so many blocks may come in all. */
+static ssize_t writeout_take(struct writeout *wo, struct inode *inode, struct writeout_run *run, size_t more)
+{
+	struct cache_page **pages = run->pages;
+	uint32_t count = run->count;
+	struct writeout_file *file;
+	int error = 0;
+
+	if (!count || !writeout_buffer(wo, count, more))
 		return 0;
-	while (run < most && pages[run]->index == pages[0]->index + run)
-		run++;
-	return meta_map_limit(wo->txn, inode->number, pages[0]->index, run);
+	file = writeout_file(wo, inode);
+	if (!file->count)
+		file->pages = pages;
+	while (!error && run->count && wo->request_count < WRITEOUT_REQUESTS)
+		error = writeout_send(wo, file, run);
+	if (!file->count && !wo->cut)
+		wo->file_count--;
+	return run->count < count ? (ssize_t)(count - run->count) : error;
 }
 
 ssize_t writeout_add(struct writeout *wo, struct inode *inode, struct cache_page **pages, size_t count, size_t more)
 {
-	uint32_t run = writeout_run(wo, inode, pages, count), sent = 0;
-	struct writeout_file *file;
-	int error = 0;
+	struct writeout_run run = { .block = pages[0]->index, .pages = pages };
+	size_t neighbours = 1;
 
-	if (!run || !writeout_buffer(wo, run, more))
-		return 0;
-	file = writeout_file(wo, inode, pages);
-	while (!error && sent < run && wo->request_count < WRITEOUT_REQUESTS) {
-		uint32_t piece = 0;
+	if (count > EXTENT_BLOCKS_MAX)
+		count = EXTENT_BLOCKS_MAX;
+	while (neighbours < count && pages[neighbours]->index == run.block + neighbours)
+		neighbours++;
+	writeout_fit(wo, inode, &run, neighbours);
+	return writeout_take(wo, inode, &run, more);
+}
 
-		error = writeout_send(wo, file, pages + sent, run - sent, &piece);
-		sent += piece;
-	}
-	if (error && !sent && !file->count && !wo->cut)
-		wo->file_count--;
-	return sent ? (ssize_t)sent : error;
+ssize_t writeout_add_bytes(struct writeout *wo, struct inode *inode, uint64_t block, const unsigned char *bytes,
+			   size_t count)
+{
+	struct writeout_run run = { .block = block, .bytes = bytes };
+
+	writeout_fit(wo, inode, &run, count);
+	return writeout_take(wo, inode, &run, count);
 }
 
 /* ---- ending ---- */
@@ -297,6 +333,8 @@ static void writeout_put_item(struct writeout *wo, struct writeout_file *file)
 		inode->attr.size = inode->logged_size = wo->size;
 	else if (file->end > inode->logged_size)
 		inode->logged_size = file->end;
+	if (file->end > inode->attr.size) /* not by way of pages, so nobody else changes it */
+		inode->attr.size = file->end;
 	mutex_unlock(&inode->state);
 	change_put_item(wo->txn, inode);
 }
@@ -308,7 +346,7 @@ static void writeout_restore(struct writeout *wo, const struct writeout_file *fi
 	mutex_lock(&inode->state);
 	inode->attr.blocks = file->blocks_before;
 	inode->logged_size = file->logged_before;
-	if (wo->cut)
+	if (wo->cut || file->end > file->size_before)
 		inode->attr.size = file->size_before;
 	mutex_unlock(&inode->state);
 }
@@ -335,7 +373,7 @@ static void writeout_unmark(struct writeout *wo)
 		struct writeout_file *file = &wo->files[i];
 
 		mutex_lock(&file->inode->state);
-		for (size_t j = 0; j < file->count; j++) {
+		for (size_t j = 0; file->pages && j < file->count; j++) {
 			if (filepage_mark(file->pages[j]) == PAGE_WRITTEN)
 				filepage_set_mark(file->inode, file->pages[j], PAGE_UNPROMISED);
 		}

@@ -35,8 +35,11 @@ class Exerciser:
         offset = self.random.randrange(max(end, 1))
         if self.random.random() < 0.3:
             offset -= offset % 4096
-        length = self.random.choice((1, 4096, self.random.randrange(1, 10_000), self.random.randrange(1, 200_000)))
-        return offset, min(length, end - offset)
+        length = self.random.choice((1, 4096, self.random.randrange(1, 10_000), self.random.randrange(1, 500_000)))
+        length = min(length, end - offset)
+        if length > 4096 and self.random.random() < 0.5:
+            length -= length % 4096  # whole blocks, if they begin as such: past the cache
+        return offset, length
 
     def fresh(self, length):
         return trees.pattern(length, (self.random.random(), self.step))

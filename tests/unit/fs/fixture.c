@@ -273,11 +273,18 @@ static void pattern(unsigned char *data, uint64_t offset, size_t length, unsigne
 	}
 }
 
-void put_pattern(uint64_t inode, uint64_t offset, size_t length, unsigned int seed)
+unsigned char *pattern_of(uint64_t offset, size_t length, unsigned int seed)
 {
-	unsigned char *data = malloc(length);
+	unsigned char *data = malloc(length + 1);
 
 	pattern(data, offset, length, seed);
+	return data;
+}
+
+void put_pattern(uint64_t inode, uint64_t offset, size_t length, unsigned int seed)
+{
+	unsigned char *data = pattern_of(offset, length, seed);
+
 	put_bytes(inode, offset, data, length);
 	free(data);
 }
@@ -315,9 +322,8 @@ static void expect_same(const unsigned char *data, const unsigned char *wanted, 
 
 void expect_pattern(uint64_t inode, uint64_t offset, size_t length, unsigned int seed)
 {
-	unsigned char *data = get_bytes(inode, offset, length), *wanted = malloc(length + 1);
+	unsigned char *data = get_bytes(inode, offset, length), *wanted = pattern_of(offset, length, seed);
 
-	pattern(wanted, offset, length, seed);
 	expect_same(data, wanted, offset, length);
 	free(wanted);
 	free(data);

@@ -47,6 +47,7 @@ uint64_t find(uint64_t dir, const char *name); /* its number, looked up and forg
 struct fs_attr attr_of(uint64_t inode);
 void put_bytes(uint64_t inode, uint64_t offset, const void *data, size_t length);
 void put_pattern(uint64_t inode, uint64_t offset, size_t length, unsigned int seed);
+unsigned char *pattern_of(uint64_t offset, size_t length, unsigned int seed); /* to be freed */
 void sync_file(uint64_t inode);
 void set_size(uint64_t inode, uint64_t size);
 
@@ -65,6 +66,7 @@ Suite *check_share_suite(void);
 Suite *copy_suite(void);
 Suite *damage_suite(void);
 Suite *dir_suite(void);
+Suite *direct_suite(void);
 Suite *name_suite(void);
 Suite *rename_suite(void);
 Suite *rot_suite(void);

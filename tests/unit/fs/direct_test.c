@@ -1,0 +1,263 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "fixture.h"
+
+#include <sched.h>
+#include <stdatomic.h>
+
+#define LONG (1u << 20)
+
+static struct cache_stats stats_now(void)
+{
+	struct cache_stats stats;
+
+	cache_stats(cache, &stats);
+	return stats;
+}
+
+static size_t data_pages(void)
+{
+	return stats_now().class[CACHE_DATA].pages;
+}
+
+static void put_past(uint64_t file, uint64_t offset, size_t length, unsigned int seed, unsigned int flags)
+{
+	unsigned char *data = pattern_of(offset, length, seed);
+
+	ck_assert_int_eq(fs_write(fs, file, data, length, offset, flags), (ssize_t)length);
+	free(data);
+}
+
+START_TEST(a_long_read_leaves_nothing_in_the_cache_unless_it_comes_again)
+{
+	uint64_t file = make_file(ROOT, "file"), passed;
+
+	put_pattern(file, 0, LONG, 1);
+	sync_file(file);
+	cache_drop_clean(cache);
+	passed = stats_now().class[CACHE_DATA].passed;
+	expect_pattern(file, 0, LONG, 1);
+	ck_assert_uint_eq(stats_now().class[CACHE_DATA].passed, passed + LONG / FS_BLOCK);
+	ck_assert_uint_eq(data_pages(), 0);
+	expect_pattern(file, 0, LONG, 1);
+	ck_assert_uint_eq(stats_now().class[CACHE_DATA].passed, passed + LONG / FS_BLOCK);
+	ck_assert_uint_eq(data_pages(), LONG / FS_BLOCK);
+}
+END_TEST
+
+START_TEST(a_read_past_the_cache_has_the_pages_that_are_newer)
+{
+	uint64_t file = make_file(ROOT, "file");
+
+	put_pattern(file, 0, LONG + 100, 1);
+	set_size(file, 3 * LONG + 100); /* and a hole */
+	sync_file(file);
+	cache_drop_clean(cache);
+	put_pattern(file, 40 * FS_BLOCK, 5 * FS_BLOCK, 2);
+	put_pattern(file, 100 * FS_BLOCK + 1, 1, 2);
+	for (int i = 0; i < 2; i++) {
+		unsigned char *all = malloc(3 * LONG + 100), *old = pattern_of(0, LONG + 100, 1);
+		unsigned char *new = pattern_of(0, LONG + 100, 2);
+
+		memcpy(old + 40 * FS_BLOCK, new + 40 * FS_BLOCK, 5 * FS_BLOCK);
+		old[100 * FS_BLOCK + 1] = new[100 * FS_BLOCK + 1];
+		ck_assert_int_eq(fs_read(fs, file, all, 3 * LONG + 100, 0), 3 * LONG + 100);
+		ck_assert_mem_eq(all, old, LONG + 100);
+		for (size_t at = LONG + 100; at < 3 * LONG + 100; at++)
+			ck_assert_uint_eq(all[at], 0);
+		free(all);
+		free(old);
+		free(new);
+	}
+}
+END_TEST
+
+START_TEST(a_write_past_the_cache_is_what_is_read_from_then_on)
+{
+	uint64_t file = make_file(ROOT, "file");
+
+	put_pattern(file, 0, LONG, 1);
+	sync_file(file);
+	expect_pattern(file, 0, LONG, 1); /* all of it is in the cache */
+	put_past(file, 64 * FS_BLOCK, LONG / 2, 2, FS_WRITE_THROUGH);
+	expect_pattern(file, 0, 64 * FS_BLOCK, 1);
+	expect_pattern(file, 64 * FS_BLOCK, LONG / 2, 2);
+	expect_pattern(file, 64 * FS_BLOCK + LONG / 2, LONG / 2 - 64 * FS_BLOCK, 1);
+	ck_assert_uint_eq(stats_now().class[CACHE_DATA].dirty, 0);
+	put_past(file, 2 * LONG, LONG, 3, FS_WRITE_THROUGH | FS_WRITE_SYNC);
+	volume_crash();
+	expect_size(file, 3 * LONG);
+	expect_pattern(file, 64 * FS_BLOCK, LONG / 2, 2);
+	expect_zeros(file, LONG, LONG);
+	expect_pattern(file, 2 * LONG, LONG, 3);
+}
+END_TEST
+
+START_TEST(a_write_past_the_cache_copies_nothing_into_it)
+{
+	uint64_t file = make_file(ROOT, "file");
+
+	put_past(file, 0, 8 * LONG, 1, FS_WRITE_THROUGH);
+	ck_assert_uint_eq(data_pages(), 0);
+	expect_size(file, 8 * LONG);
+	expect_pattern(file, 0, 8 * LONG, 1);
+	ck_assert_uint_eq((uint64_t)attr_of(file).st.st_blocks, 8 * LONG / 512);
+	volume_remount();
+	expect_pattern(file, 0, 8 * LONG, 1);
+}
+END_TEST
+
+struct past_writer {
+	uint64_t file;
+	struct thread thread;
+};
+
+static void past_run(void *arg)
+{
+	put_past(((struct past_writer *)arg)->file, 0, LONG, 2, FS_WRITE_THROUGH);
+}
+
+/* Somebody writes an old page out while a long write comes: what he brings late must not win. */
+START_TEST(a_page_on_its_way_does_not_undo_a_write_past_the_cache)
+{
+	uint64_t file = make_file(ROOT, "file"), address;
+	struct past_writer writer = { .file = file };
+	struct meta_mapping mapping;
+	struct cache_page *page;
+	struct inode *inode;
+	struct writeout wo;
+
+	put_pattern(file, 0, LONG, 1);
+	sync_file(file);
+	put_pattern(file, 0, 100, 3);
+	ck_assert_int_eq(meta_map(meta, file, 0, 1, &mapping), 0);
+	address = mapping.address;
+	ck_assert_int_eq(inode_get(fs, file, &inode), 0);
+	ck_assert_int_eq(filepage_get(inode, 0, &page), 0);
+	ck_assert(cache_write_begin(page));
+	ck_assert_int_eq(thread_start(&writer.thread, "writer", past_run, &writer), 0);
+	/* Until it has put its bytes into the page, or, wrongly, into the tree. */
+	while (!(__atomic_load_n(&page->state, __ATOMIC_SEQ_CST) & CACHE_DIRTY) && mapping.address == address) {
+		sched_yield();
+		ck_assert_int_eq(meta_map(meta, file, 0, 1, &mapping), 0);
+	}
+	mutex_lock(&inode->log);
+	mutex_lock(&inode->state);
+	if (filepage_mark(page) != PAGE_PROMISED)
+		filepage_set_mark(inode, page, PAGE_PROMISED);
+	mutex_unlock(&inode->state);
+	ck_assert_int_eq(writeout_begin(&wo, fs), 0);
+	ck_assert_int_eq(writeout_add(&wo, inode, &page, 1, 1), 1);
+	ck_assert_int_eq(writeout_commit(&wo), 0);
+	mutex_unlock(&inode->log);
+	cache_written(page, 0);
+	cache_put(page);
+	thread_join(&writer.thread);
+	inode_put(inode);
+	expect_pattern(file, 0, LONG, 2);
+	volume_remount();
+	expect_pattern(file, 0, LONG, 2);
+}
+END_TEST
+
+START_TEST(a_write_past_the_cache_that_fails_loses_nothing)
+{
+	uint64_t file = make_file(ROOT, "file");
+	unsigned char *data = pattern_of(0, LONG, 2);
+
+	put_pattern(file, 0, LONG, 1);
+	sync_file(file);
+	put_pattern(file, 0, 100, 3);
+	volume_fill();
+	ck_assert_int_eq(fs_write(fs, file, data, LONG, 0, FS_WRITE_THROUGH), -ENOSPC);
+	expect_pattern(file, 0, 100, 3);
+	expect_pattern(file, 100, LONG - 100, 1);
+	ck_assert_int_eq(fs_write(fs, file, data, LONG / 2, LONG / 2, FS_WRITE_THROUGH), -ENOSPC);
+	volume_remount();
+	expect_pattern(file, 0, 100, 3);
+	expect_pattern(file, 100, LONG - 100, 1);
+	free(data);
+}
+END_TEST
+
+/* ---- several at a time ---- */
+
+#define ROUNDS 60
+#define AREA (64 * FS_BLOCK)
+
+struct reader {
+	uint64_t file;
+	struct thread thread;
+	atomic_uint *begun, *done; /* rounds of the writer */
+	size_t length;
+	bool wrong;
+};
+
+/* Each block is of one round, and of none that had been replaced before the read began. */
+static void reader_run(void *arg)
+{
+	struct reader *reader = arg;
+	unsigned char *data = malloc(AREA);
+	unsigned int least;
+
+	while ((least = atomic_load(reader->done)) < ROUNDS && !reader->wrong) {
+		for (size_t at = 0; at < AREA; at += reader->length)
+			reader->wrong |= fs_read(fs, reader->file, data + at, reader->length, at) !=
+					 (ssize_t)reader->length;
+		for (size_t at = 0; at < AREA; at++) {
+			unsigned int round = data[at];
+
+			reader->wrong |= round != data[at & ~(size_t)(FS_BLOCK - 1)] || round < least ||
+					 round > atomic_load(reader->begun);
+		}
+	}
+	free(data);
+}
+
+START_TEST(readers_see_each_block_as_it_was_or_as_it_becomes)
+{
+	atomic_uint begun = 0, done = 0;
+	uint64_t file = make_file(ROOT, "file");
+	struct reader readers[] = { { .length = AREA }, { .length = FS_BLOCK }, { .length = AREA / 2 } };
+	unsigned char *data = calloc(1, AREA);
+
+	ck_assert_int_eq(fs_write(fs, file, data, AREA, 0, FS_WRITE_THROUGH), AREA);
+	for (int i = 0; i < 3; i++) {
+		readers[i].file = file;
+		readers[i].begun = &begun;
+		readers[i].done = &done;
+		ck_assert_int_eq(thread_start(&readers[i].thread, "reader", reader_run, &readers[i]), 0);
+	}
+	for (unsigned int round = 1; round <= ROUNDS; round++) {
+		memset(data, (int)round, AREA);
+		atomic_store(&begun, round);
+		ck_assert_int_eq(fs_write(fs, file, data, AREA, 0, round % 4 ? FS_WRITE_THROUGH : 0), AREA);
+		atomic_store(&done, round);
+	}
+	for (int i = 0; i < 3; i++) {
+		thread_join(&readers[i].thread);
+		ck_assert(!readers[i].wrong);
+	}
+	free(data);
+}
+END_TEST
+
+Suite *direct_suite(void)
+{
+	Suite *suite = suite_create("direct");
+	TCase *tests = tcase_create("direct"), *small = tcase_create("direct-small");
+
+	tcase_add_checked_fixture(tests, volume_setup, volume_teardown);
+	tcase_set_timeout(tests, 60);
+	tcase_add_test(tests, a_long_read_leaves_nothing_in_the_cache_unless_it_comes_again);
+	tcase_add_test(tests, a_read_past_the_cache_has_the_pages_that_are_newer);
+	tcase_add_test(tests, a_write_past_the_cache_is_what_is_read_from_then_on);
+	tcase_add_test(tests, a_write_past_the_cache_copies_nothing_into_it);
+	tcase_add_test(tests, a_page_on_its_way_does_not_undo_a_write_past_the_cache);
+	tcase_add_test(tests, readers_see_each_block_as_it_was_or_as_it_becomes);
+	suite_add_tcase(suite, tests);
+	tcase_add_checked_fixture(small, volume_setup_small, volume_teardown);
+	tcase_set_timeout(small, 60);
+	tcase_add_test(small, a_write_past_the_cache_that_fails_loses_nothing);
+	suite_add_tcase(suite, small);
+	return suite;
+}
