@@ -56,7 +56,8 @@ struct cache_space_ops {
 	 * owner copies a page's bytes before it returns or keeps writers off it by locks of its own: a page may be
 	 * dirtied again while WRITING and is then written again. Called on the writer thread and by
 	 * cache_write_range() and cache_write_all(); may wait for I/O. NULL: pages of this space are written by their
-	 * owner's own plan (checkpoints): then `pressure` is called. Data has a `write`. Calls for a space may overlap.
+	 * owner's own plan (checkpoints): then `pressure` is called. Data that becomes dirty has a `write`. Calls for a
+	 * space may overlap.
 	 */
 	void (*write)(struct cache_page **pages, size_t count);
 	/*
@@ -166,6 +167,8 @@ size_t cache_space_pages(const struct cache_space *space); /* of it in memory; a
 
 /* Drops pages first .. last, dirty or not; waits for those being written or filled. For truncation. */
 void cache_drop_range(struct cache_space *space, uint64_t first, uint64_t last);
+/* So much can be had now, and nobody has to look for memory. */
+bool cache_has_spare(struct cache *cache, size_t bytes);
 /* Drops every clean, unreferenced page of every space, and gives the system back all memory that is idle. */
 void cache_drop_clean(struct cache *cache);
 

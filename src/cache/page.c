@@ -276,6 +276,8 @@ void cache_dirty(struct cache_page *page)
 
 	mutex_lock(&ix->lock);
 	assert(!(page->state & CACHE_FILLING));
+	/* Dirty data without a writer would be throttled for ever. */
+	assert(page->space->ops->write || page->space->class == CACHE_NODES);
 	/* Dropped meanwhile, by truncation: its content no longer belongs to the space. */
 	if (page->state & (CACHE_DIRTY | CACHE_GONE)) {
 		mutex_unlock(&ix->lock);
@@ -351,7 +353,6 @@ int cache_space_init(struct cache *cache, struct cache_space *space, enum cache_
 	int error;
 
 	assert(page_bytes >= 4096 && page_bytes <= 65536 && !(page_bytes & (page_bytes - 1)));
-	assert(ops->write || class == CACHE_NODES); /* dirty data without a writer would be throttled for ever */
 	if (!ix)
 		return -ENOMEM;
 	*space = (struct cache_space){

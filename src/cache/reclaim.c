@@ -215,6 +215,16 @@ struct page *reclaim_page(struct cache_space *space, bool wait)
 	return page;
 }
 
+bool cache_has_spare(struct cache *cache, size_t bytes)
+{
+	bool spare;
+
+	mutex_lock(&cache->lock);
+	spare = pool_available(cache) >= (ssize_t)(cache->min_bytes + bytes);
+	mutex_unlock(&cache->lock);
+	return spare;
+}
+
 void cache_drop_clean(struct cache *cache)
 {
 	struct page *batch[BATCH];

@@ -63,18 +63,46 @@ static bool filepage_verify(const struct mirror_io *io, uint32_t unit, const voi
 	return crc32c(data, FS_BLOCK) == read->mapping.crc[unit];
 }
 
+static unsigned char *filepage_target(struct filepage_read *read, uint32_t unit)
+{
+	return read->pages ? read->pages[unit]->data : read->bytes + (size_t)unit * FS_BLOCK;
+}
+
 /* Blocks that lie at `from` side by side; NULL: zeros. */
 static void filepage_deliver(struct filepage_read *read, const void *from)
 {
 	for (uint32_t i = 0; i < read->mapping.count; i++) {
-		size_t at = (size_t)i * FS_BLOCK;
-		unsigned char *to = read->pages ? read->pages[i]->data : read->bytes + at;
-
 		if (from)
-			memcpy(to, (const unsigned char *)from + at, FS_BLOCK);
+			memcpy(filepage_target(read, i), (const unsigned char *)from + (size_t)i * FS_BLOCK, FS_BLOCK);
 		else
-			memset(to, 0, FS_BLOCK);
+			memset(filepage_target(read, i), 0, FS_BLOCK);
 	}
+}
+
+static bool filepage_was_ahead(struct inode *inode, struct filepage_read *read)
+{
+	uint32_t count = read->mapping.count;
+
+	for (uint32_t i = 0; i < count; i++)
+		if (!ahead_take(inode->fs, read->mapping.address + i, read->mapping.crc[i], filepage_target(read, i)))
+			return false;
+	ahead_forget(inode->fs, read->mapping.address, count);
+	return true;
+}
+
+/* Without the legs, or with what lies around. False: it is to be read for itself. */
+static bool filepage_read_ahead(struct inode *inode, struct filepage_read *read, struct mirror_pin *pin)
+{
+	bool small;
+
+	if (filepage_was_ahead(inode, read))
+		return true;
+	mutex_lock(&inode->state);
+	small = inode->attr.size <= AHEAD_SMALL * FS_BLOCK;
+	mutex_unlock(&inode->state);
+	return small && !read->mapping.offset &&
+	       ahead_read(inode->fs, read->mapping.address, read->mapping.count, pin) &&
+	       filepage_was_ahead(inode, read);
 }
 
 /* What the mapping says. */
@@ -87,6 +115,8 @@ static int filepage_read(struct inode *inode, struct filepage_read *read, struct
 		filepage_deliver(read, read->mapping.data);
 		return 0;
 	}
+	if (filepage_read_ahead(inode, read, pin))
+		return 0;
 	read->io = (struct mirror_io){
 		.op = MIRROR_READ,
 		.block = read->mapping.address,

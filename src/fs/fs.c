@@ -51,6 +51,7 @@ int fs_open(struct meta *meta, struct cache *cache, const struct fs_options *opt
 	fs->meta = meta;
 	fs->cache = cache;
 	fs->mirror = meta_mirror(meta);
+	failed = ahead_init(fs);
 	fs->read_only = options->read_only;
 	fs->hash = siphash;
 	meta_super_info(meta, &info);
@@ -65,7 +66,10 @@ int fs_open(struct meta *meta, struct cache *cache, const struct fs_options *opt
 	fs->inodes_most = options->inodes ? options->inodes : stats.budget_bytes / 8 / sizeof(struct inode);
 	cond_init(&fs->reaper.moved);
 	TAILQ_INIT(&fs->reaper.queue);
-	failed = fs_check_root(fs, error);
+	if (failed)
+		error_set(error, failed, "no memory for the filesystem");
+	else
+		failed = fs_check_root(fs, error);
 	if (!failed && !fs->read_only)
 		failed = orphan_reaper_start(fs);
 	if (failed) {
@@ -122,6 +126,7 @@ int fs_close(struct fs *fs)
 	inode_forget_all(fs);
 	orphan_reaper_stop(fs);
 	inode_table_fini(fs);
+	ahead_fini(fs);
 	known_fini(fs);
 	cond_fini(&fs->reaper.moved);
 	cond_fini(&fs->loaded);

@@ -13,6 +13,7 @@
  *   filepage.c       pages of a file: fill from the legs, promises
  *   file.c       read, write
  *   direct.c     what is long and aligned, past the pages
+ *   ahead.c      reads ahead across small files
  *   truncate.c   sizes, fallocate, lseek
  *   copy.c       copy_file_range: sharing, and copying
  *   xattr.c      extended attributes
@@ -141,6 +142,19 @@ struct known {
 	size_t size, count; /* a power of two or 0 */
 };
 
+#define AHEAD_RECENT 4u
+
+/* What was read because something near it was wanted; see ahead.c. */
+struct ahead {
+	struct cache_space space; /* by block of the volume */
+	uint32_t most; /* blocks at a time */
+	uint64_t near; /* blocks */
+	struct mutex lock;
+	uint64_t recent[AHEAD_RECENT]; /* where the beginnings of small files were missed */
+	unsigned int next;
+	uint32_t window;
+};
+
 struct fs {
 	struct meta *meta;
 	struct cache *cache;
@@ -150,6 +164,7 @@ struct fs {
 	uint64_t (*hash)(const uint8_t key[16], const void *data, size_t length); /* of names; siphash */
 
 	struct placement placement;
+	struct ahead ahead;
 	struct mutex rename;
 	struct mutex table_lock;
 	struct cond loaded;
@@ -394,6 +409,21 @@ ssize_t direct_read(struct inode *inode, unsigned char *data, uint64_t block, ui
  * they must go through it. Content lock not held.
  */
 ssize_t direct_write(struct inode *inode, const unsigned char *data, uint64_t block, uint64_t count, bool kill);
+
+/* ---- ahead.c ---- */
+
+#define AHEAD_SMALL META_TXN_DATA_BLOCKS /* blocks of a file that counts as small */
+
+int ahead_init(struct fs *fs);
+void ahead_fini(struct fs *fs);
+/* The block, if it was read ahead and its checksum is that. May wait for who reads it. */
+bool ahead_take(struct fs *fs, uint64_t address, uint32_t crc, unsigned char *to);
+void ahead_forget(struct fs *fs, uint64_t address, uint32_t count); /* they are not wanted, or written anew. May wait */
+/*
+ * The beginning of a small file lies there and is wanted: reads it, and what lies around it, if that looks promising.
+ * `pin` as for the read of a mapping.
+ */
+bool ahead_read(struct fs *fs, uint64_t address, uint32_t count, struct mirror_pin *pin);
 
 /* ---- truncate.c ---- */
 

@@ -307,13 +307,15 @@ ssize_t writeout_add_bytes(struct writeout *wo, struct inode *inode, uint64_t bl
 
 /* ---- ending ---- */
 
-/* The legs have it, or have refused it. */
+/* The legs have it, or have refused it. What was read there before is not it. */
 static int writeout_wait(struct writeout *wo)
 {
 	mutex_lock(&wo->lock);
 	while (wo->in_flight)
 		cond_wait(&wo->done, &wo->lock);
 	mutex_unlock(&wo->lock);
+	for (unsigned int i = 0; i < wo->request_count; i++)
+		ahead_forget(wo->fs, wo->requests[i].io.block, wo->requests[i].io.count);
 	mutex_fini(&wo->lock);
 	cond_fini(&wo->done);
 	return wo->error;

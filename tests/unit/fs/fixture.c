@@ -151,12 +151,27 @@ uint64_t mirror_repaired(int leg)
 	return status.leg[leg].repaired;
 }
 
-uint64_t volume_writes(int leg)
+static struct leg_counters counters_of(int leg)
 {
 	struct leg_counters counters;
 
 	leg_counters(legs[leg], &counters);
-	return counters.ops[LEG_WRITE];
+	return counters;
+}
+
+uint64_t volume_writes(int leg)
+{
+	return counters_of(leg).ops[LEG_WRITE];
+}
+
+uint64_t volume_reads(int leg)
+{
+	return counters_of(leg).ops[LEG_READ];
+}
+
+uint64_t volume_read_bytes(int leg)
+{
+	return counters_of(leg).bytes[LEG_READ];
 }
 
 static void format(uint64_t bytes)

@@ -37,7 +37,10 @@ extern enum mirror_read_policy volume_policy; /* of the next mount */
 extern size_t volume_inodes; /* likewise: in memory at most; 0: by the cache */
 void mirror_repairs_wait(void);
 uint64_t mirror_repaired(int leg); /* blocks, since the mount */
-uint64_t volume_writes(int leg); /* requests that the leg has been given, since the mount */
+/* What the leg has been given, since the mount. */
+uint64_t volume_writes(int leg);
+uint64_t volume_reads(int leg);
+uint64_t volume_read_bytes(int leg);
 void volume_fill(void); /* until not one more block can be promised */
 
 /* Each expects success. */
@@ -60,6 +63,7 @@ uint64_t free_blocks(void); /* of the volume, nothing being dirty */
 size_t count_items(uint64_t object, uint8_t type);
 
 Suite *acl_suite(void);
+Suite *ahead_suite(void);
 Suite *attr_suite(void);
 Suite *check_suite(void);
 Suite *check_share_suite(void);

@@ -23,6 +23,7 @@ int main(void)
 	srunner_add_suite(runner, check_share_suite());
 	srunner_add_suite(runner, copy_suite());
 	srunner_add_suite(runner, damage_suite());
+	srunner_add_suite(runner, ahead_suite());
 	srunner_add_suite(runner, dir_suite());
 	srunner_add_suite(runner, direct_suite());
 	srunner_add_suite(runner, inode_suite());
