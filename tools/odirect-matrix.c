@@ -130,6 +130,12 @@ static bool same(const struct matrix *m, const unsigned char *data, size_t offse
 	return true;
 }
 
+static bool untouched(const unsigned char *from, const unsigned char *to)
+{
+	/* The first byte is the guard, and each other one is as that before it: far faster than a loop. */
+	return from == to || (*from == GUARD && memcmp(from, from + 1, (size_t)(to - from) - 1) == 0);
+}
+
 /* True if the first `got` bytes of the vectors are the file's, and every other byte of the arena is a guard. */
 static bool memory_is_right(struct matrix *m, const struct request *r, size_t got)
 {
@@ -144,16 +150,12 @@ static bool memory_is_right(struct matrix *m, const struct request *r, size_t go
 			size = got - done;
 		if (!same(m, base, r->offset + done, size))
 			return false;
-		for (; seen < base; seen++)
-			if (*seen != GUARD)
-				return false;
+		if (!untouched(seen, base))
+			return false;
 		seen = base + size;
 		done += size;
 	}
-	for (; seen < m->arena + ARENA_BYTES; seen++)
-		if (*seen != GUARD)
-			return false;
-	return done == got;
+	return done == got && untouched(seen, m->arena + ARENA_BYTES);
 }
 
 /* Reads around the range, as aligned as can be, and compares: what was to change has, and nothing else. */

@@ -13,11 +13,12 @@ class Skip(Exception):
     """Something that the case needs is not to be had here; the text says what."""
 
 
-def case(kind=FULL, needs=(), timeout=120):
-    """`needs`: capabilities, or names of programs. fuse is always needed."""
+def case(kind=FULL, needs=(), timeout=120, shares=None):
+    """`needs`: capabilities, or names of programs; fuse is always needed. `shares`: of those with the same word here
+    only one runs at a time."""
 
     def mark(function):
-        function.case = {"kind": kind, "needs": ("fuse", *needs), "timeout": timeout}
+        function.case = {"kind": kind, "needs": ("fuse", *needs), "timeout": timeout, "shares": shares}
         return function
 
     return mark

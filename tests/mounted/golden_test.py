@@ -11,6 +11,7 @@ from cases import FULL, QUICK, case
 from refusals_test import MOUNT_FAILED, digest, refused
 
 HERE = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "golden")
+UUID = "the UUID of the golden volumes"  # only one volume of a UUID can be mounted
 LEG_BYTES = 64 << 20
 CHUNK = 1 << 20
 CHECK_REFUSED = 8  # of fsck.mirrorfs
@@ -22,7 +23,7 @@ def unpack(ws, name):
         for leg in volume.legs:
             with open(leg, "wb") as file:
                 for at in range(0, LEG_BYTES, CHUNK):
-                    if any(piece := packed.read(CHUNK)):
+                    if (piece := packed.read(CHUNK)) != bytes(CHUNK):
                         os.pwrite(file.fileno(), piece, at)
                 file.truncate(LEG_BYTES)
     return volume
@@ -45,7 +46,7 @@ def goes_on(ws, volume):
     ws.run("fsck.mirrorfs", "-n", "-f", "--data", *volume.legs)
 
 
-@case(QUICK)
+@case(QUICK, shares=UUID)
 def a_volume_of_version_1_holds_what_it_held(ws):
     volume = unpack(ws, "clean")
     ws.run("fsck.mirrorfs", "-n", "-f", "--data", *volume.legs)
@@ -59,7 +60,7 @@ def a_volume_of_version_1_holds_what_it_held(ws):
     goes_on(ws, volume)
 
 
-@case(QUICK)
+@case(QUICK, shares=UUID)
 def the_journal_of_version_1_is_replayed(ws):
     volume = unpack(ws, "crashed")
     volume.mount("ro")
@@ -69,7 +70,7 @@ def the_journal_of_version_1_is_replayed(ws):
     goes_on(ws, volume)
 
 
-@case(FULL)
+@case(FULL, shares=UUID)
 def a_leg_of_version_1_that_lacks_something_is_known(ws):
     volume = unpack(ws, "alone")
     refused(ws, ["mirrorfs", "-o", "ro", volume.legs[1], volume.mnt], [volume.legs[1]], MOUNT_FAILED, volume.legs)
@@ -77,7 +78,7 @@ def a_leg_of_version_1_that_lacks_something_is_known(ws):
     holds_what_it_held(volume, "alone")
 
 
-@case(QUICK)
+@case(QUICK, shares=UUID)
 def an_unknown_compat_bit_of_version_1_is_kept(ws):
     volume = unpack(ws, "compat")
     volume.mount()
@@ -92,7 +93,7 @@ def an_unknown_compat_bit_of_version_1_is_kept(ws):
                 assert int.from_bytes(file.read(8), "little") == 1 << 62, f"{leg}: lost at {slot}"
 
 
-@case(QUICK)
+@case(QUICK, shares=UUID)
 def an_unknown_ro_compat_bit_of_version_1_is_only_read(ws):
     volume = unpack(ws, "ro-compat")
     refused(ws, ["mirrorfs", *volume.legs, volume.mnt], ["ro_compat 0x4000000000000000", "-o ro"], MOUNT_FAILED,
@@ -101,7 +102,7 @@ def an_unknown_ro_compat_bit_of_version_1_is_only_read(ws):
     holds_what_it_held(volume, "ro-compat")
 
 
-@case(QUICK)
+@case(QUICK, shares=UUID)
 def unknown_features_are_looked_at_by_a_check_and_not_touched(ws):
     for name, bits in (("compat", "compat 0x4000000000000000"), ("ro-compat", "ro_compat 0x4000000000000000")):
         volume = unpack(ws, name)
@@ -113,7 +114,7 @@ def unknown_features_are_looked_at_by_a_check_and_not_touched(ws):
         assert [digest(leg) for leg in volume.legs] == before, f"{name}: it was written to"
 
 
-@case(QUICK)
+@case(QUICK, shares=UUID)
 def an_unknown_incompat_bit_of_version_1_is_refused(ws):
     volume = unpack(ws, "incompat")
     says = ["incompat 0x4000000000000000"]

@@ -9,15 +9,19 @@ SUPER_SLOTS = (SPACE_OFFSET, SPACE_OFFSET + 16 * BLOCK)
 VERSION, COMPAT, RO_COMPAT, INCOMPAT = 40, 48, 56, 64  # fields of label and superblock
 
 
+def _crc_of_a_byte(crc):
+    for _ in range(8):
+        crc = crc >> 1 ^ (0x82f63b78 if crc & 1 else 0)
+    return crc
+
+
+CRC = [_crc_of_a_byte(byte) for byte in range(256)]
+
+
 def crc32c(data):
-    table = []
-    for i in range(256):
-        for _ in range(8):
-            i = i >> 1 ^ (0x82f63b78 if i & 1 else 0)
-        table.append(i)
     crc = 0xffffffff
     for byte in data:
-        crc = crc >> 8 ^ table[(crc ^ byte) & 0xff]
+        crc = crc >> 8 ^ CRC[(crc ^ byte) & 0xff]
     return crc ^ 0xffffffff
 
 
