@@ -13,12 +13,11 @@ class Skip(Exception):
     """Something that the case needs is not to be had here; the text says what."""
 
 
-def case(kind=FULL, needs=(), timeout=120, shares=None):
-    """`needs`: capabilities, or names of programs; fuse is always needed. `shares`: of those with the same word here
-    only one runs at a time."""
+def case(kind=FULL, needs=(), timeout=120, alone=False):
+    """`needs`: capabilities, or names of programs; fuse is always needed. `alone`: no other case runs beside it."""
 
     def mark(function):
-        function.case = {"kind": kind, "needs": ("fuse", *needs), "timeout": timeout, "shares": shares}
+        function.case = {"kind": kind, "needs": ("fuse", *needs), "timeout": timeout, "alone": alone}
         return function
 
     return mark

@@ -40,7 +40,7 @@ def run_as_written(ws, lines):
 @case(QUICK)
 def the_example_of_the_manual_works_as_written(ws):
     with open(f"{ROOT}/man/mirrorfs.8", encoding="utf-8") as file:
-        block = re.search(r"^\.Bd -literal.*?\n(.*?)^\.Ed", file.read(), re.DOTALL | re.MULTILINE)[1]
+        block = re.search(r"^\.Bd -literal[^\n]*\n(\$ .*?)^\.Ed", file.read(), re.DOTALL | re.MULTILINE)[1]
     commands = [line[2:] for line in block.splitlines() if line.startswith("$ ")]
     assert len(commands) == 5, commands
     run_as_written(ws, commands)

@@ -190,6 +190,8 @@ def nodes_that_no_leg_has_are_told_and_the_tree_is_made_anew(ws):
     volume, expected = filled(ws)
     # Far from what the volume keeps of itself.
     os.mkdir(volume.path("late"))
+    for i in range(200):  # in the tree between its names and what they stand for: no directory goes with a name
+        trees.write(volume.path(f"between {i}"), b"")
     for i in range(1000):
         os.mkdir(volume.path("late", f"{i}: a name that stands nowhere else" if i == 500 else str(i)))
     volume.umount()

@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Volumes that were made when version 1 of the format was fixed are read for ever; tests/golden/make.py made them."""
+"""Volumes that were made when version 1 of the format was fixed are read for ever; tests/golden/make.py made them.
+
+They have one UUID, and of those with one UUID only one can be mounted.
+"""
 import json
 import lzma
 import os
@@ -11,7 +14,6 @@ from cases import FULL, QUICK, case
 from refusals_test import MOUNT_FAILED, digest, refused
 
 HERE = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "golden")
-UUID = "the UUID of the golden volumes"  # only one volume of a UUID can be mounted
 LEG_BYTES = 64 << 20
 CHUNK = 1 << 20
 CHECK_REFUSED = 8  # of fsck.mirrorfs
@@ -46,7 +48,7 @@ def goes_on(ws, volume):
     ws.run("fsck.mirrorfs", "-n", "-f", "--data", *volume.legs)
 
 
-@case(QUICK, shares=UUID)
+@case(QUICK, alone=True)
 def a_volume_of_version_1_holds_what_it_held(ws):
     volume = unpack(ws, "clean")
     ws.run("fsck.mirrorfs", "-n", "-f", "--data", *volume.legs)
@@ -60,7 +62,7 @@ def a_volume_of_version_1_holds_what_it_held(ws):
     goes_on(ws, volume)
 
 
-@case(QUICK, shares=UUID)
+@case(QUICK, alone=True)
 def the_journal_of_version_1_is_replayed(ws):
     volume = unpack(ws, "crashed")
     volume.mount("ro")
@@ -70,7 +72,7 @@ def the_journal_of_version_1_is_replayed(ws):
     goes_on(ws, volume)
 
 
-@case(FULL, shares=UUID)
+@case(FULL, alone=True)
 def a_leg_of_version_1_that_lacks_something_is_known(ws):
     volume = unpack(ws, "alone")
     refused(ws, ["mirrorfs", "-o", "ro", volume.legs[1], volume.mnt], [volume.legs[1]], MOUNT_FAILED, volume.legs)
@@ -78,7 +80,7 @@ def a_leg_of_version_1_that_lacks_something_is_known(ws):
     holds_what_it_held(volume, "alone")
 
 
-@case(QUICK, shares=UUID)
+@case(QUICK, alone=True)
 def an_unknown_compat_bit_of_version_1_is_kept(ws):
     volume = unpack(ws, "compat")
     volume.mount()
@@ -93,7 +95,7 @@ def an_unknown_compat_bit_of_version_1_is_kept(ws):
                 assert int.from_bytes(file.read(8), "little") == 1 << 62, f"{leg}: lost at {slot}"
 
 
-@case(QUICK, shares=UUID)
+@case(QUICK, alone=True)
 def an_unknown_ro_compat_bit_of_version_1_is_only_read(ws):
     volume = unpack(ws, "ro-compat")
     refused(ws, ["mirrorfs", *volume.legs, volume.mnt], ["ro_compat 0x4000000000000000", "-o ro"], MOUNT_FAILED,
@@ -102,7 +104,7 @@ def an_unknown_ro_compat_bit_of_version_1_is_only_read(ws):
     holds_what_it_held(volume, "ro-compat")
 
 
-@case(QUICK, shares=UUID)
+@case(QUICK, alone=True)
 def unknown_features_are_looked_at_by_a_check_and_not_touched(ws):
     for name, bits in (("compat", "compat 0x4000000000000000"), ("ro-compat", "ro_compat 0x4000000000000000")):
         volume = unpack(ws, name)
@@ -114,7 +116,7 @@ def unknown_features_are_looked_at_by_a_check_and_not_touched(ws):
         assert [digest(leg) for leg in volume.legs] == before, f"{name}: it was written to"
 
 
-@case(QUICK, shares=UUID)
+@case(QUICK, alone=True)
 def an_unknown_incompat_bit_of_version_1_is_refused(ws):
     volume = unpack(ws, "incompat")
     says = ["incompat 0x4000000000000000"]

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * A filesystem for legs that fail: it shows the files of a folder, and is a process that a test may stop or kill. As
- * long as the file HOLD exists, reads and writes are not answered, though names still are.
+ * long as the file HOLD exists, reads and writes are not answered, though names still are; it gets a byte for each.
  *
  *	passthrough FOLDER MOUNTPOINT HOLD
  */
@@ -29,6 +29,12 @@ static const char *below(const char *path)
 
 static void wait_while_held(void)
 {
+	int fd = open(hold, O_WRONLY | O_APPEND | O_CLOEXEC);
+
+	if (fd >= 0) {
+		(void)!write(fd, "", 1);
+		close(fd);
+	}
 	while (!access(hold, F_OK))
 		usleep(HOLD_USEC);
 }
