@@ -70,3 +70,37 @@ def what_a_scrub_finds_is_told_by_file_and_a_full_volume_is_told_once(ws):
         wait_for("little space", lambda: [e for e in events_of(volume) if e["kind"] == "space-low"])
     assert len([e for e in events_of(volume) if e["kind"] == "space-low"]) == 1
     volume.umount()
+
+
+@case(FULL)
+def a_leg_that_is_slow_for_good_is_told_once_and_once_more_when_it_is_not(ws):
+    volume = ws.volume(size="64M")
+    volume.mount()
+
+    def paces():
+        return [event for event in events_of(volume) if event["kind"] == "leg-pace"]
+
+    def written_until(what, condition):
+        """Commits to both legs, whatever else the machine has to do."""
+        with open(volume.path("file"), "wb", buffering=0) as file:
+            def commit():
+                for _ in range(16):
+                    file.write(b"more")
+                    os.fsync(file.fileno())
+                return condition()
+            wait_for(what, commit, 240)
+
+    written_until("a beginning", lambda: True)
+    assert paces() == [], "equal legs are not told of"
+    ws.run("mirrorctl", "drill", volume.mnt, "1", "write,delay=150", "600")
+    written_until("a slow leg", paces)
+    told, status = volume.status()
+    assert [leg["slow"] for leg in told["legs"]] == [False, True], told["legs"]
+    assert status == 0 and told["legs"][1]["state"] == "in-sync", "slow is not failed"
+    written_until("the same", lambda: True)
+    assert [(event["leg"], event["state"]["legs"][1]["slow"]) for event in paces()] == [(1, True)], paces()
+    ws.run("mirrorctl", "drill", volume.mnt, "1", "off")
+    written_until("a leg that is no longer slow", lambda: len(paces()) > 1)
+    assert [event["state"]["legs"][1]["slow"] for event in paces()] == [True, False], paces()
+    assert "no longer slow" in paces()[1]["text"], paces()
+    volume.umount()
