@@ -315,6 +315,12 @@ struct meta_live {
 	uint64_t object; /* of data: the file */
 	uint64_t offset; /* and the block in it */
 };
+/*
+ * Whose content lies in this block of the space, and from there to the end of the piece: of those who share it, one.
+ * -ENOENT: nobody's, so it is a node's or free; -EIO.
+ */
+int meta_whose(struct meta *meta, uint64_t block, struct meta_live *live);
+
 struct meta_scrub {
 	uint64_t blocks; /* verified, each leg counted */
 	uint64_t repaired;

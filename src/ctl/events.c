@@ -5,6 +5,9 @@
  *
  * A rotten leg may give thousands of healed blocks: when the place is used up, they make room for changes of states.
  * The mirror's come on its keeper's thread, which waits for nobody: no lock that is taken here is held across I/O.
+ *
+ * The mirror knows blocks, people files: a thread of its own looks for the names, adds them to what is kept, and writes
+ * them into the log. It may have to read all directories for that, so it rests longer than it works.
  */
 #include "ctl_private.h"
 
@@ -16,11 +19,14 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #define KEPT_MAX 256u
 #define MINOR_MAX 128u /* of these */
 #define TOLD_MAX 64u   /* in one answer */
 #define LOW_PERCENT 5u /* of the space left: told once, and again when there were twice as much in between */
+#define NAMED_MAX 64u /* in one go; more that come meanwhile keep their blocks */
+#define REST_FACTOR 3u
 #define INT(value) ((json_int_t)(value))
 
 struct kept {
@@ -30,8 +36,20 @@ struct kept {
 	TAILQ_ENTRY(kept) entry;
 };
 
+/* Blocks of one event, to be named. */
+struct nameless {
+	uint64_t number;
+	struct meta_live live;
+};
+
 struct ctl_events {
 	struct mutex lock; /* RANK_CTL_EVENTS */
+	struct cond moved;
+	struct thread namer;
+	bool naming;
+	_Atomic bool stopping;
+	unsigned int nameless_count;
+	struct nameless nameless[NAMED_MAX];
 	struct ctl *ctl;   /* NULL: there is no mount yet, or no longer */
 	uint64_t number;   /* of the latest */
 	unsigned int count, minors;
@@ -46,6 +64,7 @@ struct ctl_events *ctl_events_create(void)
 	if (!events)
 		return NULL;
 	mutex_init(&events->lock, RANK_CTL_EVENTS);
+	cond_init(&events->moved);
 	TAILQ_INIT(&events->list);
 	return events;
 }
@@ -65,6 +84,7 @@ void ctl_events_destroy(struct ctl_events *events)
 		return;
 	while (!TAILQ_EMPTY(&events->list))
 		drop(events, TAILQ_FIRST(&events->list));
+	cond_fini(&events->moved);
 	mutex_fini(&events->lock);
 	free(events);
 }
@@ -159,7 +179,112 @@ void ctl_event(void *context, const struct mirror_event *event)
 	}
 	mutex_lock(&events->lock);
 	keep_locked(events, kinds[event->kind], minor, event->text, more, &event->now);
+	if (minor && events->naming && events->nameless_count < NAMED_MAX) {
+		events->nameless[events->nameless_count++] = (struct nameless){
+			.number = events->number, .live = { .address = event->block, .count = event->count }
+		};
+		cond_signal(&events->moved);
+	}
 	mutex_unlock(&events->lock);
+}
+
+/* ---- names ---- */
+
+static void name_add(struct ctl_events *events, const struct nameless *named, const char *path)
+{
+	unsigned long long from = named->live.offset * MIRROR_BLOCK,
+			   to = (named->live.offset + named->live.count) * MIRROR_BLOCK;
+	struct kept *kept;
+	json_t *json;
+
+	log_warn("that is in a file: event=%llu block=%llu file=\"%s\" bytes=%llu-%llu",
+		 (unsigned long long)named->number, (unsigned long long)named->live.address, path, from, to);
+	mutex_lock(&events->lock);
+	TAILQ_FOREACH (kept, &events->list, entry) {
+		if (kept->number == named->number)
+			break;
+	}
+	json = kept && kept->text ? json_loads(kept->text, 0, NULL) : NULL;
+	if (json) {
+		json_object_set_new(json, "file", command_text(path));
+		json_object_set_new(json, "from", json_integer(INT(from)));
+		json_object_set_new(json, "to", json_integer(INT(to)));
+		free(kept->text);
+		kept->text = json_dumps(json, JSON_COMPACT);
+		json_decref(json);
+	}
+	mutex_unlock(&events->lock);
+}
+
+static bool goes_on(void *context)
+{
+	struct ctl_events *events = context;
+
+	return !events->stopping;
+}
+
+static int by_inode(const void *a, const void *b)
+{
+	const struct fs_path *first = a, *second = b;
+
+	return first->inode < second->inode ? -1 : first->inode > second->inode;
+}
+
+/* All of them in one walk. What lies in no file keeps its block. */
+static void names_find(struct ctl_events *events, struct meta *meta, struct nameless *batch, unsigned int count,
+		       struct fs_path *paths)
+{
+	size_t files = 0;
+
+	for (unsigned int i = 0; i < count; i++) {
+		struct meta_live *live = &batch[i].live, found;
+
+		if (meta_whose(meta, live->address, &found))
+			continue;
+		found.count = found.count < live->count ? found.count : live->count;
+		*live = found;
+		if (!bsearch(&(struct fs_path){ .inode = live->object }, paths, files, sizeof(*paths), by_inode))
+			paths[files++] = (struct fs_path){ .inode = live->object };
+		qsort(paths, files, sizeof(*paths), by_inode);
+	}
+	fs_check_paths(meta, paths, files, goes_on, events);
+	for (unsigned int i = 0; i < count && goes_on(events); i++) {
+		const struct fs_path wanted = { .inode = batch[i].live.object },
+				     *path = bsearch(&wanted, paths, files, sizeof(*paths), by_inode);
+
+		if (path)
+			name_add(events, &batch[i], path->path);
+	}
+}
+
+static void namer_run(void *arg)
+{
+	struct ctl_events *events = arg;
+	struct meta *meta = events->ctl->subjects.meta;
+	struct nameless *batch = calloc(NAMED_MAX, sizeof(*batch));
+	struct fs_path *paths = calloc(NAMED_MAX, sizeof(*paths));
+
+	mutex_lock(&events->lock);
+	while (!events->stopping && batch && paths) {
+		unsigned int count = events->nameless_count;
+		uint64_t began = clock_now_ns(), until;
+
+		if (!count) {
+			cond_wait(&events->moved, &events->lock);
+			continue;
+		}
+		memcpy(batch, events->nameless, count * sizeof(*batch));
+		events->nameless_count = 0;
+		mutex_unlock(&events->lock);
+		names_find(events, meta, batch, count, paths);
+		mutex_lock(&events->lock);
+		until = clock_now_ns() + REST_FACTOR * (clock_now_ns() - began);
+		while (!events->stopping && cond_wait_until(&events->moved, &events->lock, until))
+			;
+	}
+	mutex_unlock(&events->lock);
+	free(batch);
+	free(paths);
 }
 
 void events_add(struct ctl *ctl, const char *kind, bool minor, json_t *more, const char *format, ...)
@@ -214,11 +339,31 @@ static void subject_set(struct ctl *ctl, struct ctl *now)
 
 void events_begin(struct ctl *ctl)
 {
+	struct ctl_events *events = ctl->subjects.events;
+
+	bool names = events && ctl->subjects.meta;
+
 	subject_set(ctl, ctl);
+	names = names && !thread_start(&events->namer, "names", namer_run, events);
+	if (!names)
+		return;
+	mutex_lock(&events->lock);
+	events->naming = true;
+	mutex_unlock(&events->lock);
 }
 
 void events_end(struct ctl *ctl)
 {
+	struct ctl_events *events = ctl->subjects.events;
+
+	if (events && events->naming) {
+		mutex_lock(&events->lock);
+		events->naming = false;
+		events->stopping = true;
+		cond_broadcast(&events->moved);
+		mutex_unlock(&events->lock);
+		thread_join(&events->namer);
+	}
 	subject_set(ctl, NULL);
 }
 

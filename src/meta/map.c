@@ -110,6 +110,35 @@ int map_at(struct meta *meta, uint64_t *address, uint64_t *object, struct map_ex
 	}
 }
 
+int meta_whose(struct meta *meta, uint64_t block, struct meta_live *live)
+{
+	const struct meta_key first = { OBJECT_VOLUME, TYPE_ALLOC,
+					block < EXTENT_BLOCKS_MAX ? 0 : block - EXTENT_BLOCKS_MAX + 1 };
+	struct meta_key key = { OBJECT_VOLUME, TYPE_ALLOC, block };
+	struct format_alloc alloc;
+	struct map_extent extent;
+	uint64_t address, object;
+	int error = 0;
+
+	rwlock_read(&meta->tree_lock);
+	if (tree_previous(meta, &key, &first, &alloc, sizeof(alloc)) < 0)
+		error = -ENOENT;
+	address = key.offset;
+	if (!error)
+		error = map_at(meta, &address, &object, &extent);
+	rwlock_unlock(&meta->tree_lock);
+	if (error)
+		return error;
+	if (address != key.offset || block - address >= extent.length)
+		return -ENOENT;
+	*live = (struct meta_live){ .kind = META_LIVE_DATA,
+				    .address = block,
+				    .count = extent.length - (uint32_t)(block - address),
+				    .object = object,
+				    .offset = extent.offset + (block - address) };
+	return 0;
+}
+
 static const struct meta_overlay *overlay_at(const struct meta_txn *txn, uint64_t object, uint64_t offset)
 {
 	for (size_t i = 0; txn && i < txn->overlay_count; i++) {

@@ -133,8 +133,7 @@ struct request {
 	struct mirror_pin *pin;
 
 	/* its repair */
-	uint32_t run;			/* units in the write in flight, from `unit` on */
-	uint32_t repaired[MIRROR_LEGS]; /* blocks */
+	uint32_t run; /* units in the write in flight, from `unit` on */
 };
 TAILQ_HEAD(request_list, request);
 

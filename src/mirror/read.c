@@ -289,42 +289,40 @@ static bool known_bad(const struct request *request, uint32_t unit)
 	return bad;
 }
 
+/* Each range of them is told. */
 static void lose_units_locked(struct request *request)
 {
-	for (uint32_t unit = 0; unit < request->units; unit++) {
-		if (!unit_in(&request->have, unit) && known_bad(request, unit))
-			lost_add_locked(request->mirror, request->block + unit * request->unit_blocks,
-					request->unit_blocks);
+	uint32_t run;
+
+	for (uint32_t unit = 0; unit < request->units; unit += run ? run : 1) {
+		uint64_t block = request->block + unit * request->unit_blocks;
+		uint32_t count;
+
+		for (run = 0; unit + run < request->units && !unit_in(&request->have, unit + run) &&
+			      known_bad(request, unit + run);)
+			run++;
+		count = run * request->unit_blocks;
+		lost_add_locked(request->mirror, block, count);
+		if (run)
+			event_post_locked(request->mirror, MIRROR_EVENT_UNRECOVERABLE, LOG_LEVEL_ERROR, -1, block,
+					  count, "no leg has a good copy: block=%" PRIu64 " count=%u", block, count);
 	}
 }
 
 static int verdict_of_all_locked(struct request *request)
 {
-	struct mirror *mirror = request->mirror;
-	uint32_t missing = 0, first = missing_from(request, 0);
-	bool bad = false, answered = false;
+	bool answered = false;
 
-	for (uint32_t unit = first; unit < request->units; unit++) {
-		if (unit_in(&request->have, unit))
-			continue;
-		missing++;
-		bad |= known_bad(request, unit);
-	}
 	for (int leg = 0; leg < PLACES; leg++)
 		answered |= request->tries[leg].answered;
-	if (!missing)
+	if (missing_from(request, 0) == request->units)
 		return 0;
 	if (request->expired || !answered)
 		return -ETIMEDOUT;
 	if (all_refused(request))
 		return request->tries[request->leg].io.error;
-	if (bad && request->only < 0) {
+	if (request->only < 0)
 		lose_units_locked(request);
-		event_post_locked(mirror, MIRROR_EVENT_UNRECOVERABLE, LOG_LEVEL_ERROR, -1,
-				  request->block + first * request->unit_blocks, missing * request->unit_blocks,
-				  "no leg has a good copy: block=%" PRIu64 " bad_blocks=%u",
-				  request->block + first * request->unit_blocks, missing * request->unit_blocks);
-	}
 	return -EIO;
 }
 

@@ -64,16 +64,24 @@ static bool next_run(struct request *request)
 	return request->run;
 }
 
-static void next_leg_locked(struct request *request)
+static void next_leg(struct request *request)
 {
-	if (request->repaired[request->leg])
-		event_post_locked(request->mirror, MIRROR_EVENT_REPAIR, LOG_LEVEL_WARN, request->leg, request->block,
-				  request->repaired[request->leg],
-				  "bad copy rewritten: leg=%d path=%s block=%" PRIu64 " count=%u repaired=%u",
-				  request->leg, leg_path(request->mirror->legs[request->leg].leg), request->block,
-				  request->count, request->repaired[request->leg]);
 	request->leg++;
 	request->unit = 0;
+}
+
+/* The run that was written is good again. */
+static void account_locked(struct request *request)
+{
+	struct mirror_leg *mine = &request->mirror->legs[request->leg];
+	uint64_t block = request->block + request->unit * request->unit_blocks;
+	uint32_t count = request->run * request->unit_blocks;
+
+	mine->repaired += count;
+	request->unit += request->run;
+	event_post_locked(request->mirror, MIRROR_EVENT_REPAIR, LOG_LEVEL_WARN, request->leg, block, count,
+			  "bad copy rewritten: leg=%d path=%s block=%" PRIu64 " count=%u", request->leg,
+			  leg_path(mine->leg), block, count);
 }
 
 static void go_on(struct request *request)
@@ -81,7 +89,7 @@ static void go_on(struct request *request)
 	struct mirror *mirror = request->mirror;
 
 	mutex_lock(&mirror->lock);
-	for (; request->leg < MIRROR_LEGS; next_leg_locked(request)) {
+	for (; request->leg < MIRROR_LEGS; next_leg(request)) {
 		int leg = request->leg;
 
 		if (mirror->failed || mirror->legs[leg].state != MIRROR_INSYNC ||
@@ -115,9 +123,7 @@ void repair_step(struct request *request)
 
 	mutex_lock(&mirror->lock);
 	if (try->answered && try->verdict == LEG_OK) {
-		request->repaired[leg] += request->run * request->unit_blocks;
-		mirror->legs[leg].repaired += request->run * request->unit_blocks;
-		request->unit += request->run;
+		account_locked(request);
 	} else {
 		bool refused = try->answered && try->verdict == LEG_REQUEST;
 		bool media = try->answered && try->verdict == LEG_MEDIA;
@@ -135,7 +141,7 @@ void repair_step(struct request *request)
 				leg_out_locked(mirror, leg, "the repair of block %" PRIu64 " failed: %s",
 					       request->block + request->unit * request->unit_blocks,
 					       try->answered ? strerror(-try->io.error) : "no answer in time");
-			next_leg_locked(request);
+			next_leg(request);
 		}
 	}
 	mutex_unlock(&mirror->lock);

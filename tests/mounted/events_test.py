@@ -46,6 +46,36 @@ def a_leg_that_goes_and_comes_back_is_told_step_by_step(ws):
     follower.wait()
 
 
+@case()
+def what_a_reader_finds_is_told_by_file_and_bytes(ws):
+    volume = ws.volume(size="64M")
+    volume.mount()
+    os.mkdir(volume.path("folder"))
+    data = trees.pattern(MIB)
+    for name in ("other", "folder/file", "third"):
+        trees.write(volume.path(name), data if name == "folder/file" else trees.pattern(MIB, 7))
+    volume.umount()
+    for block in (40, 41, 60):
+        spoil(volume, 0, data[block * BLOCK:(block + 1) * BLOCK])
+    for leg in 0, 1:
+        spoil(volume, leg, data[50 * BLOCK:51 * BLOCK])
+    volume.mount("read-policy=leg0")
+    with open(volume.path("folder", "file"), "rb", buffering=0) as file:
+        for block in (50, 40, 60):
+            try:
+                assert os.pread(file.fileno(), 2 * BLOCK, block * BLOCK) == data[block * BLOCK:(block + 2) * BLOCK]
+            except OSError:
+                assert block == 50, "what the other leg has was not read"
+
+    def ranges(kind):
+        named = [event for event in events_of(volume) if event["kind"] == kind and "file" in event]
+        assert all(event["file"] == "/folder/file" for event in named), named
+        return {block for event in named for block in range(event["from"] // BLOCK, event["to"] // BLOCK)}
+
+    wait_for("the names", lambda: ranges("healed") == {40, 41, 60} and ranges("unrecoverable") == {50})
+    volume.umount()
+
+
 @case(FULL)
 def what_a_scrub_finds_is_told_by_file_and_a_full_volume_is_told_once(ws):
     volume = ws.volume(size="64M")

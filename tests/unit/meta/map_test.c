@@ -21,6 +21,19 @@ static uint64_t model_set(unsigned int file, uint64_t from, uint64_t to, unsigne
 	return lost;
 }
 
+/* What lies in the block is known to be this one's. */
+static void expect_owner(uint64_t object, uint64_t offset)
+{
+	struct meta_mapping mapping;
+	struct meta_live live;
+
+	ck_assert_int_eq(meta_map(meta, object, offset, 1, &mapping), 0);
+	ck_assert_int_eq(meta_whose(meta, mapping.address, &live), 0);
+	ck_assert_uint_eq(live.object, object);
+	ck_assert_uint_eq(live.offset, offset);
+	ck_assert_uint_ge(live.count, 1);
+}
+
 static void expect_model(void)
 {
 	uint64_t mapped = 0;
@@ -33,6 +46,8 @@ static void expect_model(void)
 				;
 			if (model[file][from]) {
 				expect_file(FILE1 + file, from, (uint32_t)(to - from), model[file][from]);
+				expect_owner(FILE1 + file, from);
+				expect_owner(FILE1 + file, to - 1);
 				mapped += to - from;
 			} else {
 				expect_hole(FILE1 + file, from, (uint32_t)(to - from));
@@ -44,6 +59,7 @@ static void expect_model(void)
 	ck_assert_uint_eq(st.blocks - st.free, mapped);
 	meta_super_info(meta, &info);
 	ck_assert_uint_eq(info.data_blocks, mapped);
+	ck_assert_int_eq(meta_whose(meta, SUPER_RING, &(struct meta_live){.count = 0}), -ENOENT);
 }
 
 /* Some pieces, that may overlap, in one transaction. */

@@ -109,6 +109,25 @@ START_TEST(a_block_bad_on_both_legs_is_eio_for_that_range_alone)
 }
 END_TEST
 
+START_TEST(each_range_that_was_bad_is_told)
+{
+	rot(0, 1);
+	rot(0, 2);
+	rot(0, 6);
+	ck_assert_int_eq(read_blocks(0, 8), 0);
+	wait_repairs();
+	for (int leg = 0; leg < 2; leg++) {
+		rot(leg, 9);
+		rot(leg, 11);
+		rot(leg, 12);
+	}
+	ck_assert_int_eq(read_blocks(8, 8), -EIO);
+	close_mirror();
+	ck_assert_uint_eq(events_of(MIRROR_EVENT_REPAIR), 2);
+	ck_assert_uint_eq(events_of(MIRROR_EVENT_UNRECOVERABLE), 2);
+}
+END_TEST
+
 START_TEST(a_lost_block_is_counted_once_and_until_it_is_written)
 {
 	for (uint64_t block = 3; block < 9; block++) {
@@ -558,6 +577,7 @@ TCase *read_tests(void)
 	tcase_add_test(tests, blocks_bad_on_both_legs_by_turns_read_right_and_are_all_repaired);
 	tcase_add_test(tests, unreadable_blocks_on_both_legs_by_turns_read_right_one_by_one);
 	tcase_add_test(tests, a_block_bad_on_both_legs_is_eio_for_that_range_alone);
+	tcase_add_test(tests, each_range_that_was_bad_is_told);
 	tcase_add_test(tests, a_lost_block_is_counted_once_and_until_it_is_written);
 	tcase_add_test(tests, tries_are_two_a_leg_and_then_it_is_eio);
 	tcase_add_test(tests, einval_of_one_leg_is_charged_to_nobody);
