@@ -148,6 +148,40 @@ static void copy_heal(struct copies *copies, int leg, uint32_t units)
 	}
 }
 
+/* A unit that no leg in sync has right. */
+struct rest {
+	struct mirror_io io; /* first: verify finds the rest by it */
+	const struct copies *copies;
+	uint32_t unit;
+};
+
+static bool rest_right(const struct mirror_io *io, uint32_t unit, const void *data)
+{
+	const struct rest *rest = (const void *)io;
+
+	(void)unit;
+	return rest->copies->right(rest->copies, rest->unit, data);
+}
+
+/* A leg that is being filled may have it, or one that is being replaced: the mirror knows where to look. */
+static void rest_look(struct copies *copies, uint32_t unit)
+{
+	size_t size = (size_t)copies->unit_blocks * FORMAT_BLOCK;
+	struct mirror *mirror = copies->meta->mirror;
+	struct rest rest = { .copies = copies, .unit = unit };
+
+	rest.io = (struct mirror_io){ .op = MIRROR_READ,
+				      .block = block_of(copies, unit),
+				      .count = copies->unit_blocks,
+				      .verify = rest_right,
+				      .verify_blocks = copies->unit_blocks,
+				      .buf = iobuf_get(mirror_pool(mirror), size) };
+	copies->have[unit] = !mirror_submit_wait(mirror, &rest.io);
+	if (copies->have[unit])
+		memcpy(good_at(copies, unit), rest.io.buf->data + rest.io.buf_offset, size);
+	iobuf_put(rest.io.buf);
+}
+
 /* All copies of copies->live. */
 static void copies_check(struct copies *copies, unsigned char *scratch)
 {
@@ -162,6 +196,10 @@ static void copies_check(struct copies *copies, unsigned char *scratch)
 			continue;
 		copy_judge(copies, leg, units, scratch);
 		scrub->blocks += copies->live.kind == META_LIVE_NODE ? NODE_BLOCKS : 0;
+	}
+	for (uint32_t unit = 0; unit < units && read[0] != read[1]; unit++) {
+		if (!copies->have[unit] && mirror_identity(copies->meta->mirror)->leg_count == MIRROR_LEGS)
+			rest_look(copies, unit);
 	}
 	for (int leg = 0; leg < MIRROR_LEGS; leg++) {
 		if (read[leg])

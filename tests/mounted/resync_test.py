@@ -261,6 +261,27 @@ def a_leg_is_replaced_while_the_other_one_turns_out_to_be_rotten(ws):
 
 
 @case()
+def a_scrub_beside_a_replacement_finds_what_the_old_leg_has(ws):
+    volume, data = ws.volume(), trees.pattern(20 * MIB)
+    volume.mount()
+    trees.write(volume.path("file"), data)
+    volume.umount()
+    for block in (4000, 5000):
+        spoil(volume, 0, data[block * BLOCK:(block + 1) * BLOCK])
+    new, old = ws.join("new"), volume.legs[1]
+    ws.run("truncate", "-s", "256M", new)
+    volume.mount()
+    ws.run("mirrorctl", "resync", volume.mnt, "limit=256K")
+    ws.run("mirrorctl", "replace", volume.mnt, old, new)
+    said = volume.scrub().stdout
+    assert "healed 2, unrecoverable 0" in said and "bytes 16384000 to 16388096 of /file" in said, said
+    ws.run("mirrorctl", "resync", volume.mnt, "limit=0")
+    assert healthy(volume)["mirror"]["unrecoverable"] == 0
+    clean(volume)
+    volume.umount()
+
+
+@case()
 def a_replacement_that_is_killed_goes_on_without_the_old_leg(ws):
     volume = ws.volume()
     volume.mount()
