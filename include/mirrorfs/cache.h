@@ -93,7 +93,8 @@ struct cache_config {
 
 /*
  * Memory that an owner keeps beside its pages, and that grows with use, counts against the budget: so much more of it,
- * or less. It takes no more than a quarter of the budget from pages, however much it is.
+ * or less. It takes no more than a quarter of the budget from pages, however much it is: what it is beyond that comes
+ * on top of the budget, see cache_stats.
  */
 void cache_charge(struct cache *cache, ssize_t bytes);
 
@@ -175,6 +176,7 @@ void cache_drop_clean(struct cache *cache);
 struct cache_stats {
 	size_t budget_bytes;
 	size_t used_bytes;
+	size_t beyond_bytes; /* that owners keep beyond a quarter of the budget: not in used_bytes */
 	size_t resident_bytes; /* what is used, and memory that is kept for the next pages */
 	size_t min_bytes, low_bytes, high_bytes; /* watermarks, of free memory */
 	struct {

@@ -169,6 +169,8 @@ int fs_error_mark(struct fs *fs, uint64_t inode, uint64_t *seen);
 void fs_error_told(struct fs *fs, uint64_t inode, uint64_t *seen);
 int fs_sync(struct fs *fs); /* everything */
 
+/* Memory that the caller keeps for what is open counts against the budget of the cache: so much more of it, or less. */
+void fs_charge(struct fs *fs, ssize_t bytes);
 int fs_statfs(struct fs *fs, struct statvfs *st); /* what is being deleted counts as free */
 /* Tells the legs what is free, in bytes of the volume's space; see meta_trim(). *trimmed: so much of it. */
 int fs_trim(struct fs *fs, uint64_t start, uint64_t length, uint64_t at_least, uint64_t *trimmed);

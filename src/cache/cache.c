@@ -129,6 +129,7 @@ void cache_stats(struct cache *cache, struct cache_stats *stats)
 	*stats = (struct cache_stats){
 		.budget_bytes = cache->budget_bytes,
 		.used_bytes = cache->overhead_bytes,
+		.beyond_bytes = cache->charged_bytes - charge_counts(cache),
 		.resident_bytes = cache->resident_bytes + cache->overhead_bytes,
 		.min_bytes = cache->min_bytes,
 		.low_bytes = cache->low_bytes,

@@ -195,9 +195,10 @@ static json_t *memory_json(const struct ctl_subjects *subjects)
 		fclose(file);
 	}
 	cache_stats(subjects->cache, &stats);
-	return json_pack("{s:I, s:I, s:I}", "resident_bytes", INT(pages) * sysconf(_SC_PAGESIZE), "fixed_bytes",
-			 INT(subjects->fixed_bytes), "limit_bytes",
-			 INT(stats.budget_bytes + stats.budget_bytes / 10 + subjects->fixed_bytes));
+	return json_pack("{s:I, s:I, s:I, s:I}", "resident_bytes", INT(pages) * sysconf(_SC_PAGESIZE), "fixed_bytes",
+			 INT(subjects->fixed_bytes), "beyond_bytes", INT(stats.beyond_bytes), "limit_bytes",
+			 INT(stats.budget_bytes + stats.budget_bytes / 10 + subjects->fixed_bytes +
+			     stats.beyond_bytes));
 }
 
 static json_t *fs_json(struct fs *fs)

@@ -357,6 +357,8 @@ static struct front_handle *handle_of(const struct fuse_file_info *fi)
 	return (struct front_handle *)(uintptr_t)fi->fh;
 }
 
+#define HANDLE_BYTES ((ssize_t)(sizeof(struct front_handle) + 2 * sizeof(size_t))) /* with what malloc adds */
+
 static int handle_open(struct front *front, uint64_t inode, struct fuse_file_info *fi)
 {
 	struct front_handle *handle = malloc(sizeof(*handle));
@@ -375,6 +377,7 @@ static int handle_open(struct front *front, uint64_t inode, struct fuse_file_inf
 	mutex_lock(&front->lock);
 	LIST_INSERT_HEAD(&front->handles, handle, link);
 	mutex_unlock(&front->lock);
+	fs_charge(front->fs, HANDLE_BYTES);
 	fi->fh = (uintptr_t)handle;
 	fi->keep_cache = 1;
 	return 0;
@@ -387,6 +390,7 @@ static void handle_close(struct front *front, const struct fuse_file_info *fi)
 	mutex_lock(&front->lock);
 	LIST_REMOVE(handle, link);
 	mutex_unlock(&front->lock);
+	fs_charge(front->fs, -HANDLE_BYTES);
 	free(handle);
 }
 

@@ -147,6 +147,11 @@ int fs_trim(struct fs *fs, uint64_t start, uint64_t length, uint64_t at_least, u
 	return error;
 }
 
+void fs_charge(struct fs *fs, ssize_t bytes)
+{
+	cache_charge(fs->cache, bytes);
+}
+
 int fs_statfs(struct fs *fs, struct statvfs *st)
 {
 	struct meta_statfs space;

@@ -216,6 +216,7 @@ static int checkpoint_make(struct meta *meta, bool always, uint64_t generation)
 	free(cut.dirty.at);
 	free(cut.freed_nodes.at);
 	free(cut.freed_data.at);
+	alloc_charge(meta);
 	mutex_unlock(&meta->checkpoint_lock);
 	if (!error)
 		alloc_release(meta);

@@ -361,6 +361,7 @@ static int open_tree(struct meta *meta, struct error *error)
 		result = alloc_open(meta);
 	if (!result && !meta->options.read_only)
 		result = chunk_gather(meta);
+	alloc_charge(meta);
 	return result ? error_set(error, result, "cannot open the volume: %s", strerror(-result)) : 0;
 }
 

@@ -157,6 +157,7 @@ struct meta {
 	uint64_t chunk_blocks; /* taken from data_range for nodes */
 	struct meta_list high_nodes; /* for a check: those that were above the boundary when it began, ascending */
 	uint64_t loaded; /* at mount: what lies below is in data_range */
+	size_t charged; /* to the cache: the memory of both ranges */
 	uint64_t promised;
 	atomic_uint_fast64_t trimming; /* free, but taken while the legs are told so */
 	unsigned int cohort, cohort_open[2]; /* transactions that took blocks and have not ended, by parity */
@@ -359,6 +360,7 @@ int alloc_spare(struct meta *meta, size_t count, uint64_t keep);
 void alloc_spare_trim(struct meta *meta);
 int alloc_node(struct meta *meta, uint64_t *address);
 void alloc_defer(struct meta *meta, struct range *range, const struct meta_extents *freed);
+void alloc_charge(struct meta *meta); /* the cache's budget bears what the ranges take; a checkpoint at a time */
 void alloc_release(struct meta *meta); /* frees what nothing can refer to any more; may wait for discards */
 /*
  * For who is short of space: waits a while for the reads that hold what was freed. A leg that hangs may hold one for

@@ -113,7 +113,9 @@ START_TEST(what_owners_keep_counts_and_leaves_room_for_pages)
 	owner_init(&owner, cache, CACHE_DATA, 4096, false);
 	cache_charge(cache, MIB);
 	ck_assert_uint_ge(stats_of(cache).used_bytes, before.used_bytes + MIB);
+	ck_assert_uint_eq(stats_of(cache).beyond_bytes, 0);
 	cache_charge(cache, 16 * MIB); /* more than there is */
+	ck_assert_uint_ge(stats_of(cache).beyond_bytes, 17 * MIB - before.budget_bytes / 4);
 	for (uint64_t i = 0; i < 3000; i++)
 		owner_read(&owner, i);
 	ck_assert_uint_gt(stats_of(cache).class[CACHE_DATA].bytes, before.budget_bytes / 3);

@@ -397,6 +397,35 @@ START_TEST(a_transaction_replaces_few_extents_at_a_time)
 }
 END_TEST
 
+static size_t cache_uses(void)
+{
+	struct cache_stats stats;
+
+	cache_stats(meta->cache, &stats);
+	return stats.used_bytes + stats.beyond_bytes - stats.class[CACHE_NODES].bytes;
+}
+
+START_TEST(memory_of_fragmented_space_counts_against_the_cache)
+{
+	struct range_stats stats;
+	size_t before, after;
+
+	sync_all();
+	ck_assert_int_eq(meta_checkpoint(meta), 0);
+	before = cache_uses();
+	ck_assert_uint_gt(meta->charged, 0);
+	for (uint64_t block = meta->boundary; block + 1 < meta->heap_end; block += 2)
+		(void)range_reserve(meta->data_range, block, 1);
+	ck_assert_int_eq(meta_checkpoint(meta), 0);
+	range_stats(meta->data_range, &stats);
+	ck_assert_uint_gt(stats.ranges, 5000);
+	after = cache_uses();
+	ck_assert_uint_ge(after - before, 16 * stats.ranges);
+	for (uint64_t block = meta->boundary; block + 1 < meta->heap_end; block += 2)
+		(void)range_free(meta->data_range, block, 1);
+}
+END_TEST
+
 Suite *alloc_suite(void)
 {
 	Suite *suite = suite_create("alloc");
@@ -423,6 +452,7 @@ Suite *alloc_suite(void)
 	tcase_add_test(tcase, there_is_room_in_a_tree_that_outgrew_its_place);
 	tcase_add_test(tcase, much_can_be_promised_when_few_nodes_are_left);
 	tcase_add_test(tcase, a_transaction_replaces_few_extents_at_a_time);
+	tcase_add_test(tcase, memory_of_fragmented_space_counts_against_the_cache);
 	suite_add_tcase(suite, tcase);
 	return suite;
 }
