@@ -14,6 +14,7 @@
 #include <string.h>
 
 #define TENSE_STEPS 1500
+#define OUT_STEPS 250
 #define DEADLINE_NS (21 * NSEC_PER_SEC) /* and some ticks */
 
 static void count_change(enum mirror_leg_state from, enum mirror_leg_state to, bool detached)
@@ -50,10 +51,14 @@ static void state_told(struct machine *machine, int leg, enum mirror_leg_state f
 			 mirror_leg_state_name(machine->told[!leg]));
 	machine->told[leg] = to;
 	machine->went_out |= from == MIRROR_INSYNC;
+	if (from == MIRROR_INSYNC)
+		machine->out_until = sim_steps() + OUT_STEPS;
 	machine->filled |= to == MIRROR_INSYNC;
 	machine->tense_until = sim_steps() + TENSE_STEPS;
-	if (to == MIRROR_INSYNC)
+	if (to == MIRROR_INSYNC) {
 		machine->filled_until = machine->tense_until;
+		machine->blank[leg] = false;
+	}
 	count_change(from, to, machine->closing[leg]);
 }
 

@@ -240,6 +240,7 @@ static void replace(struct machine *machine, int leg, struct sim_random *random)
 		machine->memory[leg] = memory;
 		machine->fault[leg] = fault;
 		machine->bad[leg] = bad;
+		machine->blank[leg] = false;
 		return;
 	}
 	if (error && machine->dying)
@@ -579,12 +580,12 @@ void legs_heal(struct machine *machine)
 void legs_mount_alone(struct machine *machine, struct sim_random *random)
 {
 	int leg = machine->stale[0] ? 0 : 1;
-	bool whole;
+	bool blank = machine->blank[leg], whole;
 
-	if (!machine->disk[leg] || !machine->stale[leg] || machine->bad[leg] || machine->strange[leg] ||
+	if (!machine->disk[leg] || !machine->stale[leg] || machine->bad[leg] || (machine->strange[leg] && !blank) ||
 	    !sim_random_chance(random, 3))
 		return;
-	whole = machine_label_says_whole(machine, leg);
+	whole = !blank && machine_label_says_whole(machine, leg);
 	note("leg %d is mounted alone, which must be %s", leg, whole ? "done" : "refused");
 	tally(whole ? TALLY_ALONE : TALLY_ALONE_REFUSED);
 	machine->faulty = false;

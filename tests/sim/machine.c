@@ -46,6 +46,7 @@ void machine_new_disk(struct machine *machine, int leg, uint64_t bytes)
 	machine->disk[leg] = disk_create(machine);
 	machine->disks[leg].bytes = bytes;
 	machine->bad[leg] = machine->divided[leg] = machine->split[leg] = false;
+	machine->blank[leg] = true;
 }
 
 void machine_swap_disk(struct machine *machine, int leg, uint64_t bytes)
@@ -175,7 +176,7 @@ void machine_power_off(struct machine *machine)
 	/* What is wrong with a disk that has stored all that it was given ends with its power. */
 	machine->suspect = machine->bad[0] ? 0 : machine->bad[1] ? 1 : -1;
 	machine->went_out = machine->checkpointing = false;
-	machine->filled_until = 0;
+	machine->filled_until = machine->out_until = 0;
 	machine->empties = 0;
 	machine->pool = NULL;
 	machine->mirror = NULL;
@@ -243,6 +244,7 @@ static void lose(struct machine *machine, int lost)
 	munmap(machine->disk[lost], machine->most_bytes);
 	machine->disk[lost] = NULL;
 	machine->stale[lost] = true;
+	machine->blank[lost] = false;
 	machine->bad[lost] = machine->strange[lost] = machine->divided[lost] = machine->split[lost] = false;
 }
 
@@ -292,6 +294,7 @@ void machine_format(struct machine *machine)
 	error = mirror_format(legs, "simulated", &identity, &blocks, &told);
 	if (error)
 		sim_fail("mirror_format: %s: %s", strerror(-error), told.text);
+	machine->blank[0] = machine->blank[1] = false;
 	machine_create_pool_and_cache(machine);
 	open_mirror(machine);
 	if (machine->height >= MACHINE_META) {
@@ -622,7 +625,7 @@ bool machine_mount_alone(struct machine *machine, int leg, bool must)
 	machine_create_pool_and_cache(machine);
 	options.pool = machine->pool;
 	error = mirror_open(legs, &options, &machine->mirror, &told);
-	if (must ? error : error != -ESTALE)
+	if (must ? error : error != -ESTALE && !(machine->blank[leg] && error))
 		sim_fail("leg %d alone: %s: %s", leg, strerror(-error), told.text);
 	if (!error) {
 		bool stale[MIRROR_LEGS];

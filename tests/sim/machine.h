@@ -44,6 +44,7 @@ struct machine {
 	bool stale[MIRROR_LEGS]; /* the volume has gone on without it: it must not be the only one */
 	bool bad[MIRROR_LEGS]; /* it has answered writes that it did not do: until a scrub it must not be, either */
 	bool strange[MIRROR_LEGS]; /* with a history of its own, or none: a mount with it may be refused */
+	bool blank[MIRROR_LEGS]; /* never yet filled: whatever its label says, it must not be mounted alone */
 	bool divided[MIRROR_LEGS]; /* both legs were written alone: they must be refused together */
 	bool split[MIRROR_LEGS]; /* it was refused for its history */
 	int suspect; /* the one leg that something is wrong with, or may be; -1: neither */
@@ -59,6 +60,7 @@ struct machine {
 	bool filled; /* a leg has come in sync */
 	uint64_t tense_until; /* this step: a state has changed a short while ago */
 	uint64_t filled_until; /* likewise: a leg has come in sync */
+	uint64_t out_until; /* or has gone out, and the label of the other one is about to say so */
 	unsigned long empties; /* empty requests made on purpose */
 	unsigned int doubted; /* mask of legs: errors may be counted on it */
 	unsigned int blamed; /* and charged to it */

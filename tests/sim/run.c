@@ -164,6 +164,8 @@ static void look(void)
 		legs_fault(&run.machine);
 	if (run.order.dense)
 		odds = 2;
+	else if (run.machine.out_until > sim_steps())
+		odds = 3;
 	else if (run.machine.growing)
 		odds = 12;
 	/* Much is promised in a few steps. */
