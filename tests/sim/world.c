@@ -34,7 +34,7 @@
 #endif
 
 #define FIBERS_MAX 512
-#define HELD_MAX 16
+#define HELD_MAX 80 /* as in base/sync.c */
 #define STACK_BYTES ((size_t)1 << 20)
 #define GUARD_BYTES ((size_t)4096)
 #define WALL_START INT64_C(1700000000)
