@@ -296,7 +296,7 @@ int main(int argc, char **argv)
 	struct request request = { .words = strdup("") };
 	struct error error = { "" };
 	char *text = strdup("");
-	int c;
+	int c, code;
 
 	options_init(&request.options);
 	while (text && (c = getopt(argc, argv, "fnrsvwN:t:o:hV")) >= 0) {
@@ -341,5 +341,7 @@ int main(int argc, char **argv)
 	}
 	request.spec = argv[optind];
 	request.path = argv[optind + 1];
-	return run(&request);
+	code = run(&request);
+	free(request.words);
+	return code;
 }
