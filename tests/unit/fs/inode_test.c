@@ -167,10 +167,52 @@ START_TEST(a_directory_that_is_not_in_memory_is_used_as_ever)
 }
 END_TEST
 
+/* Looks at all of them, as find does: how many nodes of the tree had to be read for it. */
+static uint64_t walk_all(const uint64_t *files, unsigned int count)
+{
+	struct cache_stats before, after;
+
+	cache_stats(cache, &before);
+	for (unsigned int i = 0; i < count; i++)
+		ck_assert_uint_eq(attr_of(files[i]).st.st_nlink, 1);
+	ck_assert_uint_eq(count_entries(ROOT), count + 2); /* and what is copied */
+	cache_stats(cache, &after);
+	return after.class[CACHE_NODES].misses - before.class[CACHE_NODES].misses;
+}
+
+START_TEST(a_walk_beside_a_copy_of_many_times_the_cache_keeps_its_metadata)
+{
+	enum { FILES = 6000, PIECE = 65536, LONG = 16 << 20 };
+	static uint64_t files[FILES];
+	static unsigned char data[PIECE];
+	uint64_t from = make_file(ROOT, "from"), to = make_file(ROOT, "to"), cold, warm;
+	struct fs_attr attr;
+	char name[32];
+
+	put_pattern(from, 0, LONG, 1);
+	for (unsigned int i = 0; i < FILES; i++) {
+		snprintf(name, sizeof(name), "f%u", i);
+		files[i] = make_file(ROOT, name);
+	}
+	volume_remount();
+	ck_assert_int_eq(fs_lookup(fs, ROOT, "from", &attr), 0);
+	ck_assert_int_eq(fs_lookup(fs, ROOT, "to", &attr), 0);
+	cold = walk_all(files, FILES);
+	ck_assert_uint_gt(cold, 60);
+	for (uint64_t at = 0; at < UINT64_C(10) * LONG; at += PIECE) {
+		ck_assert_int_eq(fs_read(fs, from, data, PIECE, at % LONG), PIECE);
+		ck_assert_int_eq(fs_write(fs, to, data, PIECE, at % LONG, 0), PIECE);
+	}
+	warm = walk_all(files, FILES);
+	ck_assert_msg(warm <= cold / 20, "%llu nodes were read again of %llu", (unsigned long long)warm,
+		      (unsigned long long)cold);
+}
+END_TEST
+
 Suite *inode_suite(void)
 {
 	Suite *suite = suite_create("inode");
-	TCase *tests = tcase_create("inode");
+	TCase *tests = tcase_create("inode"), *walk = tcase_create("walk");
 
 	tcase_add_checked_fixture(tests, setup, teardown);
 	tcase_set_timeout(tests, 30);
@@ -181,5 +223,9 @@ Suite *inode_suite(void)
 	tcase_add_test(tests, files_with_cached_pages_stay_up_to_twice_as_many);
 	tcase_add_test(tests, a_directory_that_is_not_in_memory_is_used_as_ever);
 	suite_add_tcase(suite, tests);
+	tcase_add_checked_fixture(walk, volume_setup, volume_teardown);
+	tcase_set_timeout(walk, 60);
+	tcase_add_test(walk, a_walk_beside_a_copy_of_many_times_the_cache_keeps_its_metadata);
+	suite_add_tcase(suite, walk);
 	return suite;
 }
