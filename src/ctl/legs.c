@@ -125,13 +125,18 @@ static int newcomer_allocate(const struct ctl *ctl, struct leg *leg, struct erro
 static int newcomer_open(struct ctl *ctl, const json_t *request, struct leg **leg, struct error *error)
 {
 	const char *address = json_string_value(json_object_get(request, "address"));
-	const struct leg_options options = { .engine = ctl->subjects.engine,
-					     .handed_over = address && names_claimed(ctl, address) };
+	struct leg_options options = { .engine = ctl->subjects.engine };
 	struct leg_signature found = { .found = false };
-	int code = address ? leg_open(address, &options, leg, error) : error_set(error, -EINVAL, "attach what?");
+	struct error said = { "" };
+	int code = address ? leg_open(address, &options, leg, &said) : error_set(error, -EINVAL, "attach what?");
 
+	/* It may be our own mount that has it. Only now it is known that somebody answers for that path. */
+	if (code == -EBUSY && names_claimed(ctl, address)) {
+		options.handed_over = true;
+		code = leg_open(address, &options, leg, error);
+	}
 	if (code)
-		return code;
+		return error_set(error, code, "%s", said.text);
 	if (!json_is_true(json_object_get(request, "force")) && !leg_probe(leg_path(*leg), &found, NULL) && found.found)
 		code = error_set(error, -EEXIST, "%s holds %s, which would be lost; --force gives it up", address,
 				 found.type);
