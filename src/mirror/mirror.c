@@ -333,7 +333,10 @@ bool mirror_close(struct mirror *mirror)
 			continue;
 		}
 		mutex_unlock(&mirror->lock);
-		leg_close(mine->leg);
+		if (leg == OUTGOING)
+			outgoing_close(mine->leg);
+		else
+			leg_close(mine->leg);
 		mutex_lock(&mirror->lock);
 		mine->leg = NULL;
 	}

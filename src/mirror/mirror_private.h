@@ -407,6 +407,7 @@ void repair_step(struct request *request);
 /* ---- outgoing.c ---- */
 
 void outgoing_keep_locked(struct mirror *mirror, int leg); /* it has left its place, whole and quiet */
+bool outgoing_close(struct leg *leg); /* false: it does not answer, and stays open; may wait some seconds */
 bool outgoing_tend_locked(struct mirror *mirror); /* true: it was let go, and the lock was dropped for that */
 
 /* ---- mirror.c ---- */

@@ -8,7 +8,7 @@
  * interrupted. It is asked for what a reader can verify, since of what was written later it knows nothing.
  *
  * It is let go, and its lock with it, when the new leg is whole, has failed or was detached, or when the mirror closes;
- * not before it has given everything back.
+ * not before it has given everything back. If its filesystem hangs then, it stays open: nobody waits for it.
  */
 #include "mirror_private.h"
 
@@ -31,12 +31,25 @@ static bool is_filled(const struct mirror *mirror)
 	return state == MIRROR_STALE || state == MIRROR_RESYNC;
 }
 
+/* Whoever closes an image on a filesystem that hangs would wait with it, and nobody knows of that until he tries. */
+bool outgoing_close(struct leg *leg)
+{
+	bool answers = !leg_geometry(leg)->file_ino || leg_answers(leg_path(leg));
+
+	if (answers)
+		leg_close(leg);
+	else
+		log_warn("leg left open, its filesystem does not answer: path=%s", leg_path(leg));
+	return answers;
+}
+
 bool outgoing_tend_locked(struct mirror *mirror)
 {
 	struct mirror_leg *outgoing = &mirror->legs[OUTGOING];
 	struct leg *leg = outgoing->leg;
 	int replaced = mirror->replaced;
 	char path[256];
+	bool closed;
 
 	if (!leg || is_filled(mirror))
 		return false;
@@ -48,9 +61,10 @@ bool outgoing_tend_locked(struct mirror *mirror)
 	outgoing->state = MIRROR_ABSENT;
 	snprintf(path, sizeof(path), "%s", leg_path(leg));
 	mutex_unlock(&mirror->lock);
-	leg_close(leg);
+	closed = outgoing_close(leg);
 	mutex_lock(&mirror->lock);
-	event_post_locked(mirror, MIRROR_EVENT_LEG_RELEASED, LOG_LEVEL_INFO, replaced, 0, 0,
-			  "the leg that was replaced is released: leg=%d path=%s", replaced, path);
+	if (closed)
+		event_post_locked(mirror, MIRROR_EVENT_LEG_RELEASED, LOG_LEVEL_INFO, replaced, 0, 0,
+				  "the leg that was replaced is released: leg=%d path=%s", replaced, path);
 	return true;
 }

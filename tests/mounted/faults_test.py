@@ -179,6 +179,29 @@ def the_server_of_a_legs_filesystem_may_be_stopped(ws):
     far.end()
 
 
+@case(LONG)
+def a_leg_that_is_replaced_may_hang_from_then_on(ws):
+    far = Far(ws)
+    volume = far.volume()
+    volume.mount("leg-timeout=2", legs=volume.legs)
+    trees.write(volume.path("file"), trees.pattern(4 * MIB))
+    ws.run("truncate", "-s", "256M", ws.join("new"))
+    ws.run("mirrorctl", "resync", volume.mnt, "limit=256K")
+    ws.run("mirrorctl", "replace", volume.mnt, "0", ws.join("new"))
+    far.stop()
+    ws.run("mirrorctl", "resync", volume.mnt, "limit=0")
+    assert legs_told(volume) == ["in-sync"] * 2
+    expected = trees.manifest(volume.mnt)
+    ws.run("umount", volume.mnt, timeout=60)
+    wait_for("the other legs to be free",
+             lambda: ws.run("fsck.mirrorfs", "-n", ws.join("new"), volume.legs[1], ok=False).returncode == 0)
+    far.go_on()
+    volume.wait_end()
+    volume.legs[0] = ws.join("new")
+    is_whole(volume, 0, expected)
+    far.end()
+
+
 @case(FULL, needs=["fio"], timeout=200)
 def a_legs_image_may_be_truncated(ws):
     volume = ws.volume()

@@ -75,6 +75,12 @@ static int pass_create(const char *path, mode_t mode, struct fuse_file_info *fil
 	return fd < 0 ? -errno : 0;
 }
 
+/* So that close(2) asks, too, and waits. */
+static int pass_flush(const char *path, struct fuse_file_info *file)
+{
+	return 0;
+}
+
 static int pass_release(const char *path, struct fuse_file_info *file)
 {
 	return answer(close((int)file->fh));
@@ -139,6 +145,7 @@ int main(int argc, char **argv)
 		.getattr = pass_getattr,
 		.open = pass_open,
 		.create = pass_create,
+		.flush = pass_flush,
 		.release = pass_release,
 		.read = pass_read,
 		.write = pass_write,
