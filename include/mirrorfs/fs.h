@@ -19,6 +19,7 @@
 #include "mirrorfs/cache.h"
 #include "mirrorfs/meta.h"
 
+#include <linux/fs.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -119,6 +120,13 @@ int fs_getattr(struct fs *fs, uint64_t inode, struct fs_attr *attr);
 /* `attr` brings the new values in and the whole state out. A size above the maximum: -EFBIG. */
 int fs_setattr(struct fs *fs, uint64_t inode, unsigned int set, struct fs_attr *attr);
 
+/* The flags of chattr(1): others are -EOPNOTSUPP. What a flag forbids is -EPERM, to everybody. */
+#define FS_FLAGS_KNOWN ((uint32_t)(FS_IMMUTABLE_FL | FS_APPEND_FL | FS_NODUMP_FL | FS_NOATIME_FL))
+int fs_getflags(struct fs *fs, uint64_t inode, uint32_t *flags);
+int fs_setflags(struct fs *fs, uint64_t inode, uint32_t flags);
+/* Whether it may be opened: -EPERM to write to a file that is immutable, or not just to append to one. */
+int fs_may_open(struct fs *fs, uint64_t inode, bool write, bool append);
+
 /*
  * Extended attributes, up to XATTR_VALUE_MAX bytes: names that begin with "user.", "trusted." or "security.", else
  * -EOPNOTSUPP. `flags` as setxattr(2): -EEXIST, -ENODATA. Size 0 asks how much there is; too little room: -ERANGE.
@@ -143,6 +151,7 @@ ssize_t fs_read(struct fs *fs, uint64_t inode, void *data, size_t length, uint64
 #define FS_WRITE_THROUGH 1u /* answered when the data is on every in-sync leg (O_DIRECT) */
 #define FS_WRITE_SYNC 2u /* and when what is needed to read it back is durable (O_DSYNC, O_SYNC) */
 #define FS_WRITE_KILL_SUIDGID 4u
+#define FS_WRITE_MAPPED 8u /* from mapped memory: it was written when that was allowed */
 /* All of `length` or -errno: -ENOSPC, -EFBIG, -EIO, -EROFS. What was accepted can be written out later. */
 ssize_t fs_write(struct fs *fs, uint64_t inode, const void *data, size_t length, uint64_t offset, unsigned int flags);
 
@@ -174,6 +183,11 @@ void fs_charge(struct fs *fs, ssize_t bytes);
 int fs_statfs(struct fs *fs, struct statvfs *st); /* what is being deleted counts as free */
 /* Tells the legs what is free, in bytes of the volume's space; see meta_trim(). *trimmed: so much of it. */
 int fs_trim(struct fs *fs, uint64_t start, uint64_t length, uint64_t at_least, uint64_t *trimmed);
+
+void fs_get_label(struct fs *fs, char *label, size_t size); /* of the volume */
+int fs_set_label(struct fs *fs, const char *label); /* on every leg, durably. -EINVAL: too long */
+/* The volume turns read-only by error, when what was committed is durable. What was not written out yet is lost. */
+int fs_shutdown(struct fs *fs);
 
 struct fs_stats {
 	uint64_t inodes; /* in memory */

@@ -392,6 +392,8 @@ int mirror_drill(struct mirror *mirror, int leg, const char *rules, uint64_t las
 void mirror_lost(struct mirror *mirror, uint64_t block, uint32_t count);
 /* Those above cannot write any more: nothing is written from here on (I12). Only a new mount ends that. */
 void mirror_fail(struct mirror *mirror, const char *why);
+/* The volume's label, on every leg that has one to be written, durably. 0, -EINVAL too long, -EIO, -EROFS. */
+int mirror_set_label(struct mirror *mirror, const char *label);
 /* Sets back what was counted of errors and repairs: a scrub has found every copy on every leg sound. */
 void mirror_counters_clear(struct mirror *mirror);
 /* A scrub, which reads and writes one leg alone, found so many bad blocks on it and rewrote so many: to be counted. */

@@ -98,6 +98,10 @@ void reply_entry_fill(struct fuse_entry_param *entry, const struct fs_attr *attr
 /* statx.c */
 void statx_reply(fuse_req_t req, const struct fs_attr *attr);
 
+/* ioctl.c */
+void ioctl_serve(fuse_req_t req, fuse_ino_t inode, unsigned int command, const void *in, size_t in_size,
+		 size_t out_size);
+
 /* ops.c */
 extern const struct fuse_lowlevel_ops ops_table;
 

@@ -5,7 +5,7 @@
  *
  * Left out, so that the kernel does it by itself or stops asking: access (default_permissions), flush (nothing is
  * reported at close), opendir (answered once with ENOSYS: no messages after that, and the kernel caches what readdir
- * gave), locks, poll, and what `fs` does not have: copy_file_range, ioctls other than FITRIM.
+ * gave), locks, poll. ioctl(2): ioctl.c.
  */
 #include "front_private.h"
 
@@ -13,11 +13,9 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
-#include <linux/fs.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/ioctl.h>
 #include <unistd.h>
 
 static struct fs *fs_of(fuse_req_t req)
@@ -397,7 +395,10 @@ static void handle_close(struct front *front, const struct fuse_file_info *fi)
 static void op_open(fuse_req_t req, fuse_ino_t inode, struct fuse_file_info *fi)
 {
 	struct front *front = fuse_req_userdata(req);
-	int error = handle_open(front, inode, fi);
+	int error = fs_may_open(front->fs, inode, (fi->flags & O_ACCMODE) != O_RDONLY, fi->flags & O_APPEND);
+
+	if (!error)
+		error = handle_open(front, inode, fi);
 
 	if (error)
 		reply_error(req, error);
@@ -480,6 +481,8 @@ static void op_write(fuse_req_t req, fuse_ino_t inode, const char *data, size_t 
 		flags |= FS_WRITE_THROUGH | FS_WRITE_SYNC;
 	if (in->write_flags & FUSE_WRITE_KILL_SUIDGID)
 		flags |= FS_WRITE_KILL_SUIDGID;
+	if (in->write_flags & FUSE_WRITE_CACHE)
+		flags |= FS_WRITE_MAPPED;
 	done = fs_write(fs_of(req), inode, data, size, (uint64_t)offset, flags);
 	if (done < 0 && flags & (FS_WRITE_THROUGH | FS_WRITE_SYNC))
 		handle_told(fs_of(req), inode, fi);
@@ -534,33 +537,10 @@ static void op_lseek(fuse_req_t req, fuse_ino_t inode, off_t offset, int whence,
 		fuse_reply_lseek(req, (off_t)at);
 }
 
-/* The kernel lets anybody ask: it does not know whose the legs are. */
-static int trim(fuse_req_t req, struct fstrim_range *range)
-{
-	struct fs_caller caller = caller_of(req);
-	uint64_t trimmed = 0;
-	int error = -EPERM;
-
-	if (!caller.uid || caller.uid == geteuid())
-		error = fs_trim(fs_of(req), range->start, range->len, range->minlen, &trimmed);
-	range->len = trimmed;
-	return error;
-}
-
 static void op_ioctl(fuse_req_t req, fuse_ino_t inode, unsigned int command, void *argument, struct fuse_file_info *fi,
 		     unsigned int flags, const void *in, size_t in_size, size_t out_size)
 {
-	struct fstrim_range range;
-	int error = -ENOTTY;
-
-	if (command == FITRIM && in_size == sizeof(range) && out_size == sizeof(range)) {
-		memcpy(&range, in, sizeof(range));
-		error = trim(req, &range);
-	}
-	if (error)
-		reply_error(req, error);
-	else
-		fuse_reply_ioctl(req, 0, &range, sizeof(range));
+	ioctl_serve(req, inode, command, in, in_size, out_size);
 }
 
 const struct fuse_lowlevel_ops ops_table = {

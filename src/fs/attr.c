@@ -109,7 +109,8 @@ int fs_setattr(struct fs *fs, uint64_t number, unsigned int set, struct fs_attr 
 	error = inode_get(fs, number, &inode);
 	if (error)
 		return error;
-	if (set & FS_SET_SIZE) {
+	error = flags_forbid_setattr(inode, set);
+	if (!error && set & FS_SET_SIZE) {
 		error = attr_set_size(inode, set, attr->st.st_size);
 		set &= ~(FS_SET_SIZE | FS_KILL_SUIDGID);
 	}

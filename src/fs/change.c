@@ -92,6 +92,7 @@ static void change_restore(struct inode *inode, const struct inode_attr *before)
 	inode->attr.uid = before->uid;
 	inode->attr.gid = before->gid;
 	inode->attr.nlink = before->nlink;
+	inode->attr.flags = before->flags;
 	inode->attr.parent = before->parent;
 	if (inode_is_directory(inode))
 		inode->attr.size = before->size;

@@ -228,6 +228,8 @@ ssize_t fs_copy_range(struct fs *fs, uint64_t from, uint64_t from_offset, uint64
 	if (!error)
 		error = inode_get_file(fs, to, &copy.to);
 	if (!error)
+		error = flags_forbid(copy.to, FS_FLAGS_FIXED);
+	if (!error)
 		error = copy_all(&copy, &done);
 	if (done)
 		file_read_touch(copy.from);

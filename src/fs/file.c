@@ -30,6 +30,10 @@ void file_read_touch(struct inode *inode)
 	if (inode->fs->read_only)
 		return;
 	mutex_lock(&inode->state);
+	if (inode->attr.flags & FS_NOATIME_FL) {
+		mutex_unlock(&inode->state);
+		return;
+	}
 	if (time_before_or_at(&inode->attr.atime, &inode->attr.mtime) ||
 	    time_before_or_at(&inode->attr.atime, &inode->attr.ctime)) {
 		inode->attr.atime = now;
@@ -219,7 +223,9 @@ ssize_t fs_write(struct fs *fs, uint64_t number, const void *data, size_t length
 		return error;
 	if (offset > FS_SIZE_MAX || length > FS_SIZE_MAX - offset)
 		error = -EFBIG;
-	else if (length)
+	else if (!(flags & FS_WRITE_MAPPED))
+		error = flags_forbid(inode, FS_IMMUTABLE_FL);
+	if (!error && length)
 		error = file_write(inode, data, length, offset, flags);
 	if (!error && length)
 		error = file_write_out(inode, length, offset, flags);

@@ -3,6 +3,7 @@
 #include "fs_private.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -85,6 +86,27 @@ int fs_open(struct meta *meta, struct cache *cache, const struct fs_options *opt
 bool fs_takes_writes(const struct fs *fs)
 {
 	return !fs->read_only && !mirror_failed(fs->mirror);
+}
+
+void fs_get_label(struct fs *fs, char *label, size_t size)
+{
+	struct mirror_status status;
+
+	mirror_status(fs->mirror, &status);
+	snprintf(label, size, "%s", status.identity.label);
+}
+
+int fs_set_label(struct fs *fs, const char *label)
+{
+	return fs_takes_writes(fs) ? mirror_set_label(fs->mirror, label) : -EROFS;
+}
+
+int fs_shutdown(struct fs *fs)
+{
+	int error = fs_takes_writes(fs) ? meta_sync(fs->meta, meta_sequence(fs->meta)) : 0;
+
+	mirror_fail(fs->mirror, "shut down by request");
+	return error;
 }
 
 int fs_promise(struct fs *fs, uint64_t blocks)

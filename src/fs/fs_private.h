@@ -16,6 +16,7 @@
  *   ahead.c      reads ahead across small files
  *   truncate.c   sizes, fallocate, lseek
  *   copy.c       copy_file_range: sharing, and copying
+ *   flags.c      the flags of chattr(1)
  *   xattr.c      extended attributes
  *   acl.c        access control lists: what ties them to modes, and to directories
  *   writeout.c  dirty pages to the legs, of many files together; fsync
@@ -52,6 +53,7 @@ struct inode_attr {
 	uint64_t blocks;
 	struct timespec atime, mtime, ctime, btime;
 	uint32_t rdev;
+	uint32_t flags; /* FS_FLAGS_KNOWN */
 	uint64_t generation;
 	uint64_t parent;
 };
@@ -431,6 +433,17 @@ bool ahead_read(struct fs *fs, uint64_t address, uint32_t count, struct mirror_p
 int truncate_to(struct inode *inode, uint64_t size, bool kill);
 /* Unmaps what an interrupted truncation left beyond the end. Content lock held exclusively. */
 int truncate_finish(struct inode *inode);
+
+/* ---- flags.c ---- */
+
+#define FS_FLAGS_FIXED (FS_IMMUTABLE_FL | FS_APPEND_FL)
+
+uint32_t flags_of(struct inode *inode);
+/* -EPERM if the inode (NULL: none) has one of these. */
+int flags_forbid(struct inode *inode, uint32_t flags);
+int flags_forbid_removal(struct inode *dir, struct inode *victim); /* of a name from `dir` */
+int flags_forbid_setattr(struct inode *inode, unsigned int set);
+uint32_t flags_inherited(struct inode *dir); /* by what is made in it */
 
 /* ---- xattr.c ---- */
 

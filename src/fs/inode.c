@@ -63,6 +63,7 @@ void inode_decode(const struct format_inode *item, struct inode_attr *attr)
 	attr->ctime = time_decode(item->ctime, item->ctime_nsec);
 	attr->btime = time_decode(item->btime, item->btime_nsec);
 	attr->rdev = le32_get(item->rdev);
+	attr->flags = le32_get(item->flags);
 	attr->generation = le64_get(item->generation);
 	attr->parent = le64_get(item->parent);
 }
@@ -85,6 +86,7 @@ void inode_encode(const struct inode_attr *attr, struct format_inode *item)
 		.ctime_nsec = le32_of((uint32_t)attr->ctime.tv_nsec),
 		.btime_nsec = le32_of((uint32_t)attr->btime.tv_nsec),
 		.rdev = le32_of(attr->rdev),
+		.flags = le32_of(attr->flags),
 		.generation = le64_of(attr->generation),
 		.parent = le64_of(attr->parent),
 	};

@@ -71,6 +71,7 @@ int name_new_inode(struct inode *dir, const struct name_new *new, struct acl_inh
 	int error;
 
 	name_fill(new, dir, &attr);
+	attr.flags = S_ISREG(new->mode) || S_ISDIR(new->mode) ? flags_inherited(dir) : 0;
 	error = acl_inherit(dir, new->caller->umask, &attr.mode, inherited);
 	if (!error)
 		error = inode_new(dir->fs, &attr, inode);
@@ -106,6 +107,8 @@ static int name_create_locked(struct inode *dir, const char *name, const struct 
 	struct dir_entry entry;
 	int error = name_find_room(dir, name, S_ISDIR(new->mode) ? 1 : 0, &entry);
 
+	if (!error)
+		error = flags_forbid(dir, FS_IMMUTABLE_FL);
 	if (!error)
 		error = name_new_inode(dir, new, &inherited, inode);
 	return error ? error : inode_publish(*inode, name_commit_new(dir, name, new, &entry, &inherited, *inode));
@@ -192,6 +195,8 @@ int fs_tmpfile(struct fs *fs, const struct fs_caller *caller, uint64_t dir_numbe
 	rwlock_read(&dir->content);
 	error = name_check_links(dir, 0);
 	if (!error)
+		error = flags_forbid(dir, FS_IMMUTABLE_FL);
+	if (!error)
 		error = name_new_inode(dir, &new, &inherited, &inode);
 	rwlock_unlock(&dir->content);
 	inode_put(dir);
@@ -228,6 +233,10 @@ static int name_link_locked(struct inode *dir, const char *name, struct inode *i
 	struct change change;
 	int error = name_find_room(dir, name, 0, &entry);
 
+	if (!error)
+		error = flags_forbid(dir, FS_IMMUTABLE_FL);
+	if (!error)
+		error = flags_forbid(inode, FS_FLAGS_FIXED);
 	if (!error)
 		error = change_begin(&change, dir->fs, both, 2);
 	if (error)
@@ -322,6 +331,9 @@ static int name_remove_locked(struct inode *dir, const char *name, bool director
 		return directory ? -ENOTDIR : -EISDIR;
 	if (*inode == dir) /* damage: its lock is held */
 		return -EIO;
+	error = flags_forbid_removal(dir, *inode);
+	if (error)
+		return error;
 	if (!directory)
 		return name_commit_removal(dir, &entry, *inode);
 	/* Damage, too: of two directories that contain each other either might be locked first. */

@@ -218,6 +218,12 @@ static int rename_locked(struct rename *r)
 	error = rename_check_loops(r);
 	if (!error)
 		error = rename_check_links(r);
+	if (!error)
+		error = flags_forbid_removal(r->from_dir, r->source);
+	if (!error && r->target)
+		error = flags_forbid_removal(r->to_dir, r->target);
+	if (!error)
+		error = flags_forbid(r->to_dir, FS_IMMUTABLE_FL);
 	if (error)
 		return error;
 	if (!r->target || r->flags & RENAME_EXCHANGE)

@@ -436,7 +436,8 @@ int fs_fallocate(struct fs *fs, uint64_t number, int mode, uint64_t offset, uint
 	error = inode_get_file(fs, number, &inode);
 	if (error)
 		return error;
-	if (!(mode & ~FALLOC_FL_KEEP_SIZE))
+	error = flags_forbid(inode, mode & ~FALLOC_FL_KEEP_SIZE ? FS_FLAGS_FIXED : FS_IMMUTABLE_FL);
+	if (!error && !(mode & ~FALLOC_FL_KEEP_SIZE))
 		error = fallocate_reserve(inode, offset / FS_BLOCK, blocks_of(offset + length));
 	if (!error) {
 		rwlock_write(&inode->content);

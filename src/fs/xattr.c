@@ -328,7 +328,9 @@ static int xattr_set(struct fs *fs, uint64_t number, struct xattr_set *set)
 	if (error)
 		return error;
 	rwlock_write(&inode->content);
-	error = xattr_is_acl(set->name) ? xattr_set_acl(inode, set) : xattr_set_locked(inode, set);
+	error = flags_forbid(inode, FS_FLAGS_FIXED);
+	if (!error)
+		error = xattr_is_acl(set->name) ? xattr_set_acl(inode, set) : xattr_set_locked(inode, set);
 	rwlock_unlock(&inode->content);
 	inode_put(inode);
 	return error;

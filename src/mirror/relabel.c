@@ -56,6 +56,34 @@ int relabel_wait_locked(struct mirror *mirror, int leg, uint64_t version)
 	return 0;
 }
 
+int mirror_set_label(struct mirror *mirror, const char *label)
+{
+	uint64_t version[MIRROR_LEGS] = { 0 };
+	int error = 0;
+
+	if (strlen(label) >= sizeof(mirror->identity.label))
+		return -EINVAL;
+	mutex_lock(&mirror->lock);
+	if (mirror->options.read_only || mirror->failed)
+		error = -EROFS;
+	for (int leg = 0; leg < MIRROR_LEGS && !error; leg++) {
+		if (!labelled(mirror, leg))
+			continue;
+		memset(mirror->legs[leg].label.name, 0, sizeof(mirror->legs[leg].label.name));
+		memcpy(mirror->legs[leg].label.name, label, strlen(label));
+		version[leg] = relabel_want_locked(mirror, leg);
+	}
+	if (!error)
+		strcpy(mirror->identity.label, label);
+	/* One that goes out meanwhile gets it when it comes back. */
+	for (int leg = 0; leg < MIRROR_LEGS && !error; leg++) {
+		if (version[leg] && relabel_wait_locked(mirror, leg, version[leg]) == -EIO && mirror->failed)
+			error = -EIO;
+	}
+	mutex_unlock(&mirror->lock);
+	return error;
+}
+
 /* Requests whose label is durable, or never will be. */
 void relabel_release_locked(struct mirror *mirror)
 {

@@ -109,7 +109,7 @@ struct format_inode { /* 160 bytes: TYPE_INODE */
 	le32 ctime_nsec; /* 72-75 */
 	le32 btime_nsec; /* 76-79 */
 	le32 rdev; /* 80-83: of device nodes */
-	le32 flags; /* 84-87: zero; reserved for those of chattr(1) */
+	le32 flags; /* 84-87: those of chattr(1): 0x10 immutable, 0x20 append, 0x40 no dump, 0x80 no atime */
 	le64 generation; /* 88-95: for handles; differs on reuse of a number (numbers are not reused) */
 	le64 parent; /* 96-103: of a directory: the one that names it */
 	uint8_t reserved[56]; /* 104-159 */

@@ -44,7 +44,8 @@ static_assert(sizeof(struct format_pointer) == 24, "disk format");
 /* format_super.ro_compat */
 #define SUPER_RO_SHARED 0x1u /* there may be blocks that files share */
 #define SUPER_RO_XATTRS 0x2u /* there may be extended attributes */
-#define SUPER_RO_KNOWN (SUPER_RO_SHARED | SUPER_RO_XATTRS)
+#define SUPER_RO_FLAGS 0x4u /* there may be flags of inodes */
+#define SUPER_RO_KNOWN (SUPER_RO_SHARED | SUPER_RO_XATTRS | SUPER_RO_FLAGS)
 
 /* format_super.flags */
 #define SUPER_UNMOUNTED 1u /* written by an orderly unmount: nothing was done since */
