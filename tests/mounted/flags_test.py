@@ -59,7 +59,8 @@ def what_is_immutable_stays(ws):
     assert flags("f") == IMMUTABLE and flags("g") == 0
     for call in ((os.open, "f", os.O_WRONLY), (os.open, "f", os.O_RDWR | os.O_APPEND), (os.pwrite, writer, b"x", 0),
                  (os.ftruncate, writer, 1), (os.truncate, "f", 1), (os.posix_fallocate, writer, 0, 10),
-                 (os.unlink, "f"), (os.chmod, "f", 0o777), (os.chown, "f", 1, 1), (os.utime, "f"), (os.utime, "f", (1, 1)),
+                 (os.unlink, "f"), (os.chmod, "f", 0o777), (os.chown, "f", 1, 1), (os.utime, "f"), (os.utime, "f",
+                 (1, 1)),
                  (os.link, "f", "h"), (os.rename, "f", "h"), (os.rename, "g", "f"),
                  (linux.renameat2, "f", "g", linux.RENAME_EXCHANGE), (os.setxattr, "f", "user.a", b"1"),
                  (os.removexattr, "f", "user.a"), (os.setxattr, "f", linux.ACCESS, linux.acl("u::rw- g::r-- o::r--")),
