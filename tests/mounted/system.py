@@ -63,8 +63,9 @@ def fstab(ws, *lines):
     with open(path, "w", encoding="utf-8") as file:
         file.writelines(line + "\n" for line in lines)
     if not os.path.exists("/etc/fstab"):
-        with open("/etc/fstab", "x", encoding="utf-8"):
+        with open(os.path.join(ws.folder("etc"), "fstab"), "w", encoding="utf-8"):
             pass
+        overlay(ws.join("etc"), "/etc")
     bind(path, "/etc/fstab")
 
 
