@@ -3,6 +3,7 @@
 import json
 import os
 import resource
+import subprocess
 import threading
 import time
 
@@ -185,6 +186,43 @@ def files_that_the_kernel_knows_take_little_memory(ws):
 @case(LONG, timeout=1800)
 def a_million_files_take_little_memory(ws):
     walk_many(ws, 1000000)
+
+
+def nodes_read_by_find(volume):
+    """With a kernel that knows no names or inodes."""
+    with open("/proc/sys/vm/drop_caches", "w", encoding="ascii") as file:
+        file.write("2")
+    before = stats(volume)["nodes"]["misses"]
+    volume.ws.run("find", volume.mnt, "-size", "+1024G", timeout=900)
+    return stats(volume)["nodes"]["misses"] - before
+
+
+def find_beside_copy(ws, files, megabytes, cache):
+    volume = ws.volume(size=f"{2 * megabytes + files // 500 + 512}M")
+    volume.mount(f"cache={cache}")
+    many_files(volume, files)
+    ws.run("dd", "if=/dev/urandom", f"of={volume.path('from')}", "bs=1M", f"count={megabytes}", timeout=1800)
+    volume.remount(f"cache={cache}")
+    cold = nodes_read_by_find(volume)
+    with subprocess.Popen(["dd", f"if={volume.path('from')}", f"of={volume.path('to')}", "bs=1M", "status=none"]) as dd:
+        while dd.poll() is None:
+            nodes_read_by_find(volume)
+    assert dd.returncode == 0
+    workspace.wait_for("all is written", lambda: stats(volume)["data"]["dirty"] == 0)
+    warm = nodes_read_by_find(volume)
+    print(f"nodes read by find: {cold} at first, {warm} behind the copy", flush=True)
+    assert warm <= cold / 10, (cold, warm)
+    volume.umount()
+
+
+@case(LONG, needs=["root"], timeout=600)
+def find_beside_a_copy_keeps_its_metadata(ws):
+    find_beside_copy(ws, 20000, 512, "64M")
+
+
+@case(LONG, needs=["root"], timeout=7200)
+def find_over_a_million_files_beside_a_copy_of_ten_gib_keeps_its_metadata(ws):
+    find_beside_copy(ws, 1000000, 10240, "2G")
 
 
 @case(LONG, needs=["fio", "git", "gcc"], timeout=600)
