@@ -127,6 +127,8 @@ static void fault(struct machine *machine, struct sim_random *random)
 					  &passing[sim_random_below(random, sizeof(passing) / sizeof(passing[0]))];
 	int leg = machine->suspect;
 
+	if (machine->steady)
+		return;
 	if (leg < 0)
 		leg = (int)sim_random_below(random, 2);
 	if (!machine->fault[leg] || !sound(machine, !leg) || state_of(machine, leg) == MIRROR_OFFLINE)
@@ -160,6 +162,7 @@ void legs_fault_mount(struct machine *machine)
 		tally(TALLY_BLIND);
 	} else if (sim_random_chance(&machine->random, 6)) {
 		set(machine, machine->suspect, &slow);
+		machine->steady = true;
 	} else if (sim_random_chance(&machine->random, 2))
 		fault(machine, &machine->random);
 }
@@ -295,6 +298,10 @@ static void leave(struct machine *machine, struct sim_random *random)
 		set(machine, leg, &gone);
 	} else if (how == 1 && machine->fault[leg]) {
 		set(machine, leg, &hangs);
+		if (sim_random_chance(random, 2)) {
+			sim_sleep(sim_random_below(random, 3 * NSEC_PER_SEC));
+			(void)detach(machine, leg);
+		}
 	} else if (how <= 3) {
 		note("pull leg %d", leg);
 		if (state == MIRROR_INSYNC)
@@ -502,7 +509,7 @@ static void some_change(struct machine *machine, struct sim_random *random)
 	case 10:
 	case 11:
 	case 12:
-		if (machine->meta && (!one || sim_random_chance(random, 8)))
+		if (machine->meta && (room(machine) || sim_random_chance(random, 8)))
 			grow(machine, random);
 		break;
 	case 13:

@@ -167,7 +167,7 @@ void machine_resize_disk(struct machine *machine, int i, uint64_t bytes)
 void machine_power_off(struct machine *machine)
 {
 	machine->dying = machine->changing = machine->growing = machine->filled = false;
-	machine->serving = machine->rotten = machine->scrubbing = false;
+	machine->serving = machine->steady = machine->rotten = machine->scrubbing = false;
 	for (int i = 0; i < MIRROR_LEGS; i++) {
 		machine->memory[i] = machine->fault[i] = NULL;
 		machine->harmed[i] = machine->pulled[i] = machine->closing[i] = false;
@@ -588,6 +588,7 @@ static void remember_states(struct machine *machine)
 
 void machine_unmount(struct machine *machine)
 {
+	struct mirror_io flush = { .op = MIRROR_FLUSH };
 	int error = 0;
 
 	note("unmount");
@@ -597,6 +598,11 @@ void machine_unmount(struct machine *machine)
 		error = meta_close(machine->meta);
 	if (error)
 		sim_fail("unmount: %s", strerror(-error));
+	/* As whoever stands on a mirror does: a leg that was pulled is found out by that. */
+	if (machine->serving)
+		error = mirror_submit_wait(machine->mirror, &flush);
+	if (error)
+		sim_fail("flush at the unmount: %s", strerror(-error));
 	if (machine->serving)
 		(void)mirror_source_set(machine->mirror, NULL);
 	cache_destroy(machine->cache);

@@ -69,6 +69,7 @@ struct machine {
 	bool closing[MIRROR_LEGS]; /* who knows how far it has come */
 	bool changing; /* somebody is changing the legs */
 	bool growing;
+	bool steady; /* what is wrong with a leg stays as it is to the end of this mount */
 	bool rotten; /* what the survivor has lost is on a leg that is being replaced: the power must not fail now */
 	bool scrubbing;
 	bool serving; /* a level that stands on the mirror alone tells what a leg is filled with */

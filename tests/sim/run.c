@@ -199,6 +199,9 @@ static void play_round(void)
 	if (run.machine.lively && run.machine.fs && sim_random_chance(&run.random, 24) && legs_fill_up(&run.machine))
 		note("both disks are full");
 	last += (unsigned int)sim_random_below(&run.random, UINT64_C(2) << sim_random_below(&run.random, 9));
+	/* A leg is called slow for what it has done for a while. */
+	if (run.machine.steady)
+		last += 200;
 	run.script.stop = false;
 	run.order.level->start(run.state, &run.script);
 	while (run.script.begun < last && !run.order.level->idle(run.state)) {
