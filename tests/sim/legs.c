@@ -230,6 +230,8 @@ static void replace(struct machine *machine, int leg, struct sim_random *random)
 	struct error told = { "" };
 	int error;
 
+	if (machine->dying)
+		return;
 	machine_doubt(machine, leg, false);
 	machine_swap_disk(machine, leg, machine->disk_bytes);
 	machine_power_on(machine, leg);
@@ -340,6 +342,8 @@ static void attach(struct machine *machine, int leg)
 	struct leg *open;
 	int error;
 
+	if (machine->dying)
+		return;
 	machine->suspect = machine->bad[leg] ? leg : -1;
 	machine_doubt(machine, leg, false);
 	machine_power_on(machine, leg);
