@@ -77,7 +77,7 @@ def a_sound_volume_is_clean(ws):
     same(volume, expected)
 
 
-@case(QUICK)
+@case(FULL)
 def after_a_kill_it_is_clean_at_once_and_stays_so(ws):
     volume = ws.volume(size="128M")
     volume.mount("commit=1")
@@ -131,7 +131,7 @@ def after_a_kill_it_is_clean_at_once_and_stays_so(ws):
     volume.umount()
 
 
-@case(QUICK)
+@case(FULL)
 def a_leg_that_rotted_is_healed(ws):
     volume, expected = filled(ws)
     volume.umount()

@@ -89,7 +89,7 @@ def small_files(folder, length=BLOCK):
     return until_full(step)
 
 
-@case(QUICK)
+@case(FULL)
 def what_df_says_can_be_written_and_no_more_is_accepted(ws):
     volume = ws.volume(size=SMALL)
     volume.mount()

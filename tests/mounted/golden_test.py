@@ -104,7 +104,7 @@ def an_unknown_ro_compat_bit_of_version_1_is_only_read(ws):
     holds_what_it_held(volume, "ro-compat")
 
 
-@case(QUICK, alone=True)
+@case(FULL, alone=True)
 def unknown_features_are_looked_at_by_a_check_and_not_touched(ws):
     for name, bits in (("compat", "compat 0x4000000000000000"), ("ro-compat", "ro_compat 0x4000000000000000")):
         volume = unpack(ws, name)

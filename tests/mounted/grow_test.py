@@ -3,7 +3,7 @@
 import os
 
 import trees
-from cases import FULL, QUICK, case
+from cases import FULL, case
 from resync_test import clean, healthy, is_whole
 
 MIB = 1 << 20
@@ -35,7 +35,7 @@ def fills(volume, least):
     return trees.manifest(volume.mnt)
 
 
-@case(QUICK)
+@case(FULL)
 def a_volume_in_use_grows_with_its_images(ws):
     volume = ws.volume(size="64M")
     volume.mount()

@@ -28,6 +28,7 @@ int leg_test_io(struct leg *leg, enum leg_op op, unsigned int flags, uint64_t of
 void leg_test_fill(struct leg *leg, unsigned int flags, uint64_t offset, size_t length, int byte);
 
 /* The range must read as `byte` throughout. */
+void leg_test_all(const unsigned char *data, size_t length, int byte); /* each is `byte` */
 void leg_test_expect(struct leg *leg, uint64_t offset, size_t length, int byte);
 
 /* A memory leg of 1 MiB that answers at once. */

@@ -40,9 +40,7 @@ static unsigned char *crash(struct leg *leg, struct script script)
 
 static void expect_image(unsigned char *image, size_t offset, size_t length, int byte)
 {
-	for (size_t i = 0; i < length; i++)
-		ck_assert_msg(image[offset + i] == (unsigned char)byte, "byte %zu is %d, not %d", offset + i,
-			      image[offset + i], byte);
+	leg_test_all(image + offset, length, byte);
 }
 
 START_TEST(what_was_written_is_read)
