@@ -72,6 +72,17 @@ static void create(struct fs_actor *actor)
 	op_release(&at);
 }
 
+/* Others may write to it, and give it a name. */
+static void create_nameless(struct fs_actor *actor)
+{
+	struct oracle_file *dir = some_file(actor, true);
+
+	if (!dir || !op_enter(dir))
+		return;
+	op_tmpfile(actor->level, dir);
+	op_leave(dir);
+}
+
 static void remove_name(struct fs_actor *actor)
 {
 	struct oracle_file *file;
@@ -96,7 +107,7 @@ static void add_link(struct fs_actor *actor)
 
 	if (!file || !op_enter(file))
 		return;
-	if (file->links && reserve_name(actor, &at)) {
+	if ((file->links || file->linkable) && reserve_name(actor, &at)) {
 		if (op_link_begin(file, false)) {
 			op_link(actor->level, file, &at);
 			op_link_end(file);
@@ -492,7 +503,7 @@ void fs_act(void *arg)
 	} doings[] = {
 		{8, create},	 {6, remove_name}, {3, add_link},	 {6, rename_some},   {3, look_up},
 		{3, list},	 {3, forget_some}, {22, write_some},	 {4, truncate_some}, {4, fallocate_some},
-		{8, copy_some},
+		{8, copy_some},	 {2, create_nameless},
 		{10, read_some}, {6, sync_file},   {1, sync_everything}, {3, look_at},	     {3, seek_some},
 		{3, change_mode}, {14, change_legs},
 	};

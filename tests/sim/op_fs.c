@@ -156,6 +156,38 @@ void op_remove(struct fs_level *level, struct place *at, bool as_directory)
 		op_forget(level, file);
 }
 
+static void remember_brought(struct oracle_naming *naming, struct oracle_file *file)
+{
+	struct oracle_snapshot snapshot;
+
+	oracle_snapshot(file, 0, file->room, &snapshot);
+	naming->brought = file;
+	naming->brought_id = snapshot.id;
+	naming->brought_bytes = snapshot.bytes;
+	naming->brought_room = snapshot.length;
+}
+
+void op_tmpfile(struct fs_level *level, struct oracle_file *dir)
+{
+	struct fs_attr attr;
+	struct oracle_file *file;
+	int error;
+
+	note("tmpfile in %lu …", (unsigned long)dir->inode);
+	error = fs_tmpfile(level->machine->fs, &caller, dir->inode, 0644, true, &attr);
+	if (error) {
+		fs_level_bad(level, "tmpfile", dir->inode, error);
+		return;
+	}
+	if (oracle_find(&level->oracle, attr.st.st_ino))
+		sim_fail("inode number %lu is used again", (unsigned long)attr.st.st_ino);
+	file = oracle_new_file(&level->oracle, false);
+	file->inode = attr.st.st_ino;
+	file->lookups = 1;
+	file->linkable = true;
+	note("it is inode %lu", (unsigned long)file->inode);
+}
+
 void op_link(struct fs_level *level, struct oracle_file *file, struct place *at)
 {
 	int error, foretold = at->entry->file ? -EEXIST : 0;
@@ -164,6 +196,8 @@ void op_link(struct fs_level *level, struct oracle_file *file, struct place *at)
 	char what[96];
 
 	oracle_naming_move(naming, at->dir, at->name, foretold ? at->entry->file : file);
+	if (!foretold && file->linkable)
+		remember_brought(naming, file);
 	snprintf(what, sizeof(what), "link inode %lu as %lu/%d", (unsigned long)file->inode,
 		 (unsigned long)at->dir->inode, at->name);
 	note("%s …", what);
@@ -172,6 +206,7 @@ void op_link(struct fs_level *level, struct oracle_file *file, struct place *at)
 		file->lookups++;
 	if (!error && attr.st.st_nlink != (nlink_t)file->links + 1)
 		sim_fail("%s: %lu links, not %d", what, (unsigned long)attr.st.st_nlink, file->links + 1);
+	file->linkable = file->linkable && error;
 	named(level, naming, what, error, foretold);
 }
 
@@ -203,17 +238,6 @@ static int foretell_rename(const struct place *from, const struct place *to, uns
 	if (a->directory != b->directory)
 		return a->directory ? -ENOTDIR : -EISDIR;
 	return b->directory && !is_empty(b) ? -ENOTEMPTY : 0;
-}
-
-static void remember_brought(struct oracle_naming *naming, struct oracle_file *file)
-{
-	struct oracle_snapshot snapshot;
-
-	oracle_snapshot(file, 0, file->room, &snapshot);
-	naming->brought = file;
-	naming->brought_id = snapshot.id;
-	naming->brought_bytes = snapshot.bytes;
-	naming->brought_room = snapshot.length;
 }
 
 void op_rename(struct fs_level *level, struct place *from, struct place *to, unsigned int flags)

@@ -39,6 +39,7 @@ void op_forget(struct fs_level *level, struct oracle_file *file);
 void op_create(struct fs_level *level, struct place *at, bool directory);
 /* The links of what bears the name are one's own. */
 void op_remove(struct fs_level *level, struct place *at, bool as_directory);
+void op_tmpfile(struct fs_level *level, struct oracle_file *dir);
 void op_link(struct fs_level *level, struct oracle_file *file, struct place *at);
 void op_rename(struct fs_level *level, struct place *from, struct place *to, unsigned int flags);
 

@@ -578,6 +578,7 @@ void oracle_settle(struct oracle *oracle)
 		struct oracle_file *file = oracle->files[i];
 
 		file->links = file == oracle->root;
+		file->linkable = false;
 		file->changing = file->linking = file->exclusive = false;
 		file->users = 0;
 		file->lookups = 0;

@@ -41,6 +41,7 @@ struct oracle_file {
 	bool directory;
 	unsigned int index; /* among all files of the oracle */
 	int links; /* names, as acknowledged */
+	bool linkable; /* made without a name, and may be given one */
 	/* who uses it just now, for the actors to keep out of each other's way */
 	bool changing; /* its content */
 	bool linking; /* its names */
