@@ -180,8 +180,9 @@ static size_t make_extent(struct sim_random *random, unsigned char *value)
 /* An item as the code above might have made it, but for what it says. */
 static size_t make_item(struct sim_random *random, struct meta_key *key, unsigned char value[NODE_VALUE_MAX])
 {
-	static const uint8_t types[] = { TYPE_ALLOC, TYPE_ORPHAN, TYPE_INODE,  TYPE_INODE, TYPE_SYMLINK,
-					 TYPE_DIRENT, TYPE_DIRENT, TYPE_EXTENT, TYPE_EXTENT, TYPE_XATTR };
+	static const uint8_t types[] = { TYPE_ALLOC,  TYPE_ALLOC,  TYPE_SHARE,	TYPE_ORPHAN, TYPE_INODE, TYPE_INODE,
+					 TYPE_SYMLINK, TYPE_DIRENT, TYPE_DIRENT, TYPE_EXTENT, TYPE_EXTENT, TYPE_XATTR };
+	struct format_share share;
 	struct format_alloc alloc;
 	size_t length = 0;
 
@@ -189,15 +190,25 @@ static size_t make_item(struct sim_random *random, struct meta_key *key, unsigne
 	switch (key->type) {
 	case TYPE_ALLOC:
 		alloc = (struct format_alloc){
-			.owner = le64_of(some_object(random)),
+			.owner = le64_of(sim_random_chance(random, 2) ? OBJECT_VOLUME : some_object(random)),
 			.owner_offset = le64_of(sim_random_below(random, 300)),
 			.birth = le64_of(sim_random_below(random, 30)),
 			.length = le32_of(some_length(random)),
-			.references = le32_of(1),
+			.references = le32_of((uint32_t)sim_random_below(random, 4)),
 		};
 		*key = (struct meta_key){ OBJECT_VOLUME, TYPE_ALLOC, some_block(random) };
 		memcpy(value, &alloc, sizeof(alloc));
 		length = sizeof(alloc);
+		break;
+	case TYPE_SHARE:
+		share = (struct format_share){
+			.owner = le64_of(some_object(random)),
+			.owner_offset = le64_of(sim_random_below(random, 300)),
+		};
+		*key = (struct meta_key){ OBJECT_VOLUME, TYPE_SHARE,
+					  some_block(random) << SHARE_SLOT_BITS | sim_random_below(random, SHARE_SLOTS) };
+		memcpy(value, &share, sizeof(share));
+		length = sizeof(share);
 		break;
 	case TYPE_ORPHAN:
 		*key = (struct meta_key){ OBJECT_VOLUME, TYPE_ORPHAN, some_object(random) };
