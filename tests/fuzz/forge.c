@@ -206,7 +206,8 @@ static size_t make_item(struct sim_random *random, struct meta_key *key, unsigne
 			.owner_offset = le64_of(sim_random_below(random, 300)),
 		};
 		*key = (struct meta_key){ OBJECT_VOLUME, TYPE_SHARE,
-					  some_block(random) << SHARE_SLOT_BITS | sim_random_below(random, SHARE_SLOTS) };
+					  some_block(random) << SHARE_SLOT_BITS |
+						  sim_random_below(random, SHARE_SLOTS) };
 		memcpy(value, &share, sizeof(share));
 		length = sizeof(share);
 		break;

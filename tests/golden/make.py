@@ -2,10 +2,11 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Makes the golden images, by root: volumes of the format's version 1, kept for ever and never made again.
 
-usage: tests/golden/make.py FOLDER-OF-THE-PROGRAMS
+usage: tests/golden/make.py FOLDER-OF-THE-PROGRAMS [shared]
 
 Each NAME.xz holds leg 0 and leg 1, one behind the other; NAME.json tells what must be found in them.
 """
+import fcntl
 import json
 import lzma
 import os
@@ -58,6 +59,39 @@ def fill(volume):
     os.chown(path("photos/2026"), 1000, 100)
     for at in ("photos/2026/wedding", "short link", "empty"):
         os.utime(path(at), ns=(-1, 1 << 33), follow_symlinks=False)
+
+
+def share(volume):
+    """Copies of a file and of pieces of it, some of them changed since; and files with flags."""
+    os.chdir(volume.mnt)
+    golden.write("first", b"".join(b"block %d" % i + bytes(4089 - len(str(i))) for i in range(700)) + b"end",
+                 sync=True)
+    for name, source, length, target in (("all", 0, 1 << 22, 0), ("middle", 100, 300, 7), ("changed", 0, 1 << 22, 0),
+                                         ("first", 0, 50, 1000), ("lost", 0, 1 << 22, 0)):
+        one, two = os.open("first", os.O_RDONLY), os.open(name, os.O_RDWR | os.O_CREAT)
+        os.copy_file_range(one, two, length << 12, source << 12, target << 12)
+        os.close(one)
+        os.close(two)
+    with open("changed", "r+b") as file:
+        for block in (3, 255, 256, 600):
+            file.seek(block << 12)
+            file.write(b"changed %d" % block)
+    os.unlink("lost")
+    for name, flags in (("immutable", 0x10), ("append", 0x20), ("unseen", 0xc0)):
+        golden.write(name, name.encode())
+        with open(name, "rb") as file:
+            fcntl.ioctl(file, 0x40086602, struct.pack("<I", flags))
+    os.chdir("/")
+
+
+def make_shared(ws):
+    volume = ws.volume("shared", size=SIZE)
+    volume.mount()
+    share(volume)
+    volume.remount()
+    tell(volume, "shared")
+    volume.umount()
+    keep(volume, "shared")
 
 
 def journal_tail(volume):
@@ -131,7 +165,7 @@ def make(ws):
 def main():
     folder = tempfile.mkdtemp(prefix="mirrorfs-golden-")
     try:
-        make(Workspace(folder, os.path.abspath(sys.argv[1])))
+        (make_shared if sys.argv[2:] == ["shared"] else make)(Workspace(folder, os.path.abspath(sys.argv[1])))
     finally:
         sweep(folder)
 

@@ -3,6 +3,7 @@
 
 They have one UUID, and of those with one UUID only one can be mounted.
 """
+import errno
 import json
 import lzma
 import os
@@ -11,6 +12,7 @@ import golden
 import ondisk
 import trees
 from cases import FULL, QUICK, case
+from linux import fails_with
 from refusals_test import MOUNT_FAILED, digest, refused
 
 HERE = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "golden")
@@ -46,6 +48,21 @@ def goes_on(ws, volume):
     assert trees.read(volume.path("new")) == b"of today" * 1000
     volume.umount()
     ws.run("fsck.mirrorfs", "-n", "-f", "--data", *volume.legs)
+
+
+@case(QUICK, needs=("root",))
+def a_volume_whose_files_share_holds_what_it_held(ws):
+    volume = unpack(ws, "shared")
+    ws.run("fsck.mirrorfs", "-n", "-f", "--data", *volume.legs)
+    volume.mount()
+    holds_what_it_held(volume, "shared")
+    st = os.statvfs(volume.mnt)
+    assert (st.f_blocks - st.f_bfree) == 707, st.f_blocks - st.f_bfree
+    fails_with(errno.EPERM, trees.write, volume.path("immutable"), b"")
+    fails_with(errno.EPERM, trees.write, volume.path("append"), b"")
+    for name in ("first", "all", "middle"):
+        os.unlink(volume.path(name))
+    goes_on(ws, volume)
 
 
 @case(QUICK, alone=True)
