@@ -132,7 +132,10 @@ int fs_sync(struct fs *fs)
 	cache_write_all(fs->cache); /* what goes together; each for itself what that leaves */
 	while ((inode = inode_next(fs, number))) {
 		number = inode->number;
+		/* Who punches has dropped pages before the hole is in the tree: neither would be durable. */
+		rwlock_read(&inode->content);
 		error = writeout_inode(inode, true);
+		rwlock_unlock(&inode->content);
 		if (!first_error)
 			first_error = error;
 		inode_put(inode);
