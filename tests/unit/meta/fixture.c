@@ -229,7 +229,7 @@ void crash_take(void)
 	now = (struct log){ .count = 0 };
 	for (int leg = 0; leg < MIRROR_LEGS; leg++) {
 		if (!at_crash.bytes[leg])
-			at_crash.bytes[leg] = calloc(1, DISK_MOST);
+			at_crash.bytes[leg] = zeroed_create(DISK_MOST);
 		copy_patches(at_crash.bytes[leg], at_mount.bytes[leg], written_to[leg]);
 		memcpy(at_crash.touched[leg], at_mount.touched[leg], sizeof(at_mount.touched[leg]));
 	}
@@ -399,7 +399,7 @@ void volume_setup(void)
 	cond_init(&written);
 	for (int leg = 0; leg < MIRROR_LEGS; leg++) {
 		disks[leg] = disk_create(leg ? "disk1" : "disk0", DISK_MOST);
-		at_mount.bytes[leg] = calloc(1, DISK_MOST);
+		at_mount.bytes[leg] = zeroed_create(DISK_MOST);
 		disk_resize(disks[leg], DISK_BYTES);
 		legs[leg] = disk_open(disks[leg]);
 		disk_rule_set(disks[leg], rule, NULL);
@@ -421,8 +421,8 @@ void volume_teardown(void)
 		volume_unmount();
 	for (int leg = 0; leg < MIRROR_LEGS; leg++) {
 		disk_destroy(disks[leg]);
-		free(at_mount.bytes[leg]);
-		free(at_crash.bytes[leg]);
+		zeroed_destroy(at_mount.bytes[leg], DISK_MOST);
+		zeroed_destroy(at_crash.bytes[leg], DISK_MOST);
 		at_crash.bytes[leg] = NULL;
 	}
 	log_free(&now);

@@ -8,6 +8,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 
 struct disk {
 	struct leg leg; /* first: the engine's own structure */
@@ -17,6 +18,7 @@ struct disk {
 	struct mutex lock; /* RANK_LEG */
 	struct cond kick, hung;
 	struct thread thread;
+	size_t room;
 	bool open, stop;
 	struct leg_io *first, **last; /* queued */
 	struct leg_io *hanging;
@@ -30,12 +32,27 @@ struct disk {
 
 static unsigned int open_count;
 
+unsigned char *zeroed_create(size_t size)
+{
+	void *bytes = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+
+	assert(bytes != MAP_FAILED);
+	return bytes;
+}
+
+void zeroed_destroy(unsigned char *bytes, size_t size)
+{
+	if (bytes)
+		munmap(bytes, size);
+}
+
 struct disk *disk_create(const char *name, uint64_t size_bytes)
 {
 	struct disk *disk = calloc(1, sizeof(*disk));
 
 	strcpy(disk->name, name);
-	disk->bytes = calloc(1, size_bytes);
+	disk->bytes = zeroed_create(size_bytes);
+	disk->room = size_bytes;
 	disk->last = &disk->first;
 	disk->geometry = (struct leg_geometry){
 		.size_bytes = size_bytes, .block_size = 512, .mem_align = 4096, .max_io = 1 << 20, .discard = true};
@@ -51,7 +68,7 @@ void disk_destroy(struct disk *disk)
 	cond_fini(&disk->hung);
 	cond_fini(&disk->kick);
 	mutex_fini(&disk->lock);
-	free(disk->bytes);
+	zeroed_destroy(disk->bytes, disk->room);
 	free(disk);
 }
 

@@ -14,6 +14,10 @@ struct disk;
 /* 0: carry out; -errno: fail so; FAKE_HANG. On the leg's thread, no lock held. */
 typedef int disk_rule(struct disk *disk, const struct leg_io *io, void *context);
 
+/* Zeros that take no memory before they are written, and no time to be given back, whatever malloc is made to do. */
+unsigned char *zeroed_create(size_t size);
+void zeroed_destroy(unsigned char *bytes, size_t size); /* NULL is allowed */
+
 struct disk *disk_create(const char *name, uint64_t size_bytes);
 void disk_destroy(struct disk *disk);	  /* its leg must be closed */
 struct leg *disk_open(struct disk *disk); /* closing the leg keeps the bytes */
