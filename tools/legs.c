@@ -254,21 +254,38 @@ bool legs_mounted_at(const char *spec, const char *mountpoint)
 	return mounted;
 }
 
-/* If this volume is mounted already, that is the answer, not "in use by process 4711". */
+/* The leg is one of those that the daemon of the mount serves, by what it is called there. */
+static bool is_leg_of(const struct ctl_mount *mount, const char *address)
+{
+	char path[PATH_MAX], absolute[ADDRESS_SIZE];
+	json_t *answer, *leg;
+	bool served = false;
+	size_t i;
+
+	if (legs_path(address, path, sizeof(path)) || address_absolute(path_in(address), absolute, sizeof(absolute)) ||
+	    ctl_request(mount, json_pack("{s:s}", "command", "status"), &answer, NULL))
+		return false;
+	json_array_foreach(json_object_get(json_object_get(answer, "result"), "legs"), i, leg) {
+		const char *there = json_string_value(json_object_get(leg, "address"));
+
+		served |= there && (!strcmp(path_in(there), path) || !strcmp(path_in(there), absolute));
+	}
+	json_decref(answer);
+	return served;
+}
+
+/*
+ * If this volume is mounted already, that is the answer, not "in use by process 4711". The daemons are asked, and no
+ * label is read: the leg may be locked by one that hangs with it.
+ */
 static int refuse_mounted(const char *address, struct error *error)
 {
 	struct ctl_mount *mounts = calloc(MOUNTS_MAX, sizeof(*mounts));
 	int code = 0, count = mounts ? ctl_mounts(NULL, mounts, MOUNTS_MAX, NULL) : 0;
-	struct uuid volume = { .bytes = { 0 } };
-	char path[PATH_MAX];
 
-	if (count > 0)
-		volume = volume_of(address);
-	if (legs_path(address, path, sizeof(path)))
-		path[0] = '\0';
 	for (int i = 0; i < count && !code; i++) {
-		if (is_mount_of(&mounts[i], &volume, path) && is_served(&mounts[i]))
-			code = error_set(error, -EALREADY, "%s: this volume is already mounted at %s", path,
+		if (is_leg_of(&mounts[i], address))
+			code = error_set(error, -EALREADY, "%s: this volume is already mounted at %s", path_in(address),
 					 mounts[i].mountpoint);
 	}
 	free(mounts);
