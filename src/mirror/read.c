@@ -289,7 +289,7 @@ static bool known_bad(const struct request *request, uint32_t unit)
 	return bad;
 }
 
-/* Each range of them is told. */
+/* Each range of them is told, unless nobody says what is right there: whoever reads so misses nothing. */
 static void lose_units_locked(struct request *request)
 {
 	uint32_t run;
@@ -321,7 +321,7 @@ static int verdict_of_all_locked(struct request *request)
 		return -ETIMEDOUT;
 	if (all_refused(request))
 		return request->tries[request->leg].io.error;
-	if (request->only < 0)
+	if (request->only < 0 && request->io->verify)
 		lose_units_locked(request);
 	return -EIO;
 }

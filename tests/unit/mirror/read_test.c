@@ -109,6 +109,27 @@ START_TEST(a_block_bad_on_both_legs_is_eio_for_that_range_alone)
 }
 END_TEST
 
+/* As one that reads ahead, where there may be nothing that anybody misses. */
+START_TEST(what_cannot_be_read_and_nobody_judges_is_no_loss)
+{
+	struct bad_blocks bad = {.bad = {{false}}};
+	struct shot shot;
+
+	mutex_init(&bad.lock, RANK_LEAF);
+	bad.bad[0][3] = bad.bad[1][3] = true;
+	disk_rule_set(disks[0], rule_bad_blocks, &bad);
+	disk_rule_set(disks[1], rule_bad_blocks, &bad);
+	shot_init(&shot, MIRROR_READ, 0, 8);
+	ck_assert_int_eq(shot_fire(&shot), 0);
+	ck_assert_int_eq(shot_wait(&shot), -EIO);
+	ck_assert_uint_eq(status().unrecoverable, 0);
+	ck_assert(status().healthy);
+	close_mirror();
+	ck_assert_uint_eq(events_of(MIRROR_EVENT_UNRECOVERABLE), 0);
+	mutex_fini(&bad.lock);
+}
+END_TEST
+
 START_TEST(each_range_that_was_bad_is_told)
 {
 	rot(0, 1);
@@ -577,6 +598,7 @@ TCase *read_tests(void)
 	tcase_add_test(tests, blocks_bad_on_both_legs_by_turns_read_right_and_are_all_repaired);
 	tcase_add_test(tests, unreadable_blocks_on_both_legs_by_turns_read_right_one_by_one);
 	tcase_add_test(tests, a_block_bad_on_both_legs_is_eio_for_that_range_alone);
+	tcase_add_test(tests, what_cannot_be_read_and_nobody_judges_is_no_loss);
 	tcase_add_test(tests, each_range_that_was_bad_is_told);
 	tcase_add_test(tests, a_lost_block_is_counted_once_and_until_it_is_written);
 	tcase_add_test(tests, tries_are_two_a_leg_and_then_it_is_eio);
