@@ -255,7 +255,7 @@ static void replace(struct machine *machine, int leg, struct sim_random *random)
 	tally(TALLY_REPLACED);
 	machine->harmed[leg] = machine->pulled[leg] = machine->strange[leg] = false;
 	machine->suspect = -1;
-	if (whole && machine->meta && !machine->scrubbing && sim_random_chance(random, 2))
+	if (whole && machine->meta && !machine->scrubbing && !machine->dying && sim_random_chance(random, 2))
 		rot_meanwhile(machine, leg, outgoing);
 }
 

@@ -746,6 +746,7 @@ void machine_crash(struct machine *machine, unsigned int lost_odds)
 {
 	int leg = (int)sim_random_below(&machine->random, 2);
 
+	machine->dying = true; /* others go on until it happens: nothing begins that must not be interrupted */
 	audit_counters(machine);
 	crash(machine, MACHINE_CUT_ANY, cut_first(machine));
 	if (!may_be_lost(machine, leg))
@@ -758,6 +759,7 @@ void machine_crash(struct machine *machine, unsigned int lost_odds)
 
 void machine_crash_as(struct machine *machine, enum machine_cut how, int lost)
 {
+	machine->dying = true;
 	audit_counters(machine);
 	crash(machine, how, -1);
 	if (lost >= 0)
