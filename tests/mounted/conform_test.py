@@ -11,27 +11,13 @@ import linux
 import trees
 from cases import LONG, QUICK, case
 from linux import fails_with, user_fails_with
+from workspace import end, mount
 
 MIB = 1 << 20
 NOBODY = 65534
 OFD_GETLK, OFD_SETLK = 36, 37
 KEEP_SIZE, PUNCH, COLLAPSE, ZERO, INSERT, UNSHARE = 1, 2, 8, 16, 32, 64
 SIZE_MAX = 2**62 - 1
-
-
-def mount(ws, *options):
-    volume = ws.volume()
-    volume.mount(*options)
-    os.chmod(ws.path, 0o755)
-    os.chdir(volume.mnt)
-    return volume
-
-
-def end(volume):
-    """Unmounts; a check finds everything in order."""
-    os.chdir("/")
-    volume.umount()
-    volume.ws.run("fsck.mirrorfs", "-n", "-f", *volume.legs)
 
 
 def in_child(function, *arguments):

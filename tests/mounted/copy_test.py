@@ -11,25 +11,10 @@ import linux
 import trees
 from cases import FULL, LONG, QUICK, case
 from linux import fails_with
-from workspace import wait_for
+from workspace import end, mount, wait_for
 
 MIB = 1 << 20
 NOBODY = 65534
-
-
-def mount(ws, *options):
-    volume = ws.volume()
-    volume.mount(*options)
-    os.chmod(ws.path, 0o755)
-    os.chdir(volume.mnt)
-    return volume
-
-
-def end(volume):
-    """Unmounts; a check finds everything in order."""
-    os.chdir("/")
-    volume.umount()
-    volume.ws.run("fsck.mirrorfs", "-n", "-f", "--data", *volume.legs)
 
 
 def used():

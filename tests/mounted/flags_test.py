@@ -9,26 +9,13 @@ import linux
 import trees
 from cases import QUICK, case
 from linux import fails_with, user_fails_with
+from workspace import end, mount
 
 NOBODY = 65534
 GETFLAGS, SETFLAGS, GETVERSION = 0x80086601, 0x40086602, 0x80087601
 FSGETXATTR, FSSETXATTR = 0x801c581f, 0x401c5820
 GETLABEL, SETLABEL, SHUTDOWN = 0x81009431, 0x41009432, 0x8004587d
 IMMUTABLE, APPEND, NODUMP, NOATIME = 0x10, 0x20, 0x40, 0x80
-
-
-def mount(ws, *options):
-    volume = ws.volume()
-    volume.mount(*options)
-    os.chmod(ws.path, 0o755)
-    os.chdir(volume.mnt)
-    return volume
-
-
-def end(volume):
-    os.chdir("/")
-    volume.umount()
-    volume.ws.run("fsck.mirrorfs", "-n", "-f", *volume.legs)
 
 
 def ioctl(path, command, argument):

@@ -9,28 +9,14 @@ import linux
 import trees
 from cases import QUICK, case
 from linux import fails_with, user_fails_with
+from workspace import end, mount
 
 NOBODY = 65534
-
-
-def mount(ws, *options):
-    volume = ws.volume()
-    volume.mount(*options)
-    os.chmod(ws.path, 0o755)
-    os.chdir(volume.mnt)
-    return volume
 
 
 def append(path, data):
     with open(path, "ab") as file:
         file.write(data)
-
-
-def end(volume):
-    """Unmounts; a check finds everything in order."""
-    os.chdir("/")
-    volume.umount()
-    volume.ws.run("fsck.mirrorfs", "-n", "-f", *volume.legs)
 
 
 @case(QUICK)

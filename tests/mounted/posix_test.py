@@ -7,30 +7,11 @@ import threading
 
 import trees
 from cases import FULL, QUICK, case
+from linux import fails_with
+from workspace import end, mount
 
 MIB = 1 << 20
 NOBODY = 65534
-
-
-def fails_with(number, function, *arguments):
-    try:
-        function(*arguments)
-    except OSError as error:
-        assert error.errno == number, f"{os.strerror(error.errno)} instead of {os.strerror(number)}"
-    else:
-        raise AssertionError(f"no error where {os.strerror(number)} was expected")
-
-
-def mount(ws, *options):
-    volume = ws.volume()
-    volume.mount(*options)
-    os.chdir(volume.mnt)
-    return volume
-
-
-def end(volume):
-    os.chdir("/")
-    volume.umount()
 
 
 @case(QUICK)

@@ -229,3 +229,19 @@ class Volume:
                 file.write(os.urandom(min(MIB, left)))
             file.flush()
             os.fsync(file.fileno())
+
+
+def mount(ws, *options):
+    """A new volume, mounted, in which the test stands and any user may work."""
+    volume = ws.volume()
+    volume.mount(*options)
+    os.chmod(ws.path, 0o755)
+    os.chdir(volume.mnt)
+    return volume
+
+
+def end(volume):
+    """Unmounts; a check finds everything in order."""
+    os.chdir("/")
+    volume.umount()
+    volume.ws.run("fsck.mirrorfs", "-n", "-f", "--data", *volume.legs)
