@@ -24,16 +24,6 @@ struct copy {
 	uint64_t copied; /* by reading and writing */
 };
 
-static uint64_t size_of(struct inode *inode)
-{
-	uint64_t size;
-
-	mutex_lock(&inode->state);
-	size = inode->attr.size;
-	mutex_unlock(&inode->state);
-	return size;
-}
-
 static void copy_advance(struct copy *copy, uint64_t bytes)
 {
 	copy->from_offset += bytes;
@@ -90,8 +80,8 @@ static uint64_t copy_alike(const struct copy *copy)
 {
 	uint64_t blocks = copy->length / FS_BLOCK, end = copy->from_offset + copy->length;
 
-	if (copy->length % FS_BLOCK && end >= size_of(copy->from) &&
-	    copy->to_offset + copy->length >= size_of(copy->to))
+	if (copy->length % FS_BLOCK && end >= inode_size(copy->from) &&
+	    copy->to_offset + copy->length >= inode_size(copy->to))
 		blocks++;
 	return blocks < SHARE_BLOCKS ? blocks : SHARE_BLOCKS;
 }
@@ -197,7 +187,7 @@ static int copy_some(struct copy *copy)
 
 static int copy_all(struct copy *copy, uint64_t *done)
 {
-	uint64_t length = copy->length, size = size_of(copy->from);
+	uint64_t length = copy->length, size = inode_size(copy->from);
 	int error = 0;
 
 	*done = 0;

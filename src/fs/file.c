@@ -91,9 +91,7 @@ ssize_t fs_read(struct fs *fs, uint64_t number, void *data, size_t length, uint6
 	if (result)
 		return result;
 	rwlock_read(&inode->content);
-	mutex_lock(&inode->state);
-	size = inode->attr.size;
-	mutex_unlock(&inode->state);
+	size = inode_size(inode);
 	if (offset >= size)
 		length = 0;
 	else if (length > size - offset)

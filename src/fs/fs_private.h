@@ -207,6 +207,7 @@ int inode_get(struct fs *fs, uint64_t number, struct inode **inode);
 int inode_get_directory(struct fs *fs, uint64_t number, struct inode **inode);
 /* inode_get() of a regular file, else -EISDIR or -EINVAL. */
 int inode_get_file(struct fs *fs, uint64_t number, struct inode **inode);
+uint64_t inode_size(struct inode *inode); /* bytes, as of now. State lock taken inside */
 /*
  * The reference back. The last one, if nobody has it looked up either: writes out and leaves memory, or deletes. So no
  * content or log lock may be held; NULL is allowed. May wait for I/O.
@@ -235,6 +236,11 @@ static inline struct meta_key inode_key(uint64_t number)
 static inline bool inode_is_directory(const struct inode *inode)
 {
 	return S_ISDIR(inode->attr.mode); /* a file's type never changes, so no lock */
+}
+
+static inline uint64_t blocks_of(uint64_t bytes)
+{
+	return bytes / FS_BLOCK + (bytes % FS_BLOCK ? 1 : 0);
 }
 
 static inline bool inode_is_file(const struct inode *inode)

@@ -310,6 +310,16 @@ int inode_get_directory(struct fs *fs, uint64_t number, struct inode **inode)
 	return error;
 }
 
+uint64_t inode_size(struct inode *inode)
+{
+	uint64_t size;
+
+	mutex_lock(&inode->state);
+	size = inode->attr.size;
+	mutex_unlock(&inode->state);
+	return size;
+}
+
 int inode_get_file(struct fs *fs, uint64_t number, struct inode **inode)
 {
 	int error = inode_get(fs, number, inode);

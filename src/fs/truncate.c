@@ -15,21 +15,6 @@
 
 #define PIECE_BLOCKS UINT64_C(256) /* made or looked at under one hold of the content lock */
 
-static uint64_t blocks_of(uint64_t bytes)
-{
-	return (bytes + FS_BLOCK - 1) / FS_BLOCK;
-}
-
-static uint64_t truncate_size(struct inode *inode)
-{
-	uint64_t size;
-
-	mutex_lock(&inode->state);
-	size = inode->attr.size;
-	mutex_unlock(&inode->state);
-	return size;
-}
-
 /* ---- cutting ---- */
 
 /*
@@ -71,7 +56,7 @@ static int truncate_punch(struct inode *inode, uint64_t *block, uint64_t end)
 
 int truncate_finish(struct inode *inode)
 {
-	uint64_t block = blocks_of(truncate_size(inode));
+	uint64_t block = blocks_of(inode_size(inode));
 	bool unfinished;
 	int error = 0;
 
@@ -225,7 +210,7 @@ static int truncate_grow(struct inode *inode, uint64_t size)
 
 int truncate_to(struct inode *inode, uint64_t size, bool kill)
 {
-	uint64_t before = truncate_size(inode);
+	uint64_t before = inode_size(inode);
 
 	if (kill) {
 		mutex_lock(&inode->state);
@@ -340,7 +325,7 @@ static int fallocate_reserve(struct inode *inode, uint64_t block, uint64_t end)
 /* Zeros for from .. to - 1, which lie in one block, unless they are a hole. */
 static int fallocate_zero_part(struct inode *inode, uint64_t from, uint64_t to)
 {
-	uint64_t block = from / FS_BLOCK, size = truncate_size(inode), promises = 1;
+	uint64_t block = from / FS_BLOCK, size = inode_size(inode), promises = 1;
 	struct meta_mapping mapping;
 	struct cache_page *page;
 	int error;
@@ -402,7 +387,7 @@ static int fallocate_locked(struct inode *inode, int mode, uint64_t offset, uint
 	if (!error && mode & (FALLOC_FL_PUNCH_HOLE | FALLOC_FL_ZERO_RANGE))
 		error = fallocate_punch(inode, offset, end);
 	change_touch(inode, true);
-	if (!error && !(mode & FALLOC_FL_KEEP_SIZE) && end > truncate_size(inode))
+	if (!error && !(mode & FALLOC_FL_KEEP_SIZE) && end > inode_size(inode))
 		return truncate_grow(inode, end);
 	return error ? error : change_log(inode);
 }
@@ -453,7 +438,7 @@ int fs_fallocate(struct fs *fs, uint64_t number, int mode, uint64_t offset, uint
 /* Content lock held shared, so nothing becomes dirty meanwhile: what is mapped is what there is. */
 static int lseek_locked(struct inode *inode, bool hole, uint64_t *offset)
 {
-	uint64_t size = truncate_size(inode), block = *offset / FS_BLOCK, found;
+	uint64_t size = inode_size(inode), block = *offset / FS_BLOCK, found;
 	int error;
 
 	if (*offset >= size)

@@ -79,11 +79,6 @@ static void writeout_written(struct meta_write *write)
 
 /* ---- gathering ---- */
 
-static uint64_t blocks_of(uint64_t size)
-{
-	return size / FS_BLOCK + (size % FS_BLOCK ? 1 : 0);
-}
-
 /* Room for some of `count` blocks of the file from `block` on. */
 static int writeout_place(struct writeout *wo, struct inode *inode, uint64_t block, uint32_t count,
 			  struct range_extent *got)
