@@ -378,6 +378,35 @@ START_TEST(a_leg_that_was_out_is_replaced_and_not_read)
 }
 END_TEST
 
+/* The answer came, and whoever replaces the leg had the lock before the keeper that looks at it. */
+START_TEST(a_label_that_the_replaced_leg_could_not_write_is_not_tried_again_on_the_new_one)
+{
+	struct relabel *relabel = &mirror->legs[1].relabel;
+	struct format_label old = label_of(disks[1]), label;
+
+	disk_rule_set(disks[1], rule_fail_writes, &enodev);
+	ck_assert_int_eq(write_blocks(900, 1, 0), 0);
+	ck_assert_int_eq(state_of(1), MIRROR_OFFLINE);
+	mutex_lock(&mirror->lock);
+	old.sequence = le64_of(100);
+	label_seal(&old);
+	memcpy(relabel->image, &old, sizeof(old));
+	relabel->answered = true;
+	relabel->error = -EIO;
+	relabel->tries = 1;
+	mutex_unlock(&mirror->lock);
+	ck_assert_int_eq(replace(1), 0);
+	mutex_lock(&mirror->lock);
+	while (relabel->flying || !relabel_durable_locked(mirror, 1, relabel->wanted))
+		cond_wait(&mirror->idle, &mirror->lock);
+	mutex_unlock(&mirror->lock);
+	label = label_of(newcomer);
+	ck_assert(label_has(&label, LABEL_RESYNCING));
+	ck_assert_mem_ne(label.leg[1], old.leg[1], sizeof(label.leg[1]));
+	ck_assert_int_eq(state_of(1), MIRROR_STALE);
+}
+END_TEST
+
 TCase *replace_tests(void)
 {
 	TCase *tests = tcase_create("replace");
@@ -395,5 +424,6 @@ TCase *replace_tests(void)
 	tcase_add_test(tests, nothing_is_given_up_for_a_leg_that_cannot_be_labelled);
 	tcase_add_test(tests, a_copy_of_a_leg_that_takes_its_place_is_filled_as_a_whole);
 	tcase_add_test(tests, a_leg_that_was_out_is_replaced_and_not_read);
+	tcase_add_test(tests, a_label_that_the_replaced_leg_could_not_write_is_not_tried_again_on_the_new_one);
 	return tests;
 }

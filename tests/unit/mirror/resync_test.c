@@ -143,6 +143,15 @@ static void wait_ended(uint64_t times)
 	mutex_unlock(&mirror->lock);
 }
 
+/* What is noted ends with the rule, which is taken away before the mirror is closed. */
+static void wait_labelled(void)
+{
+	mutex_lock(&mirror->lock);
+	while (!relabel_durable_locked(mirror, 1, mirror->legs[1].relabel.wanted))
+		cond_wait(&mirror->idle, &mirror->lock);
+	mutex_unlock(&mirror->lock);
+}
+
 /* Leg 1 was away and has come back, and is not yet being filled. */
 static void setup_stale(void)
 {
@@ -196,6 +205,7 @@ START_TEST(how_far_a_resync_got_is_on_the_leg_before_its_label_says_so)
 	mutex_unlock(&mirror->lock);
 	ck_assert_int_eq(mirror_source_set(mirror, NULL), 0);
 	ck_assert_int_eq(state_of(1), MIRROR_STALE);
+	wait_labelled();
 	close_mirror();
 	told = first(LABEL_GOT_SO_FAR);
 	ck_assert_uint_lt(told, NOTED);
