@@ -51,7 +51,7 @@ int mountpoint_end(const struct ctl_mount *mount, int flags, bool *unmounted, st
 		ctl_end_forget(&end);
 	else if (!silent)
 		code = ctl_end_wait(&end, error);
-	else if (!code && silent != -ETIMEDOUT)
+	else if (!code && silent != -ETIMEDOUT && silent != -EBUSY)
 		code = error_set(error, -ECONNREFUSED, "its daemon had gone before: what was not synced is lost");
 	else if (!code && !(flags & MNT_DETACH))
 		code = error_set(error, silent, "unmounted, but %s: its legs may not be safe to pull", silence.text);

@@ -11,8 +11,8 @@ int mountpoint_clear(const char *path, struct error *error);
 
 /*
  * Unmounts (`flags` as for front_unmount()) and, but for MNT_DETACH, waits until the daemon has ended: then the legs
- * are safe to pull. 0 or -errno told: -EBUSY it is in use or, if *unmounted, a leg is still held; -ECONNREFUSED it is
- * unmounted, but its daemon had gone before; others as of ctl_end_wait().
+ * are safe to pull. 0 or -errno told: -EBUSY it is in use or, if *unmounted, a leg is or may be still held;
+ * -ECONNREFUSED it is unmounted, but its daemon had gone before; others as of ctl_end_wait().
  */
 int mountpoint_end(const struct ctl_mount *mount, int flags, bool *unmounted, struct error *error);
 

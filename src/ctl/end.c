@@ -2,6 +2,7 @@
 /*
  * Who has to know when the legs are safe to pull asks before unmounting, and is told when the daemon has closed them:
  * umount(2) returns long before that. A connection that ends without a word is a daemon that was killed.
+ * Whoever cannot be told must not wait either: the mount is not unmounted yet, so its daemon would not end.
  */
 #include "ctl_private.h"
 
@@ -14,10 +15,26 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#define DEATH_MSEC 2000 /* in which a process that closed its socket in dying is gone */
+
 /* ---- the daemon's side ---- */
+
+/* Who did not unmount after all, or does not wait, has closed its end and needs no room here. */
+static void waiters_prune(struct ctl *ctl)
+{
+	for (int i = 0; i < CTL_CONNECTIONS; i++) {
+		struct pollfd left = { .fd = ctl->waiters[i], .events = 0 };
+
+		if (poll(&left, 1, 0) <= 0)
+			continue;
+		close(ctl->waiters[i]);
+		ctl->waiters[i] = -1;
+	}
+}
 
 void end_command(struct ctl *ctl, int fd, const json_t *request)
 {
+	waiters_prune(ctl);
 	for (int i = 0; i < CTL_CONNECTIONS; i++) {
 		if (ctl->waiters[i] >= 0)
 			continue;
@@ -49,23 +66,40 @@ void end_tell(struct ctl *ctl, int code, const char *text)
 
 /* ---- the client's side ---- */
 
-/* The kernel lets go of a leg's lock when the process is gone. */
-static void process_wait(int process)
+/* The kernel lets go of a leg's lock when the process is gone. False: it is still there after `msec` (-1: no limit). */
+static bool process_wait(int process, int msec)
 {
 	struct pollfd gone = { .fd = process, .events = POLLIN };
+	int found = 1;
 
-	while (process >= 0 && poll(&gone, 1, -1) < 0 && errno == EINTR)
+	while (process >= 0 && (found = poll(&gone, 1, msec)) < 0 && errno == EINTR)
 		;
+	return found != 0;
+}
+
+/* 0: it will tell; -EBUSY: it says that it cannot; -ETIMEDOUT: it says nothing; -ECONNRESET: its end is closed. */
+static int promise_ask(int socket)
+{
+	static const char request[] = "{\"command\": \"end\"}\n";
+	ssize_t got = send(socket, request, sizeof(request) - 1, MSG_NOSIGNAL);
+	char promised = '\0';
+
+	if (got > 0) {
+		do
+			got = recv(socket, &promised, 1, 0);
+		while (got < 0 && errno == EINTR);
+	}
+	if (got > 0)
+		return promised == '\n' ? 0 : -EBUSY;
+	return got < 0 && errno == EAGAIN ? -ETIMEDOUT : -ECONNRESET;
 }
 
 int ctl_end_ask(const struct ctl_mount *mount, struct ctl_end *end, struct error *error)
 {
-	static const char request[] = "{\"command\": \"end\"}\n";
 	const struct timeval for_ever = { .tv_sec = 0 };
 	struct ucred peer;
 	socklen_t length = sizeof(peer);
-	char promised = '\0';
-	bool silent;
+	int code;
 
 	end->process = -1;
 	end->socket = mount->socket[0] ? path_connect(mount->socket) : -ENOENT;
@@ -73,18 +107,19 @@ int ctl_end_ask(const struct ctl_mount *mount, struct ctl_end *end, struct error
 		return error_set(error, end->socket, "no daemon answers for this mount: %s", strerror(-end->socket));
 	if (!getsockopt(end->socket, SOL_SOCKET, SO_PEERCRED, &peer, &length) && peer.pid > 0)
 		end->process = pidfd_open(peer.pid, 0);
-	errno = 0;
-	if (send(end->socket, request, sizeof(request) - 1, MSG_NOSIGNAL) == sizeof(request) - 1 &&
-	    recv(end->socket, &promised, 1, 0) == 1 && promised == '\n') {
+	code = promise_ask(end->socket);
+	if (!code) {
 		setsockopt(end->socket, SOL_SOCKET, SO_RCVTIMEO, &for_ever, sizeof(for_ever));
 		return 0;
 	}
-	silent = errno == EAGAIN;
-	if (!silent)
-		process_wait(end->process);
+	/* A daemon that lives may hang up, too: on whom it has no room for. */
+	if (code == -ECONNRESET)
+		code = process_wait(end->process, DEATH_MSEC) ? -ECONNREFUSED : -EBUSY;
 	ctl_end_forget(end);
-	return silent ? error_set(error, -ETIMEDOUT, "the daemon does not answer") :
-			error_set(error, -ECONNREFUSED, "the daemon has gone");
+	if (code == -ECONNREFUSED)
+		return error_set(error, code, "the daemon has gone");
+	return error_set(error, code, code == -EBUSY ? "the daemon cannot tell when it has ended" :
+						       "the daemon does not answer");
 }
 
 void ctl_end_forget(struct ctl_end *end)
@@ -125,7 +160,7 @@ int ctl_end_wait(struct ctl_end *end, struct error *error)
 				 json_string_value(json_object_get(told, "text")) ?: "it has not ended well");
 	/* With requests that the kernel has not given back, nobody knows when the process will be gone. */
 	if (code != -EBUSY)
-		process_wait(end->process);
+		process_wait(end->process, -1);
 	json_decref(answer);
 	ctl_end_forget(end);
 	return code;

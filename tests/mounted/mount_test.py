@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """mirrorfs where an administrator looks for it: fstab, mount(8), umount(8)."""
+import contextlib
 import os
 import re
 import signal
+import socket
 
 import system
 import trees
@@ -105,6 +107,28 @@ def remount_is_the_kernels(ws):
     assert done.returncode == MOUNT_FAILED and "read-only" in done.stderr, done.stderr
     assert "ro" in system.mount_options(volume.mnt)[0][0]
     ws.run("umount", volume.mnt)
+
+
+@case(QUICK)
+def who_cannot_be_told_of_the_end_unmounts_all_the_same(ws):
+    volume = ws.volume(size="64M")
+    volume.mount()
+    with open(volume.path("file"), "wb"):
+        for _ in range(20):
+            done = ws.run("mirrorctl", "umount", volume.mnt, ok=False)
+            assert done.returncode == 1 and "in use" in done.stderr, done.stderr
+    with contextlib.ExitStack() as stack:
+        where = "/run/mirrorfs" if os.geteuid() == 0 else os.environ["XDG_RUNTIME_DIR"] + "/mirrorfs"
+        device = os.stat(volume.mnt).st_dev
+        for _ in range(16):
+            other = stack.enter_context(socket.socket(socket.AF_UNIX))
+            other.connect(f"{where}/{os.major(device)}:{os.minor(device)}")
+            other.send(b'{"command": "end"}\n')
+            assert other.recv(1) == b"\n"
+        done = ws.run("mirrorctl", "umount", volume.mnt, ok=False)
+        assert done.returncode == 1 and "cannot tell" in done.stderr, done.stderr
+        assert not mounted(volume.mnt)
+    wait_for("the end of the daemon", lambda: not alive(volume.pid))
 
 
 @case(QUICK, needs=["root"])

@@ -7,6 +7,7 @@
 
 #include <check.h>
 #include <errno.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -17,6 +18,7 @@
 
 #define LEG_BYTES (UINT64_C(64) << 20)
 #define MANY 40 /* more clients than the server keeps */
+#define WAITERS 16 /* so many can be told of the end */
 
 static struct iobuf_pool *pool;
 static struct mirror *mirror;
@@ -420,6 +422,63 @@ START_TEST(who_waits_for_the_end_is_told_what_went_wrong)
 }
 END_TEST
 
+START_TEST(who_does_not_wait_after_all_leaves_room_for_others)
+{
+	struct ctl_end ends[MANY];
+
+	for (int i = 0; i < MANY; i++) {
+		struct ctl_end end = end_ask();
+
+		ctl_end_forget(&end);
+	}
+	for (int i = 0; i < WAITERS; i++)
+		ends[i] = end_ask();
+	for (int i = 0; i < WAITERS; i++)
+		ctl_end_forget(&ends[i]);
+}
+END_TEST
+
+/* The daemon is this process, and does not end: whoever waited for that here would wait for ever. */
+START_TEST(who_cannot_be_told_of_the_end_does_not_wait)
+{
+	struct ctl_end ends[WAITERS], more;
+	struct error error = { "" };
+
+	for (int i = 0; i < WAITERS; i++)
+		ends[i] = end_ask();
+	ck_assert_int_eq(ctl_end_ask(&mount, &more, &error), -EBUSY);
+	ck_assert_ptr_nonnull(strstr(error.text, "cannot tell"));
+	for (int i = 0; i < WAITERS; i++)
+		ctl_end_forget(&ends[i]);
+}
+END_TEST
+
+static void *hang_up(void *listener)
+{
+	close(accept(*(int *)listener, NULL, NULL));
+	return NULL;
+}
+
+START_TEST(a_daemon_that_hangs_up_and_lives_is_not_waited_for)
+{
+	struct sockaddr_un address = { .sun_family = AF_UNIX };
+	int listener = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	struct ctl_mount other = mount;
+	struct ctl_end end;
+	pthread_t thread;
+
+	snprintf(other.socket, sizeof(other.socket), "%s/other.sock", directory);
+	strcpy(address.sun_path, other.socket);
+	ck_assert_int_eq(bind(listener, (struct sockaddr *)&address, sizeof(address)), 0);
+	ck_assert_int_eq(listen(listener, 1), 0);
+	ck_assert_int_eq(pthread_create(&thread, NULL, hang_up, &listener), 0);
+	ck_assert_int_eq(ctl_end_ask(&other, &end, NULL), -EBUSY);
+	pthread_join(thread, NULL);
+	close(listener);
+	unlink(other.socket);
+}
+END_TEST
+
 START_TEST(a_daemon_that_ends_without_a_word_was_killed)
 {
 	struct ctl_end end = end_ask();
@@ -469,6 +528,9 @@ int main(void)
 	tcase_add_test(tests, a_daemon_that_is_gone_is_told_apart);
 	tcase_add_test(tests, who_waits_for_the_end_is_told_when_it_is_there);
 	tcase_add_test(tests, who_waits_for_the_end_is_told_what_went_wrong);
+	tcase_add_test(tests, who_does_not_wait_after_all_leaves_room_for_others);
+	tcase_add_test(tests, who_cannot_be_told_of_the_end_does_not_wait);
+	tcase_add_test(tests, a_daemon_that_hangs_up_and_lives_is_not_waited_for);
 	tcase_add_test(tests, a_daemon_that_ends_without_a_word_was_killed);
 	tcase_add_test(tests, no_mount_is_found_where_none_is);
 	suite_add_tcase(suite, tests);
