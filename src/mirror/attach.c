@@ -188,7 +188,7 @@ static void join_locked(struct mirror *mirror, int leg, const struct newcomer *n
 
 	mine->label = new->label;
 	mine->relabel.durable = mine->relabel.wanted;
-	/* What the one before it answered last is nothing to this one: it would get that one's label, as a second try. */
+	/* What the one before it answered last is nothing to this one: it would get that label, as a second try. */
 	mine->relabel.answered = false;
 	leg_take_locked(mirror, leg, new->leg);
 	if (!new->ours) {
