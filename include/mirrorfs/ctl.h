@@ -94,7 +94,8 @@ int ctl_request(const struct ctl_mount *mount, json_t *request, json_t **result,
  * Asks a daemon to be told of its end, so that the mount can be unmounted then: 0; or -errno told as for
  * ctl_request(), or -EBUSY: it is there and cannot tell. Afterwards ctl_end_wait() waits for that, without any limit: 0
  * when all is on the legs and the process is gone; -EBUSY: a leg has not given all requests back, and stays locked
- * until it has; -ECONNRESET: the daemon was killed; -EIO: not everything could be written. Whoever does not wait forgets.
+ * until it has; -ECONNRESET: the daemon was killed; -EIO: not everything could be written. Whoever does not wait
+ * forgets.
  */
 struct ctl_end {
 	int socket, process;
