@@ -252,8 +252,9 @@ int front_mount(struct fs *fs, const struct front_options *options, struct front
 		code = session_mount(front, options, error);
 	if (!code) {
 		code = begin_serving(front, error);
-		if (code) /* so that the workers that were started end */
-			front_unmount(front->mountpoint, MNT_DETACH);
+		/* Cut off first: so the workers that were started end, and no last request needs an answer of them. */
+		if (code)
+			front_unmount(front->mountpoint, MNT_FORCE | MNT_DETACH);
 	}
 	if (code) {
 		front_destroy(front);

@@ -3,6 +3,7 @@
 import errno
 import os
 import signal
+import subprocess
 
 import trees
 from cases import FULL, QUICK, case
@@ -126,3 +127,35 @@ def blkdev_is_refused_where_it_cannot_be(ws):
     theirs = ws.volume("theirs", user=65534)
     refusal = theirs.mount("blkdev", ok=False)
     assert refusal.returncode == MOUNT_USAGE and "only root" in refusal.stderr, refusal.stderr
+
+
+def cut_off(ws, device):
+    """Ends the connection of a mount that hangs in the kernel: its daemon cannot even be killed."""
+    connections = "/sys/fs/fuse/connections"
+    here = not os.listdir(connections)
+    if here:
+        ws.run("mount", "-t", "fusectl", "none", connections)
+    number = os.stat(device).st_rdev
+    trees.write(f"{connections}/{os.major(number) << 20 | os.minor(number)}/abort", b"1")
+    if here:
+        ws.run("umount", connections)
+
+
+@case(FULL, needs=["root", "loop"])
+def a_mount_of_a_device_that_fails_late_ends(ws):
+    """The kernel and we have agreed; then a thread cannot be had: the first one, or one beside those that serve."""
+    volume = ws.volume(size="64M", loop=True)
+    preload = os.path.join(ws.tools, "..", "tests", "mounted", "libthreads.so")
+    for thread in ("1", "2"):
+        env = {**os.environ, "LD_PRELOAD": preload, "FAILING_THREAD": thread,
+               "ASAN_OPTIONS": os.environ.get("ASAN_OPTIONS", "") + ":verify_asan_link_order=0"}
+        try:
+            refusal = volume.mount("blkdev", "wait=0", ok=False, env=env, timeout=20)
+        except subprocess.TimeoutExpired:
+            cut_off(ws, volume.legs[0])
+            raise
+        assert refusal.returncode == MOUNT_FAILED and "threads" in refusal.stderr, refusal.stderr
+        assert not kernel_says(volume)
+        wait_for("the legs to be free", lambda: not any(map(is_claimed, volume.legs)))
+    volume.mount("blkdev")
+    volume.umount()
