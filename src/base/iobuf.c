@@ -88,12 +88,18 @@ static void trim(struct iobuf_pool *pool, size_t bytes)
 	}
 }
 
-static struct iobuf *take(struct iobuf_pool *pool, int class)
+/* What a kept buffer leaves to those whom its holder may wait for. A pool of tests may be too small for that. */
+static size_t kept_limit(const struct iobuf_pool *pool)
+{
+	return pool->limit_bytes < 2 * IOBUF_MAX ? pool->limit_bytes : pool->limit_bytes - IOBUF_MAX;
+}
+
+static struct iobuf *take(struct iobuf_pool *pool, int class, size_t limit_bytes)
 {
 	size_t size = (size_t)IOBUF_ALIGN << class;
 	struct iobuf *buf = pool->idle[class];
 
-	if (pool->used_bytes + size > pool->limit_bytes)
+	if (pool->used_bytes + size > limit_bytes)
 		return NULL;
 	if (buf) {
 		pool->idle[class] = buf->next;
@@ -118,13 +124,13 @@ static struct iobuf *take(struct iobuf_pool *pool, int class)
 	return buf;
 }
 
-struct iobuf *iobuf_get(struct iobuf_pool *pool, size_t size)
+static struct iobuf *get(struct iobuf_pool *pool, size_t size, size_t limit_bytes)
 {
 	int class = class_of(size);
 	struct iobuf *buf;
 
 	mutex_lock(&pool->lock);
-	while (!(buf = take(pool, class))) {
+	while (!(buf = take(pool, class, limit_bytes))) {
 		pool->waits++;
 		cond_wait(&pool->freed, &pool->lock);
 	}
@@ -132,14 +138,34 @@ struct iobuf *iobuf_get(struct iobuf_pool *pool, size_t size)
 	return buf;
 }
 
-struct iobuf *iobuf_try_get(struct iobuf_pool *pool, size_t size)
+static struct iobuf *try_get(struct iobuf_pool *pool, size_t size, size_t limit_bytes)
 {
 	struct iobuf *buf;
 
 	mutex_lock(&pool->lock);
-	buf = take(pool, class_of(size));
+	buf = take(pool, class_of(size), limit_bytes);
 	mutex_unlock(&pool->lock);
 	return buf;
+}
+
+struct iobuf *iobuf_get(struct iobuf_pool *pool, size_t size)
+{
+	return get(pool, size, pool->limit_bytes);
+}
+
+struct iobuf *iobuf_try_get(struct iobuf_pool *pool, size_t size)
+{
+	return try_get(pool, size, pool->limit_bytes);
+}
+
+struct iobuf *iobuf_get_kept(struct iobuf_pool *pool, size_t size)
+{
+	return get(pool, size, kept_limit(pool));
+}
+
+struct iobuf *iobuf_try_get_kept(struct iobuf_pool *pool, size_t size)
+{
+	return try_get(pool, size, kept_limit(pool));
 }
 
 void iobuf_ref(struct iobuf *buf)

@@ -43,7 +43,7 @@ static ssize_t direct_write_out(struct inode *inode, const unsigned char *data, 
 		error = writeout_commit(&wo);
 	} else {
 		writeout_cancel(&wo);
-		error = (int)added;
+		error = added < 0 ? (int)added : -EAGAIN; /* no room at all: the pages know how to go on */
 	}
 	return error ? error : (ssize_t)*taken;
 }

@@ -11,8 +11,9 @@
  * one request to each leg, wherever it belongs. If that fails, each file is tried by itself, so none suffers from
  * another's damage.
  *
- * The first buffer is waited for, further ones only taken: whoever holds a buffer that is not on its way to the legs
- * never waits for another. Without more, what was gathered goes first (I10).
+ * The first buffer is waited for, further ones only taken; without more, what was gathered goes first. While one fills
+ * the tree is asked and put to, which may have to read a node: the pool keeps some for that from those who write out,
+ * so all of them together do not wait for each other (I10).
  */
 #include "fs_private.h"
 
@@ -232,7 +233,7 @@ static bool writeout_buffer(struct writeout *wo, uint32_t run, size_t more)
 	if (more > IOBUF_MAX / FS_BLOCK)
 		more = IOBUF_MAX / FS_BLOCK;
 	writeout_submit(wo);
-	buf = wo->buf ? iobuf_try_get(pool, more * FS_BLOCK) : iobuf_get(pool, more * FS_BLOCK);
+	buf = wo->buf ? iobuf_try_get_kept(pool, more * FS_BLOCK) : iobuf_get_kept(pool, more * FS_BLOCK);
 	if (!buf)
 		return false;
 	iobuf_put(wo->buf);

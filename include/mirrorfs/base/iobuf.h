@@ -43,6 +43,13 @@ void iobuf_pool_destroy(struct iobuf_pool *pool);
 struct iobuf *iobuf_get(struct iobuf_pool *pool, size_t size);
 /* The same without waiting: NULL where iobuf_get would wait. Any context. */
 struct iobuf *iobuf_try_get(struct iobuf_pool *pool, size_t size);
+/*
+ * For who has to wait for others while the buffer fills: for a tree node to be read, a record to be written, a
+ * checkpoint. Those need buffers themselves, of IOBUF_MAX at most, so of a pool that is large enough so much is left
+ * to them. Waiting as above.
+ */
+struct iobuf *iobuf_get_kept(struct iobuf_pool *pool, size_t size);
+struct iobuf *iobuf_try_get_kept(struct iobuf_pool *pool, size_t size);
 
 void iobuf_ref(struct iobuf *buf); /* any context */
 void iobuf_put(struct iobuf *buf); /* any context; NULL is allowed */

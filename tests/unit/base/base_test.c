@@ -91,6 +91,24 @@ START_TEST(iobuf_limit_holds_and_abandoned_ones_leave_it)
 }
 END_TEST
 
+START_TEST(iobuf_that_is_kept_leaves_some_to_those_who_are_waited_for)
+{
+	struct iobuf_pool *pool = iobuf_pool_create(2 * IOBUF_MAX, 8192);
+	struct iobuf *kept = iobuf_get_kept(pool, IOBUF_MAX), *passing;
+
+	ck_assert_ptr_null(iobuf_try_get_kept(pool, 1));
+	passing = iobuf_try_get(pool, IOBUF_MAX);
+	ck_assert_ptr_nonnull(passing);
+	iobuf_put(kept);
+	ck_assert_ptr_null(iobuf_try_get_kept(pool, 1));
+	iobuf_put(passing);
+	kept = iobuf_try_get_kept(pool, IOBUF_MAX);
+	ck_assert_ptr_nonnull(kept);
+	iobuf_put(kept);
+	iobuf_pool_destroy(pool);
+}
+END_TEST
+
 struct getter {
 	struct iobuf_pool *pool;
 	struct iobuf *got;
@@ -163,6 +181,7 @@ int main(void)
 	tcase_add_test(tests, uuid_survives_its_text);
 	tcase_add_test(tests, the_first_error_stays);
 	tcase_add_test(tests, iobuf_limit_holds_and_abandoned_ones_leave_it);
+	tcase_add_test(tests, iobuf_that_is_kept_leaves_some_to_those_who_are_waited_for);
 	tcase_add_test(tests, iobuf_get_waits_for_a_put);
 #ifndef NDEBUG
 	tcase_add_test_raise_signal(tests, a_lock_out_of_order_aborts, SIGABRT);

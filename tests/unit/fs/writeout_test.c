@@ -299,6 +299,30 @@ START_TEST(a_sync_makes_everything_durable)
 }
 END_TEST
 
+/* Whoever gathers waits for the tree with a buffer in hand. */
+START_TEST(the_tree_is_read_and_written_while_write_outs_have_all_the_buffers_they_get)
+{
+	uint64_t file = make_file(ROOT, "file");
+	struct iobuf_pool *pool;
+	struct iobuf *kept[64];
+	unsigned int count = 0;
+
+	put_pattern(file, 0, 3 * FS_BLOCK, 1);
+	volume_remount();
+	pool = mirror_pool(meta_mirror(meta));
+	while (count < 64 && (kept[count] = iobuf_try_get_kept(pool, IOBUF_MAX)))
+		count++;
+	ck_assert_uint_gt(count, 0);
+	ck_assert_uint_lt(count, 64);
+	file = find(ROOT, "file");
+	expect_pattern(file, 0, 3 * FS_BLOCK, 1);
+	make_dir(ROOT, "beside");
+	ck_assert_int_eq(meta_checkpoint(meta), 0);
+	while (count)
+		iobuf_put(kept[--count]);
+}
+END_TEST
+
 Suite *writeout_suite(void)
 {
 	Suite *suite = suite_create("writeout");
@@ -317,6 +341,7 @@ Suite *writeout_suite(void)
 	tcase_add_test(tests, small_files_written_together_are_few_writes_of_a_leg);
 	tcase_add_test(tests, small_changes_of_old_files_go_together_too);
 	tcase_add_test(tests, a_sync_makes_everything_durable);
+	tcase_add_test(tests, the_tree_is_read_and_written_while_write_outs_have_all_the_buffers_they_get);
 	suite_add_tcase(suite, tests);
 	tcase_add_checked_fixture(small, volume_setup_small, volume_teardown);
 	tcase_set_timeout(small, 60);
