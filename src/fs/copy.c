@@ -22,6 +22,7 @@ struct copy {
 	uint64_t from_offset, to_offset, length; /* what is left, bytes */
 	unsigned char *data; /* COPY_BYTES; NULL: not needed so far */
 	uint64_t copied; /* by reading and writing */
+	uint64_t gone; /* bytes that the source had when it began */
 };
 
 static void copy_advance(struct copy *copy, uint64_t bytes)
@@ -73,6 +74,17 @@ static void copy_unlock(struct copy *copy)
 	rwlock_unlock(&copy->from->content);
 	if (copy->to != copy->from)
 		rwlock_unlock(&copy->to->content);
+}
+
+/* Somebody may have cut the source since the last piece. What is behind its end is not there. Content locks held. */
+static void copy_clip(struct copy *copy)
+{
+	uint64_t size = inode_size(copy->from), left = size > copy->from_offset ? size - copy->from_offset : 0;
+
+	if (left >= copy->length)
+		return;
+	copy->gone += copy->length - left;
+	copy->length = left;
 }
 
 /* How many blocks can be shared from here on; the last may be a part of one. Content locks held. */
@@ -131,8 +143,10 @@ static int copy_commit(struct copy *copy, struct meta_sharing *sharing)
 static int copy_settle(const struct copy *copy, uint64_t blocks)
 {
 	uint64_t from = copy->from_offset / FS_BLOCK, to = copy->to_offset / FS_BLOCK;
-	int error = truncate_finish(copy->to);
+	int error = truncate_finish(copy->from);
 
+	if (!error)
+		error = truncate_finish(copy->to);
 	if (!error)
 		error = cache_write_range(&copy->from->space, from, from + blocks - 1);
 	if (!error)
@@ -149,6 +163,7 @@ static int copy_share(struct copy *copy)
 	int error;
 
 	copy_lock(copy);
+	copy_clip(copy);
 	blocks = copy_alike(copy);
 	error = blocks ? copy_settle(copy, blocks) : -EMLINK;
 	if (!error) {
@@ -202,7 +217,7 @@ static int copy_all(struct copy *copy, uint64_t *done)
 		return -EINVAL;
 	while (!error && copy->length && copy->copied < COPY_MOST)
 		error = copy_some(copy);
-	*done = length - copy->length;
+	*done = length - copy->length - copy->gone;
 	return *done || error == -ENODATA ? 0 : error;
 }
 

@@ -93,7 +93,7 @@ int fs_setflags(struct fs *fs, uint64_t number, uint32_t flags)
 	if (!inode_is_file(inode) && !inode_is_directory(inode))
 		error = -ENOTTY;
 	if (!error) {
-		/* Nobody is in the middle of what is forbidden from now on. */
+		/* What is forbidden from now on has ended, but for later pieces of a call that was long. */
 		rwlock_write(&inode->content);
 		error = flags_change(inode, flags);
 		rwlock_unlock(&inode->content);

@@ -208,6 +208,11 @@ def permissions_decide_who_may_what(ws):
     os.chmod("suid", 0o4755)
     ws.run("sh", "-c", f"echo more >>{volume.path('suid')}", user=NOBODY)
     assert os.stat("suid").st_mode & 0o4000 == 0, "a write left the setuid bit"
+    for how in ("os.copy_file_range(os.open('public', os.O_RDONLY), fd, 4)", "os.posix_fallocate(fd, 0, 9000)",
+                "os.truncate(fd, 2)"):
+        os.chmod("suid", 0o6775)
+        ws.run("/usr/bin/python3", "-c", f"import os; fd = os.open('suid', os.O_WRONLY); {how}", user=NOBODY)
+        assert os.stat("suid").st_mode & 0o6000 == 0, f"{how} left setuid or setgid"
     end(volume)
 
 

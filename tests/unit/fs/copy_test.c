@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "fixture.h"
 
+#include <unistd.h>
+
 #define BLOCKS 300u
 #define BYTES (BLOCKS * FS_BLOCK)
 
@@ -156,6 +158,35 @@ START_TEST(the_last_copy_frees_the_blocks)
 }
 END_TEST
 
+static void copy_on_the_side(void *got)
+{
+	*(ssize_t *)got = fs_copy_range(fs, from, 0, to, 0, BYTES);
+}
+
+/* The copy has looked at the size of the source when it waits for its content. */
+START_TEST(a_source_that_is_cut_meanwhile_ends_there)
+{
+	struct inode *inode;
+	struct thread thread;
+	ssize_t got;
+
+	put_pattern(from, 0, BYTES, 1);
+	put_pattern(to, 0, BYTES, 2);
+	ck_assert_int_eq(inode_get(fs, from, &inode), 0);
+	rwlock_write(&inode->content);
+	ck_assert_int_eq(thread_start(&thread, "copy", copy_on_the_side, &got), 0);
+	usleep(50000); /* if that is too short, the test says less */
+	ck_assert_int_eq(truncate_to(inode, 10 * FS_BLOCK + 100, false), 0);
+	rwlock_unlock(&inode->content);
+	inode_put(inode);
+	thread_join(&thread);
+	ck_assert_int_eq(got, 10 * FS_BLOCK + 100);
+	expect_size(to, BYTES);
+	expect_pattern(to, 0, 10 * FS_BLOCK + 100, 1);
+	expect_pattern(to, 11 * FS_BLOCK, BYTES - 11 * FS_BLOCK, 2);
+}
+END_TEST
+
 /* Its times are those of a file that was written to. */
 START_TEST(the_target_was_modified)
 {
@@ -185,6 +216,7 @@ Suite *copy_suite(void)
 	tcase_add_test(tcase, the_end_of_the_source_is_the_end);
 	tcase_add_test(tcase, within_a_file_it_must_not_overlap);
 	tcase_add_test(tcase, the_last_copy_frees_the_blocks);
+	tcase_add_test(tcase, a_source_that_is_cut_meanwhile_ends_there);
 	tcase_add_test(tcase, the_target_was_modified);
 	suite_add_tcase(suite, tcase);
 	return suite;
