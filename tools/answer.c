@@ -231,21 +231,3 @@ void answer_print_files(const char *mountpoint, const json_t *listing)
 	if (answer_text(listing, "error")[0])
 		printf("  and what could not be looked up: %s\n", answer_text(listing, "error"));
 }
-
-void answer_print_stats(const char *mountpoint, const json_t *result)
-{
-	static const char *const rows[] = { "hits",  "misses",	"passed",  "refaults", "pages",	 "bytes",
-					    "dirty", "writing", "scanned", "stolen",   "direct", "stalls" };
-	const json_t *cache = json_object_get(result, "cache");
-	char used[32], budget[32], resident[32];
-
-	printf("%s: cache: %s of %s in use, %s resident; %llu wake-ups, %llu slowed, %llu throttled\n", mountpoint,
-	       answer_size(answer_number(cache, "used_bytes"), used),
-	       answer_size(answer_number(cache, "budget_bytes"), budget),
-	       answer_size(answer_number(cache, "resident_bytes"), resident), answer_number(cache, "wakeups"),
-	       answer_number(cache, "slowed"), answer_number(cache, "throttled"));
-	printf("  %-10s %16s %16s\n", "", "data", "nodes");
-	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++)
-		printf("  %-10s %16llu %16llu\n", rows[i], answer_number(json_object_get(cache, "data"), rows[i]),
-		       answer_number(json_object_get(cache, "nodes"), rows[i]));
-}

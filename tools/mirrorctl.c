@@ -20,13 +20,14 @@
 
 enum { EXIT_HEALTHY = 0, EXIT_FAILED = 1, EXIT_USAGE = 2, EXIT_DEGRADED = 3, EXIT_BROKEN = 4, EXIT_NO_DAEMON = 5 };
 
-enum { FILES = 256, FOLLOW }; /* options without a letter */
+enum { FILES = 256, FOLLOW, PROMETHEUS }; /* options without a letter */
 
 #define MOUNTS_MAX 64
 #define DRILL_SECONDS 60
 #define POLL_MSEC 200 /* how often a scrub is asked about */
 
-static bool as_json, force, files, follow; /* options */
+static bool as_json, force, files, follow, prometheus; /* options */
+static json_t *metrics; /* with --prometheus: what each mount has answered */
 
 static void say(const char *format, ...) __attribute__((format(printf, 1, 2)));
 static void say(const char *format, ...)
@@ -99,27 +100,28 @@ static int status(const struct ctl_mount *mount, char **words)
 	return code;
 }
 
-/* ---- the cache ---- */
+/* ---- figures ---- */
 
-static int ask_cache(const struct ctl_mount *mount, const char *command, bool print)
+static int stats(const struct ctl_mount *mount, char **words)
 {
 	json_t *result;
-	int code = ask(mount, json_pack("{s:s}", "command", command), &result);
+	int code = ask(mount, json_pack("{s:s}", "command", "stats"), &result);
 
-	if (!code && print && !as_json)
+	if (!code && prometheus)
+		json_array_append(metrics, result);
+	else if (!code && !as_json)
 		answer_print_stats(mount->mountpoint, result);
 	json_decref(result);
 	return code;
 }
 
-static int stats(const struct ctl_mount *mount, char **words)
-{
-	return ask_cache(mount, "stats", true);
-}
-
 static int drop_caches(const struct ctl_mount *mount, char **words)
 {
-	return ask_cache(mount, "drop-caches", false);
+	json_t *result;
+	int code = ask(mount, json_pack("{s:s}", "command", "drop-caches"), &result);
+
+	json_decref(result);
+	return code;
 }
 
 /* ---- scrub ---- */
@@ -466,7 +468,8 @@ static void usage(FILE *out)
 	      "Asks the daemon of the mirrorfs mounted at MNT.\n\n"
 	      "  status [MNT]     health, legs, counters (all mounts if MNT is left out)\n"
 	      "  status --files MNT   the files that have blocks on one leg alone\n"
-	      "  stats [MNT]      what the cache holds and has done, data and nodes apart\n"
+	      "  stats [MNT]      how long operations and legs take, what the cache holds and has done\n"
+	      "  stats --prometheus [MNT]   the same and more, for Prometheus\n"
 	      "  drop-caches MNT  forget what is clean, give its memory back\n"
 	      "  events [-f] MNT  what has happened; -f, --follow: and what happens\n"
 	      "  scrub MNT [limit=SIZE]   verify every copy, rewrite bad ones, wait for the end\n"
@@ -516,6 +519,8 @@ static int run(const struct verb *verb, const char *mountpoint, char **words)
 		say("no mirrorfs of yours is mounted");
 		worst = EXIT_NO_DAEMON;
 	}
+	if (prometheus && json_array_size(metrics))
+		ctl_prometheus(stdout, metrics);
 	free(mounts);
 	return worst;
 }
@@ -526,6 +531,7 @@ int main(int argc, char **argv)
 						      { "force", no_argument, NULL, 'f' },
 						      { "files", no_argument, NULL, FILES },
 						      { "follow", no_argument, NULL, FOLLOW },
+						      { "prometheus", no_argument, NULL, PROMETHEUS },
 						      { "help", no_argument, NULL, 'h' },
 						      { "version", no_argument, NULL, 'V' },
 						      { NULL, 0, NULL, 0 } };
@@ -541,6 +547,10 @@ int main(int argc, char **argv)
 			break;
 		case FOLLOW:
 			follow = true;
+			break;
+		case PROMETHEUS:
+			prometheus = true;
+			metrics = json_array();
 			break;
 		case FILES:
 			files = true;
@@ -567,7 +577,7 @@ int main(int argc, char **argv)
 			force = false;
 		}
 		if ((force && !verb->forced) || (files && (verb->run != status || count < 0)) ||
-		    (follow && verb->run != events))
+		    (follow && verb->run != events) || (prometheus && (verb->run != stats || as_json)))
 			continue;
 		if (count < 0 ? verb->all : count >= verb->least && count <= verb->most)
 			code = run(verb, count < 0 ? NULL : argv[optind + 1], argv + optind + (count < 0 ? 1 : 2));

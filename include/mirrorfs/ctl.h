@@ -3,7 +3,7 @@
  * ctl: the control socket of a running mount, and the client's side of it. The only door to JSON.
  *
  * One request and one answer a connection, each a JSON object on a line. Requests: {"command": "status"};
- * {"command": "stats"}; {"command": "drop-caches"}, which answers as "stats" does when it has;
+ * {"command": "stats"}: what "status" tells, and how long everything took; {"command": "drop-caches"};
  * {"command": "scrub", "do": "show"}, "start" (with "limit": bytes a second, 0 for none) or "stop";
  * {"command": "resync"}, perhaps with "limit"; {"command": "detach", "leg": NAME};
  * {"command": "attach", "address": ADDRESS, "force": BOOL}; {"command": "replace"} with all of these;
@@ -13,6 +13,7 @@
  * closed, see ctl_end_ask();
  * {"command": "drill", "leg": 0, "rules": "read,hang", "seconds": 60}. NAME is a leg's number or path. An answer
  * carries "version": 1 and "result" or "error". What takes long is started so, goes on by itself, and is asked about.
+ * A request that begins with "GET /metrics" gets an HTTP answer instead: that of ctl_prometheus().
  * Only uid 0 and the daemon's own uid are heard (SO_PEERCRED).
  */
 #ifndef MIRRORFS_CTL_H
@@ -26,6 +27,7 @@
 #include "mirrorfs/mirror.h"
 
 #include <jansson.h>
+#include <stdio.h>
 
 #define CTL_VERSION 1
 #define CTL_DRILL_SECONDS 3600 /* no drill lasts longer */
@@ -71,6 +73,9 @@ void ctl_stop(struct ctl *ctl);
 void ctl_destroy(struct ctl *ctl, int code, const char *text);
 
 /* ---- the client ---- */
+
+/* Answers to "stats", of one mount each, in the text format of Prometheus. */
+void ctl_prometheus(FILE *out, const json_t *mounts);
 
 struct ctl_mount {
 	char mountpoint[4096];

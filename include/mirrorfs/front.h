@@ -10,6 +10,7 @@
 #define MIRRORFS_FRONT_H
 
 #include "mirrorfs/base/error.h"
+#include "mirrorfs/base/histogram.h"
 #include "mirrorfs/fs.h"
 
 #include <stdbool.h>
@@ -70,5 +71,25 @@ struct front_stats {
 	dev_t device; /* of the mount, as stat(2) and mountinfo show it */
 };
 void front_stats(struct front *front, struct front_stats *stats);
+
+/* What was wrong with a request that ended with an error. */
+enum front_error {
+	FRONT_ERROR_CALLER, /* the caller's affair: no such file, not empty, not allowed */
+	FRONT_ERROR_SPACE, /* the volume is full (ENOSPC, EDQUOT) */
+	FRONT_ERROR_READ_ONLY, /* EROFS: mounted so, or turned so by an error */
+	FRONT_ERROR_IO, /* the legs' or ours: EIO, ETIMEDOUT, ENOMEM */
+	FRONT_ERRORS,
+};
+const char *front_error_name(enum front_error error);
+
+#define FRONT_OPS 56 /* numbers of operations, with gaps */
+const char *front_op_name(unsigned int op); /* "read"; NULL: there is no such operation */
+/* How long requests of one kind took since the mount, from their coming to their answer. */
+struct front_times {
+	struct histogram took;
+	uint64_t errors[FRONT_ERRORS];
+	uint64_t bytes; /* read or written */
+};
+void front_times(struct front *front, unsigned int op, struct front_times *times);
 
 #endif

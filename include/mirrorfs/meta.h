@@ -286,6 +286,14 @@ struct meta_stats {
 };
 void meta_stats(struct meta *meta, struct meta_stats *stats);
 
+/* How long what came to a good end took since the mount. */
+enum meta_time {
+	META_TIME_COMMIT, /* the writing of a record, with the flush before it, if it needs one */
+	META_TIME_CHECKPOINT,
+	META_TIMES,
+};
+void meta_times(struct meta *meta, enum meta_time what, struct histogram *histogram);
+
 /* ---- everything referenced, for scrub and check ---- */
 
 /* A piece of a file, all of it in one extent, and where it lies. */

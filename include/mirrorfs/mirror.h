@@ -21,6 +21,7 @@
 #define MIRRORFS_MIRROR_H
 
 #include "mirrorfs/base/error.h"
+#include "mirrorfs/base/histogram.h"
 #include "mirrorfs/base/iobuf.h"
 #include "mirrorfs/base/uuid.h"
 #include "mirrorfs/leg.h"
@@ -382,6 +383,11 @@ struct mirror_status {
 	struct mirror_resync_status resync;
 };
 void mirror_status(struct mirror *mirror, struct mirror_status *status);
+/*
+ * How long the requests of one kind took on what was leg `leg` since the mount, from their submission to their answer,
+ * also one that nobody waited for any more. Which leg it was may have changed: histograms only grow.
+ */
+void mirror_times(struct mirror *mirror, int leg, enum leg_op op, struct histogram *histogram);
 void mirror_snapshot(struct mirror *mirror, struct mirror_snapshot *snapshot);
 /*
  * Rehearses a fault of a leg, see leg_drill(). -EBUSY: a leg is not in sync, and what befalls the last one would stop

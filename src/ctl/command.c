@@ -16,18 +16,11 @@
 
 /* ---- answers ---- */
 
-static void answer(int fd, const char *name, json_t *value, int flags)
+void command_send(int fd, const char *text, size_t length, int flags)
 {
-	json_t *line = json_pack("{s:i, s:o}", "version", CTL_VERSION, name, value);
-	char *text = line ? json_dumps(line, JSON_COMPACT) : NULL;
-	size_t length, sent = 0;
+	size_t sent = 0;
 	ssize_t got = 0;
 
-	json_decref(line);
-	if (!text)
-		return;
-	length = strlen(text);
-	text[length++] = '\n';
 	while (sent < length && got >= 0) {
 		got = send(fd, text + sent, length - sent, flags | MSG_NOSIGNAL);
 		if (got > 0)
@@ -35,6 +28,20 @@ static void answer(int fd, const char *name, json_t *value, int flags)
 		else if (got < 0 && errno == EINTR)
 			got = 0;
 	}
+}
+
+static void answer(int fd, const char *name, json_t *value, int flags)
+{
+	json_t *line = json_pack("{s:i, s:o}", "version", CTL_VERSION, name, value);
+	char *text = line ? json_dumps(line, JSON_COMPACT) : NULL;
+	size_t length;
+
+	json_decref(line);
+	if (!text)
+		return;
+	length = strlen(text);
+	text[length++] = '\n';
+	command_send(fd, text, length, flags);
 	free(text);
 }
 
@@ -75,17 +82,15 @@ void command_answer_error(int fd, int error, const char *text)
 
 static void status_command(struct ctl *ctl, int fd, const json_t *request)
 {
-	json_t *status = status_make(&ctl->subjects);
+	json_t *status = status_whole(ctl);
 
-	if (status && ctl->subjects.meta)
-		json_object_set_new(status, "scrub", scrub_json(ctl, false));
 	if (status)
 		command_answer(fd, "result", status);
 	else
 		command_answer_error(fd, -ENOMEM, "out of memory");
 }
 
-static void cache_command(struct ctl *ctl, int fd, const json_t *request)
+static void drop_caches_command(struct ctl *ctl, int fd, const json_t *request)
 {
 	struct cache *cache = ctl->subjects.cache;
 
@@ -93,8 +98,7 @@ static void cache_command(struct ctl *ctl, int fd, const json_t *request)
 		command_answer_error(fd, -EOPNOTSUPP, "there is no cache");
 		return;
 	}
-	if (!strcmp(json_string_value(json_object_get(request, "command")), "drop-caches"))
-		cache_drop_clean(cache);
+	cache_drop_clean(cache);
 	command_answer(fd, "result", json_pack("{s:o}", "cache", status_cache(cache)));
 }
 
@@ -144,8 +148,8 @@ static const struct {
 	void (*run)(struct ctl *ctl, int fd, const json_t *request);
 } commands[] = {
 	{ "status", status_command },
-	{ "stats", cache_command },
-	{ "drop-caches", cache_command },
+	{ "stats", stats_command },
+	{ "drop-caches", drop_caches_command },
 	{ "scrub", scrub_command },
 	{ "resync", legs_resync },
 	{ "detach", legs_change },
@@ -160,10 +164,16 @@ static const struct {
 
 void command_run(struct ctl *ctl, int fd, const char *line, size_t length)
 {
-	json_t *request = json_loadb(line, length, JSON_REJECT_DUPLICATES, NULL);
-	const char *name = json_string_value(json_object_get(request, "command"));
+	json_t *request;
+	const char *name;
 	size_t i = 0;
 
+	if (length >= 4 && !memcmp(line, "GET ", 4)) {
+		stats_http(ctl, fd, line, length);
+		return;
+	}
+	request = json_loadb(line, length, JSON_REJECT_DUPLICATES, NULL);
+	name = json_string_value(json_object_get(request, "command"));
 	while (name && i < sizeof(commands) / sizeof(commands[0]) && strcmp(name, commands[i].name) != 0)
 		i++;
 	if (!name)

@@ -153,6 +153,14 @@ static void connection_accept(struct ctl *ctl)
 	ctl->connections[0].length = 0;
 }
 
+/* Of HTTP the head has been read to its end, an empty line: who closes before that cuts the answer off. */
+static char *request_end(const struct ctl_connection *connection)
+{
+	if (connection->length >= 4 && !memcmp(connection->line, "GET ", 4))
+		return memmem(connection->line, connection->length, "\r\n\r\n", 4);
+	return memchr(connection->line, '\n', connection->length);
+}
+
 static void connection_read(struct ctl *ctl, struct ctl_connection *connection)
 {
 	ssize_t got = recv(connection->fd, connection->line + connection->length,
@@ -166,7 +174,7 @@ static void connection_read(struct ctl *ctl, struct ctl_connection *connection)
 		return;
 	}
 	connection->length += (size_t)got;
-	end = memchr(connection->line, '\n', connection->length);
+	end = request_end(connection);
 	if (!end && connection->length < sizeof(connection->line))
 		return;
 	command_run(ctl, connection->fd, connection->line,

@@ -81,7 +81,7 @@ bool path_trusted(const char *directory, uid_t owner);
 int path_connect(const char *path); /* a connected socket or -errno */
 
 /* status.c */
-json_t *status_make(const struct ctl_subjects *subjects); /* NULL: no memory */
+json_t *status_whole(struct ctl *ctl); /* with the scrub; NULL: no memory */
 json_t *status_cache(struct cache *cache); /* likewise */
 const char *status_health(const struct ctl_subjects *subjects);
 
@@ -93,6 +93,12 @@ void command_answer(int fd, const char *name, json_t *value);
 void command_answer_error(int fd, int error, const char *text);
 json_t *command_text(const char *text); /* names need not be UTF-8, JSON must: then '?' stands for what is not ASCII */
 void command_answer_whole(int fd, const char *name, json_t *value); /* waits for a slow client, but not for ever */
+
+void command_send(int fd, const char *text, size_t length, int flags); /* as far as send(2) with `flags` goes */
+
+/* stats.c */
+void stats_command(struct ctl *ctl, int fd, const json_t *request);
+void stats_http(struct ctl *ctl, int fd, const char *line, size_t length); /* answers the first line of a GET */
 
 /* worker.c; the serving thread, but for worker_done(), which is the last that a worker does */
 void worker_start(struct ctl_worker *worker, const char *name, int fd, const json_t *request, void (*run)(void *),

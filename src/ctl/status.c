@@ -220,8 +220,9 @@ static json_t *front_json(struct front *front)
 			 "requests", INT(stats.requests), "in_flight", INT(stats.in_flight));
 }
 
-json_t *status_make(const struct ctl_subjects *subjects)
+json_t *status_whole(struct ctl *ctl)
 {
+	const struct ctl_subjects *subjects = &ctl->subjects;
 	struct mirror_status *status = calloc(1, sizeof(*status));
 	json_t *json, *legs;
 
@@ -237,6 +238,7 @@ json_t *status_make(const struct ctl_subjects *subjects)
 	if (subjects->meta) {
 		json_object_set_new(json, "space", space_json(subjects->meta));
 		json_object_set_new(json, "meta", meta_json(subjects->meta));
+		json_object_set_new(json, "scrub", scrub_json(ctl, false));
 	}
 	if (subjects->cache) {
 		json_object_set_new(json, "cache", status_cache(subjects->cache));

@@ -245,7 +245,10 @@ int front_mount(struct fs *fs, const struct front_options *options, struct front
 	mutex_init(&front->lock, RANK_FRONT);
 	cond_init(&front->moved);
 	front->mountpoint = strdup(options->mountpoint);
-	code = front->mountpoint ? workers_create(front, options->threads ? options->threads : WORKERS) : -ENOMEM;
+	front->times = histograms_create(FRONT_OPS);
+	code = -ENOMEM;
+	if (front->mountpoint && front->times)
+		code = workers_create(front, options->threads ? options->threads : WORKERS);
 	if (code)
 		error_set(error, code, "out of memory");
 	else
@@ -462,6 +465,7 @@ void front_destroy(struct front *front)
 		free(handle);
 	}
 	free(front->workers);
+	histograms_destroy(front->times);
 	free(front->mountpoint);
 	cond_fini(&front->moved);
 	mutex_fini(&front->lock);

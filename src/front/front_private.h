@@ -3,6 +3,7 @@
 #ifndef MIRRORFS_FRONT_PRIVATE_H
 #define MIRRORFS_FRONT_PRIVATE_H
 
+#include "mirrorfs/base/histogram.h"
 #include "mirrorfs/base/sync.h"
 #include "mirrorfs/front.h"
 
@@ -30,6 +31,9 @@ struct front_worker {
 	unsigned char *payload; /* page aligned; a WRITE's data lies here, a reply's data is made here */
 	_Atomic uint64_t requests;
 	_Atomic bool busy;
+	uint64_t began_ns; /* the request that it carries out */
+	int error; /* and what was answered */
+	uint32_t answered_bytes;
 };
 
 /* An open file: which write-back errors this descriptor has been told of. */
@@ -52,6 +56,7 @@ struct front {
 	_Atomic bool cut; /* by us, when it had been detached */
 	_Atomic bool last; /* the kernel has sent its last request, DESTROY, and waits for the answer */
 
+	struct histograms *times; /* by opcode; see measure.c */
 	struct front_worker *workers;
 	unsigned int worker_count; /* whose memory was made */
 	unsigned int worker_started;
@@ -86,6 +91,11 @@ unsigned char *transport_payload(void);
 
 /* init.c */
 void init_answer(const struct front *front, const struct fuse_init_in *in, struct fuse_init_out *out);
+
+/* measure.c: how long requests take */
+void measure_begin(struct front_worker *worker); /* a request has come */
+void measure_answer(struct front_worker *worker, const struct fuse_out_header *out);
+void measure_end(struct front_worker *worker);
 
 /* reply.c: each answers the request, and gives back what a kernel that no longer waits did not take */
 void reply_error(fuse_req_t req, int error); /* 0 or -errno */

@@ -59,6 +59,8 @@ static ssize_t hook_writev(int fd, struct iovec *iov, int count, void *userdata)
 	const struct fuse_out_header *out = iov[0].iov_base;
 	struct fuse_init_out init;
 
+	if (in && out->unique == in->unique)
+		measure_answer(current, out);
 	if (in && in->opcode == FUSE_INIT && !out->error && count == 2 && iov[1].iov_len == sizeof(init)) {
 		memcpy(&init, iov[1].iov_base, sizeof(init));
 		init_answer(current->front, transport_argument(), &init);
@@ -121,6 +123,7 @@ static void sync_everything(struct front_worker *worker)
 	struct fuse_out_header out = { .len = sizeof(out), .unique = in->unique };
 
 	out.error = fs_sync(worker->front->fs);
+	measure_answer(worker, &out);
 	if (write(worker->front->fd, &out, sizeof(out)) != sizeof(out))
 		log_debug("syncfs not answered: %s", strerror(errno));
 }
@@ -154,8 +157,11 @@ int transport_serve_one(struct front_worker *worker)
 	worker->opcode = in->opcode;
 	/* Whoever ends the mount sees that it is busy, or it sees that the end has come. */
 	atomic_store(&worker->busy, true);
-	if (!atomic_load(&front->last))
+	if (!atomic_load(&front->last)) {
+		measure_begin(worker);
 		carry_out(worker, (size_t)length);
+		measure_end(worker);
+	}
 	atomic_store(&worker->busy, false);
 	if (atomic_load(&front->last))
 		front_worker_moved(front);

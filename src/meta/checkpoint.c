@@ -13,6 +13,8 @@
  */
 #include "meta_private.h"
 
+#include "mirrorfs/base/clock.h"
+
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -187,9 +189,11 @@ static int checkpoint_make(struct meta *meta, bool always, uint64_t generation)
 {
 	struct cut cut = { .generation = 0 };
 	struct meta_cut end;
+	uint64_t began_ns;
 	int error;
 
 	mutex_lock(&meta->checkpoint_lock);
+	began_ns = clock_now_ns();
 	error = meta_writable(meta);
 	if (!error)
 		tree_seal_ahead(meta);
@@ -209,6 +213,7 @@ static int checkpoint_make(struct meta *meta, bool always, uint64_t generation)
 		atomic_fetch_sub(&meta->freed_blocks, cut.freed_blocks);
 		mirror_generation_durable(meta->mirror, cut.generation);
 		atomic_fetch_add(&meta->checkpoints, 1);
+		histograms_add(meta->times, META_TIME_CHECKPOINT, clock_now_ns() - began_ns);
 	} else if (error && cut.generation) {
 		meta_fail(meta, error);
 	}

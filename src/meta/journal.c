@@ -9,6 +9,7 @@
  * Records of two generations are never mixed, so a checkpoint's cut falls between two records.
  */
 #include "meta_private.h"
+#include "mirrorfs/base/clock.h"
 #include "mirrorfs/base/crc32c.h"
 
 #include <assert.h>
@@ -182,7 +183,7 @@ static int write_record(struct meta *meta)
 	struct meta_chunks batch = STAILQ_HEAD_INITIALIZER(batch);
 	struct format_record head = { .magic = le32_of(JOURNAL_MAGIC) };
 	struct mirror_io io = { .op = MIRROR_WRITE, .flags = MIRROR_DSYNC };
-	uint64_t position = meta->head, last = 0;
+	uint64_t position = meta->head, last = 0, began_ns = clock_now_ns();
 	struct meta_chunk *chunk;
 	bool flush;
 	int error = 0;
@@ -215,6 +216,7 @@ static int write_record(struct meta *meta)
 	mutex_lock(&meta->journal_lock);
 	if (error)
 		return error;
+	histograms_add(meta->times, META_TIME_COMMIT, clock_now_ns() - began_ns);
 	meta->record++;
 	meta->record_crc = le32_get(head.crc);
 	meta->head = journal_next_position(meta, position, io.count);

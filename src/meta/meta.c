@@ -283,6 +283,7 @@ void meta_free(struct meta *meta)
 	free(meta->chunks.at);
 	free(meta->high_nodes.at);
 	free(meta->spare.at);
+	histograms_destroy(meta->times);
 	locks_fini(meta);
 	free(meta);
 }
@@ -419,8 +420,11 @@ int meta_new(struct mirror *mirror, struct cache *cache, const struct meta_optio
 	super_adopt(meta, &super);
 	cache_stats(cache, &stats);
 	meta->dirty_limit = dirty_limit(meta, stats.budget_bytes);
-	result = cache_space_init(cache, &meta->nodes, CACHE_NODES, NODE_BYTES, &nodes_ops, meta);
+	meta->times = histograms_create(META_TIMES);
+	result = meta->times ? cache_space_init(cache, &meta->nodes, CACHE_NODES, NODE_BYTES, &nodes_ops, meta) :
+			       -ENOMEM;
 	if (result) {
+		histograms_destroy(meta->times);
 		free(meta);
 		return error_set(error, result, "out of memory");
 	}
@@ -558,4 +562,9 @@ void meta_stats(struct meta *meta, struct meta_stats *stats)
 	stats->range.total = meta->heap_end - meta->heap_start;
 	stats->range.free += nodes.free;
 	stats->range.deferred += nodes.deferred;
+}
+
+void meta_times(struct meta *meta, enum meta_time what, struct histogram *histogram)
+{
+	histograms_read(meta->times, what, histogram);
 }

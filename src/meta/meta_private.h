@@ -181,6 +181,7 @@ struct meta {
 	atomic_uint_fast64_t first_change_ns; /* of what is not yet committed; 0: nothing */
 
 	atomic_uint_fast64_t commits, waited, records, checkpoints, replayed;
+	struct histograms *times; /* by enum meta_time */
 };
 
 /* meta.c */

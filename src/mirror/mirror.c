@@ -150,6 +150,7 @@ static void destroy(struct mirror *mirror)
 		free(event);
 	}
 	free(mirror->lost.blocks);
+	histograms_destroy(mirror->times);
 	pins_fini(mirror);
 	cond_fini(&mirror->resync.wake);
 	cond_fini(&mirror->idle);
@@ -172,6 +173,7 @@ static struct mirror *create(const struct mirror_options *options)
 	cond_init(&mirror->idle);
 	cond_init(&mirror->resync.wake);
 	mirror->resync.leg = -1;
+	mirror->times = histograms_create(PLACES * LEG_OPS);
 	pins_init(mirror);
 	TAILQ_INIT(&mirror->requests);
 	TAILQ_INIT(&mirror->held);
@@ -193,7 +195,8 @@ static struct mirror *create(const struct mirror_options *options)
 		TAILQ_INSERT_TAIL(&mirror->idle_requests, request, queue);
 		mirror->idle_count++;
 	}
-	if (!mirror->legs[0].relabel.image || !mirror->legs[1].relabel.image || mirror->idle_count < PREALLOCATED) {
+	if (!mirror->times || !mirror->legs[0].relabel.image || !mirror->legs[1].relabel.image ||
+	    mirror->idle_count < PREALLOCATED) {
 		destroy(mirror);
 		return NULL;
 	}
@@ -653,4 +656,9 @@ void mirror_status(struct mirror *mirror, struct mirror_status *status)
 		snprintf(status->leg[mirror->replaced].replaces, sizeof(status->leg[0].replaces), "%s",
 			 leg_address(mirror->legs[OUTGOING].leg));
 	mutex_unlock(&mirror->lock);
+}
+
+void mirror_times(struct mirror *mirror, int leg, enum leg_op op, struct histogram *histogram)
+{
+	histograms_read(mirror->times, (unsigned int)leg * LEG_OPS + op, histogram);
 }

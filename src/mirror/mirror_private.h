@@ -17,6 +17,7 @@
 #define MIRROR_PRIVATE_H
 
 #include "mirrorfs/base/clock.h"
+#include "mirrorfs/base/histogram.h"
 #include "mirrorfs/base/log.h"
 #include "mirrorfs/base/sync.h"
 #include "mirrorfs/format/label.h"
@@ -247,6 +248,7 @@ struct mirror {
 	_Atomic uint64_t space_blocks; /* it may grow */
 	uint64_t deadline_ns;
 	struct mirror_leg legs[PLACES];
+	struct histograms *times; /* what each place took, by operation: LEG_OPS a place */
 	int replaced; /* whose place OUTGOING had */
 	bool failed;	     /* I12 */
 	char failed_why[256];

@@ -259,6 +259,8 @@ static bool returned_locked(struct try *try)
 	enum try_state state = try->state;
 
 	try->took_ns = pace_took_ns(mirror, &try->io);
+	if (try->took_ns)
+		histograms_add(mirror->times, (unsigned int)try->leg * LEG_OPS + try->io.op, try->took_ns);
 	TAILQ_REMOVE(&mine->tries, try, entry);
 	if (try->io.op == LEG_READ) {
 		mine->reading--;

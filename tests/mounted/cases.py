@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """What a mounted test is: a function marked @case, whose name is its claim, that gets a Workspace."""
+import importlib.util
 import os
 import shutil
 
@@ -41,7 +42,12 @@ def _loop():
         raise Skip("loop: no loop devices")
 
 
-CAPABILITIES = {"fuse": _fuse, "root": _root, "loop": _loop}
+def _jsonschema():
+    if not importlib.util.find_spec("jsonschema"):
+        raise Skip("jsonschema: python3-jsonschema is not installed")
+
+
+CAPABILITIES = {"fuse": _fuse, "root": _root, "loop": _loop, "jsonschema": _jsonschema}
 
 
 def require(needs):

@@ -31,7 +31,10 @@ def expected(prefix, packed=""):
     paths = {f"{prefix}/bin/{name}": "" for name in PROGRAMS["bin"]}
     paths |= {f"/usr/sbin/{name}": "" for name in PROGRAMS["sbin"]}
     paths |= {f"/usr/sbin/{name}": target for name, target in LINKS.items()}
+    paths[f"{prefix}/share/mirrorfs/mirrorctl.schema.json"] = ""
     for page in os.listdir(os.path.join(ROOT, "man")):
+        if page.endswith(".json"):
+            continue
         paths[f"{prefix}/share/man/man{page[-1]}/{page}{packed}"] = ""
     for name in [*LINKS, "umount.mirrorfs"]:
         paths[f"{prefix}/share/man/man8/{name}.8{packed}"] = f"mount.mirrorfs.8{packed}"

@@ -118,7 +118,7 @@ _mirrorfs_ctl()
 		[[ $word == -* ]] || words+=("$word")
 	done
 	if [[ $typed == -* ]]; then
-		_mirrorfs_reply "$typed" '-f --force --follow --files -j --json -h --help -V --version'
+		_mirrorfs_reply "$typed" '-f --force --follow --files --prometheus -j --json -h --help -V --version'
 		return
 	fi
 	case ${#words[@]}:${words[0]-} in

@@ -3,6 +3,7 @@
 #include "mirrorfs/base/crc32c.h"
 #include "mirrorfs/base/endian.h"
 #include "mirrorfs/base/error.h"
+#include "mirrorfs/base/histogram.h"
 #include "mirrorfs/base/iobuf.h"
 #include "mirrorfs/base/sync.h"
 #include "mirrorfs/base/uuid.h"
@@ -168,6 +169,82 @@ START_TEST(a_timed_wait_ends_at_its_deadline)
 }
 END_TEST
 
+START_TEST(times_fall_into_buckets_no_wider_than_a_quarter)
+{
+	struct histograms *histograms = histograms_create(1);
+	struct histogram got;
+	uint64_t before = 0;
+
+	ck_assert_ptr_nonnull(histograms);
+	for (unsigned int bucket = 0; bucket < HISTOGRAM_BUCKETS; bucket++) {
+		uint64_t bound = histogram_bound_ns(bucket);
+
+		/* The least and the greatest time of the bucket, and nothing beside them. */
+		histograms_add(histograms, 0, before);
+		histograms_add(histograms, 0, bound - 1);
+		histograms_read(histograms, 0, &got);
+		ck_assert_uint_eq(got.bucket[bucket], 2);
+		ck_assert_uint_eq(got.count, 2 * (bucket + 1));
+		if (bucket && bucket < HISTOGRAM_BUCKETS - 1)
+			ck_assert_uint_le(bound - before, before / 4);
+		before = bound;
+	}
+	histograms_destroy(histograms);
+}
+END_TEST
+
+START_TEST(a_quantile_is_no_less_than_the_time_and_at_most_a_quarter_more)
+{
+	struct histograms *histograms = histograms_create(2);
+	struct histogram got;
+
+	histograms_read(histograms, 1, &got);
+	ck_assert_uint_eq(histogram_quantile_ns(&got, 0.5), 0);
+	for (uint64_t us = 1; us <= 1000; us++)
+		histograms_add(histograms, 1, us * 1000);
+	histograms_read(histograms, 1, &got);
+	for (int percent = 10; percent <= 100; percent += 10) {
+		uint64_t exact = (uint64_t)percent * 10000, told = histogram_quantile_ns(&got, percent / 100.0);
+
+		ck_assert_uint_ge(told, exact);
+		ck_assert_uint_le(told, exact + exact / 4 + 1);
+	}
+	ck_assert_uint_eq(got.sum_ns, 1000u * 1001 / 2 * 1000);
+	histograms_destroy(histograms);
+}
+END_TEST
+
+#define ADDERS 4
+#define ADDED 50000u
+
+static void add_many(void *arg)
+{
+	for (unsigned int i = 0; i < ADDED; i++) {
+		histograms_add(arg, 1, i % 5000);
+		histograms_count(arg, 1, 2, 3);
+	}
+}
+
+START_TEST(nothing_that_many_threads_count_at_once_is_lost)
+{
+	struct histograms *histograms = histograms_create(3);
+	struct thread threads[ADDERS];
+	struct histogram got;
+
+	for (int i = 0; i < ADDERS; i++)
+		ck_assert_int_eq(thread_start(&threads[i], "adder", add_many, histograms), 0);
+	for (int i = 0; i < ADDERS; i++)
+		thread_join(&threads[i]);
+	histograms_read(histograms, 1, &got);
+	ck_assert_uint_eq(got.count, ADDERS * ADDED);
+	ck_assert_uint_eq(got.counter[2], 3 * ADDERS * ADDED);
+	ck_assert_uint_eq(got.sum_ns, ADDERS * (ADDED / 5000) * (4999u * 5000 / 2));
+	histograms_read(histograms, 0, &got);
+	ck_assert_uint_eq(got.count, 0);
+	histograms_destroy(histograms);
+}
+END_TEST
+
 int main(void)
 {
 	Suite *suite = suite_create("base");
@@ -179,6 +256,9 @@ int main(void)
 	tcase_add_test(tests, crc32c_block_counts_its_own_field_as_zero);
 	tcase_add_test(tests, integers_lie_little_endian);
 	tcase_add_test(tests, uuid_survives_its_text);
+	tcase_add_test(tests, times_fall_into_buckets_no_wider_than_a_quarter);
+	tcase_add_test(tests, a_quantile_is_no_less_than_the_time_and_at_most_a_quarter_more);
+	tcase_add_test(tests, nothing_that_many_threads_count_at_once_is_lost);
 	tcase_add_test(tests, the_first_error_stays);
 	tcase_add_test(tests, iobuf_limit_holds_and_abandoned_ones_leave_it);
 	tcase_add_test(tests, iobuf_that_is_kept_leaves_some_to_those_who_are_waited_for);

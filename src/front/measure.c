@@ -1,0 +1,141 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * How long requests take: from when a worker has one to when its answer has been given. How long it had waited for a
+ * worker before, only the kernel knows.
+ *
+ * What the kernel has more than one opcode for is one operation here.
+ */
+#include "front_private.h"
+
+#include "mirrorfs/base/clock.h"
+
+#include <errno.h>
+
+enum { COUNTER_BYTES = FRONT_ERRORS };
+_Static_assert(COUNTER_BYTES < HISTOGRAM_COUNTERS, "each series has room for these counters");
+
+/* By opcode. 0 is none: there goes what has no name here. */
+static const char *const names[FRONT_OPS] = {
+	[0] = "other",
+	[FUSE_LOOKUP] = "lookup",
+	[FUSE_FORGET] = "forget",
+	[FUSE_GETATTR] = "getattr",
+	[FUSE_SETATTR] = "setattr",
+	[FUSE_READLINK] = "readlink",
+	[FUSE_SYMLINK] = "symlink",
+	[FUSE_MKNOD] = "mknod",
+	[FUSE_MKDIR] = "mkdir",
+	[FUSE_UNLINK] = "unlink",
+	[FUSE_RMDIR] = "rmdir",
+	[FUSE_RENAME] = "rename",
+	[FUSE_LINK] = "link",
+	[FUSE_OPEN] = "open",
+	[FUSE_READ] = "read",
+	[FUSE_WRITE] = "write",
+	[FUSE_STATFS] = "statfs",
+	[FUSE_RELEASE] = "release",
+	[FUSE_FSYNC] = "fsync",
+	[FUSE_FLUSH] = "flush",
+	[FUSE_SETXATTR] = "setxattr",
+	[FUSE_GETXATTR] = "getxattr",
+	[FUSE_LISTXATTR] = "listxattr",
+	[FUSE_REMOVEXATTR] = "removexattr",
+	[FUSE_OPENDIR] = "opendir",
+	[FUSE_READDIR] = "readdir",
+	[FUSE_RELEASEDIR] = "releasedir",
+	[FUSE_FSYNCDIR] = "fsyncdir",
+	[FUSE_CREATE] = "create",
+	[FUSE_IOCTL] = "ioctl",
+	[FUSE_FALLOCATE] = "fallocate",
+	[FUSE_LSEEK] = "lseek",
+	[FUSE_COPY_FILE_RANGE] = "copy",
+	[OPCODE_SYNCFS] = "syncfs",
+};
+
+static unsigned int series_of(uint32_t opcode)
+{
+	switch (opcode) {
+	case FUSE_BATCH_FORGET:
+		return FUSE_FORGET;
+	case FUSE_READDIRPLUS:
+		return FUSE_READDIR;
+	case FUSE_RENAME2:
+		return FUSE_RENAME;
+	case OPCODE_TMPFILE:
+		return FUSE_CREATE;
+	case OPCODE_STATX:
+		return FUSE_GETATTR;
+	}
+	return opcode < FRONT_OPS && names[opcode] ? opcode : 0;
+}
+
+static enum front_error class_of(int error)
+{
+	switch (error) {
+	case ENOSPC:
+	case EDQUOT:
+		return FRONT_ERROR_SPACE;
+	case EROFS:
+		return FRONT_ERROR_READ_ONLY;
+	case EIO:
+	case ETIMEDOUT:
+	case ENOMEM:
+	case EUCLEAN:
+		return FRONT_ERROR_IO;
+	}
+	return FRONT_ERROR_CALLER;
+}
+
+void measure_begin(struct front_worker *worker)
+{
+	worker->began_ns = clock_now_ns();
+	worker->error = 0;
+	worker->answered_bytes = 0;
+}
+
+void measure_answer(struct front_worker *worker, const struct fuse_out_header *out)
+{
+	/* With ENOSYS the kernel is told that it need not ask again. */
+	worker->error = out->error == -ENOSYS ? 0 : -out->error;
+	worker->answered_bytes = out->len - (uint32_t)sizeof(*out);
+}
+
+void measure_end(struct front_worker *worker)
+{
+	const struct fuse_write_in *write = transport_argument();
+	struct histograms *times = worker->front->times;
+	unsigned int series = series_of(worker->opcode);
+
+	histograms_add(times, series, clock_now_ns() - worker->began_ns);
+	if (worker->error)
+		histograms_count(times, series, class_of(worker->error), 1);
+	else if (series == FUSE_READ)
+		histograms_count(times, series, COUNTER_BYTES, worker->answered_bytes);
+	else if (series == FUSE_WRITE)
+		histograms_count(times, series, COUNTER_BYTES, write->size);
+}
+
+const char *front_op_name(unsigned int op)
+{
+	return op < FRONT_OPS ? names[op] : NULL;
+}
+
+const char *front_error_name(enum front_error error)
+{
+	static const char *const error_names[FRONT_ERRORS] = {
+		[FRONT_ERROR_CALLER] = "caller",
+		[FRONT_ERROR_SPACE] = "space",
+		[FRONT_ERROR_READ_ONLY] = "read-only",
+		[FRONT_ERROR_IO] = "io",
+	};
+
+	return (unsigned int)error < FRONT_ERRORS ? error_names[error] : "unknown";
+}
+
+void front_times(struct front *front, unsigned int op, struct front_times *times)
+{
+	histograms_read(front->times, op, &times->took);
+	for (int error = 0; error < FRONT_ERRORS; error++)
+		times->errors[error] = times->took.counter[error];
+	times->bytes = times->took.counter[COUNTER_BYTES];
+}
