@@ -14,6 +14,7 @@
 #define MIB ((size_t)1 << 20)
 #define SMALL (64 * MIB) /* a budget below this shrinks the transport, too */
 #define CODE (8 * MIB) /* with libraries, stacks and what is allocated once */
+#define SPARE (2 * MIB) /* iobuf_pool_spare() */
 #define POOL_LEAST (5 * MIB)
 #define POOL_MOST (64 * MIB)
 
@@ -127,7 +128,7 @@ struct budget_plan budget_plan(uint64_t cache_bytes)
 	if (plan.pool_bytes < POOL_LEAST)
 		plan.pool_bytes = POOL_LEAST;
 	plan.abandon_bytes = plan.pool_bytes / 4;
-	plan.fixed_bytes = CODE + plan.threads * plan.io_bytes;
+	plan.fixed_bytes = CODE + SPARE + plan.threads * plan.io_bytes;
 	if (plan.pool_bytes + plan.abandon_bytes > slack)
 		plan.fixed_bytes += plan.pool_bytes + plan.abandon_bytes - slack;
 	return plan;

@@ -12,7 +12,7 @@
  */
 uint64_t budget_default(const char *root);
 
-/* The daemon's resident memory stays within 1.1 times the budget and `fixed_bytes`, which are 24 MiB at most. */
+/* The daemon's resident memory stays within 1.1 times the budget and `fixed_bytes`, which are 26 MiB at most. */
 struct budget_plan {
 	unsigned int threads; /* of the transport */
 	size_t io_bytes; /* its longest request */

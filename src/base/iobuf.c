@@ -2,13 +2,14 @@
 /*
  * The pool of I/O buffers. Freed buffers stay on a list for their size, counted against the limit only while
  * in use; when a new size is asked for and idle buffers would take the pool over its limit, idle ones go back
- * to the system.
+ * to the system. The spare ones stay, and serve only while the system has no memory for another one.
  */
 #include "mirrorfs/base/iobuf.h"
 
 #include "mirrorfs/base/sync.h"
 
 #include <assert.h>
+#include <errno.h>
 #include <stdlib.h>
 #include <sys/mman.h>
 
@@ -18,6 +19,7 @@ struct iobuf_pool {
 	struct mutex lock;
 	struct cond freed;
 	struct iobuf *idle[CLASSES];
+	struct iobuf *spare[CLASSES]; /* NULL: in use, or there is none */
 	size_t idle_bytes;
 	size_t used_bytes;
 	size_t limit_bytes;
@@ -68,10 +70,46 @@ void iobuf_pool_destroy(struct iobuf_pool *pool)
 			pool->idle[i] = buf->next;
 			unmap(buf);
 		}
+		if (pool->spare[i])
+			unmap(pool->spare[i]);
 	}
 	cond_fini(&pool->freed);
 	mutex_fini(&pool->lock);
 	free(pool);
+}
+
+static struct iobuf *map(struct iobuf_pool *pool, int class)
+{
+	struct iobuf *buf = calloc(1, sizeof(*buf));
+
+	if (!buf)
+		return NULL;
+	buf->size = (size_t)IOBUF_ALIGN << class;
+	buf->pool = pool;
+	buf->data = mmap(NULL, buf->size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	if (buf->data != MAP_FAILED)
+		return buf;
+	free(buf);
+	return NULL;
+}
+
+int iobuf_pool_spare(struct iobuf_pool *pool)
+{
+	int error = 0;
+
+	for (int i = 0; i < CLASSES; i++) {
+		struct iobuf *buf = map(pool, i);
+
+		if (!buf)
+			return -ENOMEM;
+		buf->spare = true;
+		if (mlock(buf->data, buf->size) && !error)
+			error = -errno;
+		mutex_lock(&pool->lock);
+		pool->spare[i] = buf;
+		mutex_unlock(&pool->lock);
+	}
+	return error;
 }
 
 /* Gives idle buffers back until `bytes` more fit under the limit. Lock held. */
@@ -106,17 +144,14 @@ static struct iobuf *take(struct iobuf_pool *pool, int class, size_t limit_bytes
 		pool->idle_bytes -= size;
 	} else {
 		trim(pool, size);
-		buf = malloc(sizeof(*buf));
-		if (!buf)
-			return NULL;
-		buf->data = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-		if (buf->data == MAP_FAILED) {
-			free(buf);
-			return NULL;
-		}
-		buf->size = size;
-		buf->pool = pool;
+		buf = map(pool, class);
 	}
+	if (!buf) {
+		buf = pool->spare[class];
+		pool->spare[class] = NULL;
+	}
+	if (!buf)
+		return NULL;
 	pool->used_bytes += size;
 	buf->refs = 1;
 	buf->abandoned = false;
@@ -192,9 +227,13 @@ void iobuf_put(struct iobuf *buf)
 			pool->abandoned_bytes -= buf->size;
 		else
 			pool->used_bytes -= buf->size;
-		buf->next = pool->idle[class];
-		pool->idle[class] = buf;
-		pool->idle_bytes += buf->size;
+		if (buf->spare) {
+			pool->spare[class] = buf;
+		} else {
+			buf->next = pool->idle[class];
+			pool->idle[class] = buf;
+			pool->idle_bytes += buf->size;
+		}
 		cond_broadcast(&pool->freed);
 	}
 	mutex_unlock(&pool->lock);

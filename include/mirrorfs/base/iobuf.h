@@ -29,10 +29,16 @@ struct iobuf {
 	struct iobuf *next;
 	unsigned int refs;
 	bool abandoned;
+	bool spare; /* goes back to these */
 };
 
 /* `limit_bytes` bounds buffers in use, `abandon_bytes` the reserve of abandoned ones. NULL: no memory. */
 struct iobuf_pool *iobuf_pool_create(size_t limit_bytes, size_t abandon_bytes);
+/*
+ * Sets 2 MiB aside, beyond the limit: a buffer of each size, for when the system has no memory for one, so that what is
+ * to be written can be. 0: locked in memory; -errno: they may be swapped out, or -ENOMEM not be there.
+ */
+int iobuf_pool_spare(struct iobuf_pool *pool);
 /* All buffers must have been put. */
 void iobuf_pool_destroy(struct iobuf_pool *pool);
 

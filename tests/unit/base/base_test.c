@@ -13,6 +13,7 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 
 START_TEST(crc32c_gives_the_check_value)
 {
@@ -68,6 +69,34 @@ START_TEST(the_first_error_stays)
 	error_set(&error, -EINVAL, "later");
 	ck_assert_str_eq(error.text, "leg 1");
 	ck_assert_int_eq(error_set(NULL, -EIO, "nobody listens"), -EIO);
+}
+END_TEST
+
+START_TEST(iobuf_has_one_of_each_size_when_the_system_has_none)
+{
+	const struct rlimit nothing = { 1 << 20, RLIM_INFINITY }, before = { RLIM_INFINITY, RLIM_INFINITY };
+	struct iobuf_pool *pool = iobuf_pool_create(4 * IOBUF_MAX, 8192);
+	struct iobuf *got[9];
+
+	/* Where we may not lock as much, they are there all the same. */
+	ck_assert_int_ne(iobuf_pool_spare(pool), -ENOMEM);
+	setrlimit(RLIMIT_AS, &nothing);
+	for (int round = 0; round < 2; round++) {
+		for (int i = 0; i < 9; i++) {
+			got[i] = iobuf_try_get(pool, (size_t)IOBUF_ALIGN << i);
+			ck_assert_ptr_nonnull(got[i]);
+			memset(got[i]->data, 0xff, got[i]->size);
+			ck_assert_ptr_null(iobuf_try_get(pool, (size_t)IOBUF_ALIGN << i));
+		}
+		for (int i = 0; i < 9; i++)
+			iobuf_put(got[i]);
+	}
+	setrlimit(RLIMIT_AS, &before);
+	/* As long as there is other memory they are not touched. */
+	got[0] = iobuf_get(pool, IOBUF_MAX);
+	ck_assert(!got[0]->spare);
+	iobuf_put(got[0]);
+	iobuf_pool_destroy(pool);
 }
 END_TEST
 
@@ -260,6 +289,9 @@ int main(void)
 	tcase_add_test(tests, a_quantile_is_no_less_than_the_time_and_at_most_a_quarter_more);
 	tcase_add_test(tests, nothing_that_many_threads_count_at_once_is_lost);
 	tcase_add_test(tests, the_first_error_stays);
+#ifndef __SANITIZE_ADDRESS__ /* which maps more memory than there is */
+	tcase_add_test(tests, iobuf_has_one_of_each_size_when_the_system_has_none);
+#endif
 	tcase_add_test(tests, iobuf_limit_holds_and_abandoned_ones_leave_it);
 	tcase_add_test(tests, iobuf_that_is_kept_leaves_some_to_those_who_are_waited_for);
 	tcase_add_test(tests, iobuf_get_waits_for_a_put);
