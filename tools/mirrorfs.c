@@ -2,11 +2,13 @@
 /* mirrorfs: mounts a volume and serves it. */
 #include "budget.h"
 #include "daemon.h"
+#include "helper.h"
 #include "journald.h"
 #include "legs.h"
 #include "mountpoint.h"
 #include "notify.h"
 #include "options.h"
+#include "sandbox.h"
 
 #include "mirrorfs/base/clock.h"
 #include "mirrorfs/base/iobuf.h"
@@ -30,6 +32,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
+#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/signalfd.h>
 #include <sys/stat.h>
@@ -249,7 +252,8 @@ static int open_front(struct volume *volume, struct error *error)
 					 .block_device = volume->options.block_device,
 					 .threads = volume->memory.threads,
 					 .io_bytes = volume->memory.io_bytes,
-					 .mount_options = volume->options.kernel };
+					 .mount_options = volume->options.kernel,
+					 .unmount = helper_unmount };
 
 	int code = options.block_device ? mirror_hand_over(volume->mirror, volume->source) : 0;
 
@@ -339,6 +343,8 @@ static int volume_open(struct volume *volume, struct error *error)
 	volume->pool = iobuf_pool_create(volume->memory.pool_bytes, volume->memory.abandon_bytes);
 	if (!volume->pool)
 		return error_set(error, -ENOMEM, "out of memory");
+	if (iobuf_pool_spare(volume->pool))
+		log_debug("what is set aside for writing may be swapped out");
 	volume->events = ctl_events_create();
 	if (!volume->events)
 		return error_set(error, -ENOMEM, "out of memory");
@@ -375,6 +381,13 @@ static void protect_process(void)
 	fclose(file);
 }
 
+/* What is there stays: the program, its stacks, what requests lie in. Not what the cache will ask for. */
+static void protect_memory(void)
+{
+	if (mlockall(MCL_CURRENT | MCL_ONFAULT))
+		log_debug("the daemon may be swapped out: %s", strerror(errno));
+}
+
 static void tell_ready(const struct volume *volume)
 {
 	const struct mirror_identity *identity = mirror_identity(volume->mirror);
@@ -399,10 +412,13 @@ static int serve(struct volume *volume, struct error *error)
 		return error_set(error, code, "cannot take signals: %s", strerror(-code));
 	}
 	code = open_ctl(volume, error);
-	if (code)
+	if (code) {
 		front_stop(volume->front);
-	else
+	} else {
+		protect_memory();
+		sandbox_enter();
 		tell_ready(volume);
+	}
 	front_serve(volume->front);
 	notify_send("STOPPING=1", "writing the last to the legs");
 	watcher_stop(&watcher);
@@ -417,6 +433,7 @@ static int run(struct volume *volume)
 	umask(0);
 	settle_memory();
 	protect_process();
+	sandbox_begin();
 	notify_send("", "opening the legs");
 	code = volume_open(volume, &error);
 	if (!code)
@@ -543,7 +560,7 @@ int main(int argc, char **argv)
 						      { "version", no_argument, NULL, 'V' },
 						      { NULL, 0, NULL, 0 } };
 	static struct volume volume;
-	bool foreground = false;
+	struct helper_options helper = { .argv = argv, .mountpoint = volume.mountpoint };
 	struct error error = { "" };
 	sigset_t set;
 	int code, c;
@@ -559,10 +576,10 @@ int main(int argc, char **argv)
 			break;
 		case 'd':
 			log_set_level(LOG_LEVEL_DEBUG);
-			foreground = true;
+			helper.foreground = true;
 			break;
 		case 'f':
-			foreground = true;
+			helper.foreground = true;
 			break;
 		case 'h':
 			usage(stdout);
@@ -579,7 +596,12 @@ int main(int argc, char **argv)
 	if (code)
 		return code;
 	notify_begin();
-	daemon_begin(foreground);
+	code = helper_start(&helper);
+	if (code) {
+		say("cannot start a process: %s", strerror(-code));
+		return EXIT_SYSTEM;
+	}
+	daemon_begin(helper.foreground);
 	signals_block(&set);
 	return run(&volume);
 }

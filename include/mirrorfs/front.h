@@ -25,6 +25,8 @@ struct front_options {
 	unsigned int threads; /* 0: chosen */
 	size_t io_bytes; /* the longest read or write, whole pages up to 1 MiB; 0: chosen */
 	const char *mount_options; /* further words for the kernel ("nosuid,nodev"), comma separated; may be NULL */
+	/* Who unmounts in the place of this process, which may not, as front_unmount(); NULL: nobody. */
+	int (*unmount)(int flags);
 };
 
 /*

@@ -113,10 +113,19 @@ static void real_rwlock_unlock(struct rwlock *lock)
 	must(pthread_rwlock_unlock(&lock->real));
 }
 
+static void (*thread_hook)(void);
+
+void thread_on_start(void (*hook)(void))
+{
+	thread_hook = hook;
+}
+
 static void *real_thread_main(void *arg)
 {
 	struct thread *thread = arg;
 
+	if (thread_hook)
+		thread_hook();
 	prctl(PR_SET_NAME, thread->name);
 	thread->run(thread->arg);
 	return NULL;
@@ -131,6 +140,7 @@ static int real_thread_start(struct thread *thread, const char *name, void (*run
 	(void)run;
 	(void)arg;
 	sigfillset(&all);
+	sigdelset(&all, SIGSYS);
 	must(pthread_sigmask(SIG_SETMASK, &all, &before));
 	error = pthread_create(&thread->real, NULL, real_thread_main, thread);
 	must(pthread_sigmask(SIG_SETMASK, &before, NULL));

@@ -84,6 +84,11 @@ int front_unmount(const char *mountpoint, int flags)
 	return errno == EPERM ? fusermount(flags & MNT_DETACH ? "-uz" : "-u", mountpoint) : -errno;
 }
 
+static int unmount_ours(const struct front *front, int flags)
+{
+	return front->unmount ? front->unmount(flags) : front_unmount(front->mountpoint, flags);
+}
+
 /* ---- mounting ---- */
 
 static int option_add(char **text, const char *name, const char *value)
@@ -241,6 +246,7 @@ int front_mount(struct fs *fs, const struct front_options *options, struct front
 	front->io_max = options->io_bytes ? options->io_bytes : FRONT_IO_MAX;
 	assert(front->io_max <= FRONT_IO_MAX && front->io_max % 4096 == 0);
 	front->block_device = options->block_device;
+	front->unmount = options->unmount;
 	LIST_INIT(&front->handles);
 	mutex_init(&front->lock, RANK_FRONT);
 	cond_init(&front->moved);
@@ -257,7 +263,7 @@ int front_mount(struct fs *fs, const struct front_options *options, struct front
 		code = begin_serving(front, error);
 		/* Cut off first: so the workers that were started end, and no last request needs an answer of them. */
 		if (code)
-			front_unmount(front->mountpoint, MNT_FORCE | MNT_DETACH);
+			unmount_ours(front, MNT_FORCE | MNT_DETACH);
 	}
 	if (code) {
 		front_destroy(front);
@@ -332,10 +338,10 @@ static void stop_run(void *arg)
 		front->stop_failed = true;
 		return;
 	}
-	error = front_unmount(front->mountpoint, 0);
+	error = unmount_ours(front, 0);
 	if (error == -EBUSY) {
 		log_warn("%s is busy: detached, and served until its last user is gone", front->mountpoint);
-		error = front_unmount(front->mountpoint, MNT_DETACH);
+		error = unmount_ours(front, MNT_DETACH);
 	}
 	/* EINVAL: someone else unmounted it first. */
 	if (error && error != -EINVAL) {
@@ -440,7 +446,7 @@ int front_serve(struct front *front)
 		return 0;
 	/* The connection was cut off below a mount that is still there: all who look at it would get ENOTCONN. */
 	log_error("%s: the connection to the kernel was aborted", front->mountpoint);
-	front_unmount(front->mountpoint, MNT_DETACH);
+	unmount_ours(front, MNT_DETACH);
 	return -ECONNABORTED;
 }
 

@@ -48,6 +48,7 @@ struct front {
 	struct fuse_session *session;
 	int fd; /* of /dev/fuse; the session closes it */
 	char *mountpoint;
+	int (*unmount)(int flags); /* may be NULL */
 	dev_t device; /* of the mount, as stat(2) and mountinfo show it */
 	size_t io_max; /* the longest read or write that this mount takes */
 	bool negotiated;

@@ -90,9 +90,11 @@ void rwlock_unlock(struct rwlock *lock);
 
 /*
  * Starts a thread; `thread` must live until thread_join. 0 or -errno. `name` is cut to 15 bytes. Signals
- * stay blocked in it: they belong to the main thread.
+ * stay blocked in it: they belong to the main thread. But SIGSYS, which whoever calls the kernel gets for that call.
  */
 int thread_start(struct thread *thread, const char *name, void (*run)(void *arg), void *arg);
 void thread_join(struct thread *thread);
+/* Each thread that is started from now on calls it first: what a thread has of its own may be taken from it there. */
+void thread_on_start(void (*hook)(void));
 
 #endif

@@ -8,6 +8,8 @@
 
 TCase *budget_tests(void);
 TCase *journald_tests(void);
+TCase *helper_tests(void);
+TCase *sandbox_tests(void);
 
 static struct mount_options options;
 static struct error error;
@@ -136,6 +138,8 @@ int main(void)
 	suite_add_tcase(suite, tests);
 	suite_add_tcase(suite, budget_tests());
 	suite_add_tcase(suite, journald_tests());
+	suite_add_tcase(suite, helper_tests());
+	suite_add_tcase(suite, sandbox_tests());
 	runner = srunner_create(suite);
 	srunner_run_all(runner, CK_NORMAL);
 	failed = srunner_ntests_failed(runner);
