@@ -281,7 +281,7 @@ bool leg_quiet(const struct mirror_leg *mine)
 	struct leg_counters counters;
 
 	leg_counters(mine->leg, &counters);
-	return !leg_busy(mine) && !counters.in_flight;
+	return !leg_busy(mine) && !mine->unjudged && !counters.in_flight;
 }
 
 static bool legs_quiet_locked(const struct mirror *mirror)

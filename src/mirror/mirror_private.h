@@ -79,6 +79,7 @@ try {
 	enum try_state state;
 	bool overdue;		  /* flying, and its time is up; judged when the request waits for no other */
 	bool answered;		  /* by the leg, since it was last launched */
+	bool unjudged;		  /* answered, and what that means is not decided yet */
 	bool late;		  /* a read of which the other leg was asked, too, because it took so long */
 	bool unread;		  /* a read whose answer was not looked at yet: it has the request's buffer */
 	bool spare;		  /* it reads into request.spare, else into request.buf */
@@ -171,6 +172,7 @@ struct mirror_leg {
 	bool leaving;
 	uint64_t timeout_ns;
 	struct try_list tries; /* with the leg, oldest first */
+	unsigned int unjudged; /* its answers that somebody is yet to judge: as long it is this leg */
 	unsigned int reading;  /* reads in flight */
 	unsigned int late;     /* of these, those that took so long that the other leg was asked, too */
 	uint64_t latency_ns;   /* of reads: their mean, new ones weigh more */
@@ -361,6 +363,7 @@ void request_launch(struct request *request, unsigned int mask);
 void request_overdue_locked(struct try *try, struct request_list *work);
 void request_give_up_locked(struct try *try);
 void request_gather_locked(struct request *request);
+void request_judged_locked(struct try *try); /* nobody looks at its answer any more */
 void request_park_locked(struct request *request, enum request_list_name on);
 void request_unpark_locked(struct request *request);
 void request_step(struct request *request);

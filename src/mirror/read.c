@@ -410,6 +410,7 @@ void read_step(struct request *request)
 		bad = judge(request, try);
 		mutex_lock(&mirror->lock);
 		account_locked(request, try, bad);
+		request_judged_locked(try);
 	}
 	if (whole(request)) {
 		beat_locked(request);

@@ -144,6 +144,8 @@ void repair_step(struct request *request)
 			next_leg(request);
 		}
 	}
+	if (!again)
+		request_judged_locked(try);
 	mutex_unlock(&mirror->lock);
 	if (again)
 		request_launch(request, 1u << leg);

@@ -151,6 +151,7 @@ void request_arm_locked(struct request *request, int leg, enum leg_op op, unsign
 
 	assert(try->state == TRY_IDLE);
 	assert(op == LEG_FLUSH || count > 0); /* I4 */
+	request_judged_locked(try);
 	try->io = (struct leg_io){.op = op, .flags = flags, .done = request_try_done, .context = try};
 	if (op != LEG_FLUSH) {
 		try->io.offset = MIRROR_SPACE_OFFSET + block * MIRROR_BLOCK;
@@ -276,7 +277,8 @@ static bool returned_locked(struct try *try)
 	if (try->leg == OUTGOING)
 		cond_broadcast(&mirror->resync.wake);
 	if (state == TRY_FLYING) {
-		try->answered = true;
+		try->answered = try->unjudged = true;
+		mine->unjudged++;
 		try->verdict = leg_classify(try->io.op, try->io.error);
 		/* Overdue, but others are still out: it was no longer waited for, and yet its answer counts. */
 		request->waiting -= !try->overdue;
@@ -294,6 +296,18 @@ static bool returned_locked(struct try *try)
 	release_locked(request);
 	cond_broadcast(&mirror->idle);
 	return false;
+}
+
+/* Whoever waits for the leg to be quiet may close it, or give its place to another, which the answer is not of. */
+void request_judged_locked(struct try *try)
+{
+	struct mirror *mirror = try->request->mirror;
+
+	if (!try->unjudged)
+		return;
+	try->unjudged = false;
+	mirror->legs[try->leg].unjudged--;
+	cond_broadcast(try->leg == OUTGOING ? &mirror->resync.wake : &mirror->idle);
 }
 
 void request_try_done(struct leg_io *io)

@@ -137,6 +137,12 @@ static void pin_late_locked(struct request *request)
 	}
 }
 
+static void judged_locked(struct request *request)
+{
+	for (int leg = 0; leg < MIRROR_LEGS; leg++)
+		request_judged_locked(&request->tries[leg]);
+}
+
 /* Two images on one filesystem: which of them still found room there is chance, and no fault of the other (I7). */
 static bool share_room(const struct mirror *mirror)
 {
@@ -217,6 +223,7 @@ void write_step(struct request *request)
 				lost_drop_locked(mirror, request->block, request->count);
 		}
 		pin_late_locked(request);
+		judged_locked(request);
 		held = !error && hold_locked(request);
 	}
 	mutex_unlock(&mirror->lock);
@@ -243,6 +250,7 @@ void discard_step(struct request *request)
 			mirror->request_errors++;
 	}
 	pin_late_locked(request);
+	judged_locked(request);
 	mutex_unlock(&mirror->lock);
 	request_end(request, error);
 }

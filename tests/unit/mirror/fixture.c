@@ -159,6 +159,42 @@ void teardown_jumping(void)
 	world = &world_real;
 }
 
+/* ---- what comes in between ---- */
+
+static _Thread_local void (*in_between)(void);
+
+static void hooked_unlock(struct mutex *mutex)
+{
+	void (*hook)(void) = mirror && mutex == &mirror->lock ? in_between : NULL;
+
+	world_real.mutex_unlock(mutex);
+	if (hook) {
+		in_between = NULL;
+		hook();
+	}
+}
+
+void at_unlock(void (*hook)(void))
+{
+	in_between = hook;
+}
+
+void setup_hooked(void)
+{
+	static struct world_ops hooked;
+
+	hooked = world_real;
+	hooked.mutex_unlock = hooked_unlock;
+	world = &hooked;
+	setup();
+}
+
+void teardown_hooked(void)
+{
+	teardown();
+	world = &world_real;
+}
+
 /* ---- content ---- */
 
 static void expected(uint64_t block, uint64_t words[512])

@@ -30,6 +30,10 @@ void setup_jumping(void);
 void teardown_jumping(void);
 void clock_jump(uint64_t ns);
 uint64_t running_now(void); /* the mirror's */
+/* The same where a test can come in between: when this thread next gives the mirror's lock up, `hook` is run. */
+void setup_hooked(void);
+void teardown_hooked(void);
+void at_unlock(void (*hook)(void));
 int open_both(void);
 int open_legs(struct disk *first, struct disk *second); /* 0 or what mirror_open() said; closes the legs on failure */
 void close_mirror(void);				/* ends everything that hangs first */
@@ -80,6 +84,7 @@ TCase *clock_tests(void);
 TCase *late_tests(void);
 TCase *hedge_tests(void);
 TCase *stopped_tests(void);
+TCase *between_tests(void);
 TCase *pick_tests(void);
 TCase *assemble_tests(void);
 TCase *look_tests(void);

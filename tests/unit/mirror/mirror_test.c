@@ -18,6 +18,7 @@ int main(void)
 	suite_add_tcase(suite, assemble_tests());
 	suite_add_tcase(suite, look_tests());
 	suite_add_tcase(suite, replace_tests());
+	suite_add_tcase(suite, between_tests());
 	suite_add_tcase(suite, state_tests());
 	runner = srunner_create(suite);
 	srunner_run_all(runner, CK_ENV);
