@@ -41,14 +41,27 @@ bool check_advance(struct meta_key *key)
 	return ++key->offset || ++key->type || ++key->object;
 }
 
-ssize_t check_next(struct check *check, struct meta_key *key, const struct meta_key *last)
+static void check_unreadable(struct check *check, const struct meta_key *key, ssize_t length)
 {
-	ssize_t length = meta_next(check->meta, key, last, check->value, sizeof(check->value));
-
 	if (length < 0 && length != -ENOENT)
 		check_problem(check, FS_PROBLEM_UNREADABLE, FS_REMEDY_NONE, "",
 			      "what the tree holds from inode %llu on cannot be read on any leg: the check ends here",
 			      (unsigned long long)key->object);
+}
+
+ssize_t check_next(struct check *check, struct meta_key *key, const struct meta_key *last)
+{
+	ssize_t length = meta_next(check->meta, key, last, check->value, sizeof(check->value));
+
+	check_unreadable(check, key, length);
+	return length;
+}
+
+ssize_t check_get(struct check *check, const struct meta_key *key, void *value, size_t size)
+{
+	ssize_t length = meta_get(check->meta, key, value, size);
+
+	check_unreadable(check, key, length);
 	return length;
 }
 
@@ -73,7 +86,7 @@ int check_delete(struct check *check, const struct meta_key *key)
 int check_item(struct check *check, uint64_t number, struct format_inode *item)
 {
 	const struct meta_key key = inode_key(number);
-	ssize_t length = meta_get(check->meta, &key, item, sizeof(*item));
+	ssize_t length = check_get(check, &key, item, sizeof(*item));
 
 	if (length < 0)
 		return (int)length;

@@ -94,16 +94,19 @@ static bool xattr_head_wrong(struct check *check, const struct meta_key *key, co
 	       (!xattr_find_in(check->meta, key->object, bucket, name, found) && found->offset != key->offset);
 }
 
-/* Whether all parts of an attribute are there, each as long as its first one says. */
-static bool xattr_whole(struct check *check, const struct meta_key *first, uint32_t length)
+/* 0 if all parts of an attribute are there, each as long as its first one says; else -ENOENT; -EIO. */
+static int xattr_whole(struct check *check, const struct meta_key *first, uint32_t length)
 {
 	for (unsigned int part = 1; part < xattr_parts(length); part++) {
 		const struct meta_key key = { first->object, TYPE_XATTR, first->offset + part };
+		ssize_t got = check_get(check, &key, NULL, 0);
 
-		if (meta_get(check->meta, &key, NULL, 0) != (ssize_t)xattr_part_bytes(length, part))
-			return false;
+		if (got < 0)
+			return (int)got;
+		if (got != (ssize_t)xattr_part_bytes(length, part))
+			return -ENOENT;
 	}
-	return true;
+	return 0;
 }
 
 /* All that begins where this item's attribute does. */
@@ -137,17 +140,19 @@ static int xattr_check(struct check *check, struct object *object, const struct 
 	union xattr_value value;
 	struct xattr found;
 	ssize_t got;
+	int error;
 
 	if (key->offset == first.offset) {
 		memcpy(&value, check->value, length < sizeof(value) ? length : sizeof(value));
 		if (xattr_head_wrong(check, key, &value, length, &found))
 			return xattr_bad(check, &first, "an extended attribute is malformed");
-		if (!xattr_whole(check, key, le32_get(value.head.length)))
+		error = xattr_whole(check, key, le32_get(value.head.length));
+		if (error == -ENOENT)
 			return xattr_bad(check, &first, "an extended attribute is not whole");
-		object->has_xattrs = true;
-		return 0;
+		object->has_xattrs = !error;
+		return error;
 	}
-	got = meta_get(check->meta, &first, &value, sizeof(value));
+	got = check_get(check, &first, &value, sizeof(value));
 	if (got < 0 && got != -ENOENT)
 		return (int)got;
 	if (got < 0 || !xattr_head_valid(&value, (size_t)got) ||

@@ -61,6 +61,8 @@ bool check_problem(struct check *check, enum fs_problem_kind kind, enum fs_remed
 		   const char *format, ...) __attribute__((format(printf, 5, 6)));
 /* The first item >= *key and <= *last: the length of its value, now in check->value. -ENOENT: none; -EIO told. */
 ssize_t check_next(struct check *check, struct meta_key *key, const struct meta_key *last);
+/* The value of one item, at most `size` bytes of it: its length. -ENOENT; -EIO told. */
+ssize_t check_get(struct check *check, const struct meta_key *key, void *value, size_t size);
 bool check_advance(struct meta_key *key); /* to the next key that there may be; false: none */
 void check_progress(struct check *check, int pass, uint64_t done, uint64_t total);
 const char *check_path(struct check *check, uint64_t number); /* valid until it is asked for another */

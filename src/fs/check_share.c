@@ -78,7 +78,7 @@ static int share_check(struct check *check, const struct meta_key *key, size_t l
 		memcpy(&share, check->value, sizeof(share));
 		extent_key = (struct meta_key){ le64_get(share.owner), TYPE_EXTENT, le64_get(share.owner_offset) };
 		if (extent_key.object != OBJECT_VOLUME)
-			size = meta_get(check->meta, &extent_key, &extent, sizeof(extent));
+			size = check_get(check, &extent_key, &extent, sizeof(extent));
 	}
 	if (size < 0 && size != -ENOENT)
 		return (int)size;

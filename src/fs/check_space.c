@@ -22,7 +22,7 @@ static int record_extent(struct check *check, const struct meta_key *key, const 
 	ssize_t length = -ENOENT;
 
 	if (extent_key.object != OBJECT_VOLUME)
-		length = meta_get(check->meta, &extent_key, extent, sizeof(*extent));
+		length = check_get(check, &extent_key, extent, sizeof(*extent));
 	if (length < 0)
 		return (int)length;
 	if (!meta_extent_valid(check->meta, &extent_key, extent, (size_t)length))

@@ -608,6 +608,52 @@ static void add_names(TCase *tests)
 	tcase_add_test(tests, an_entry_of_the_wrong_type_is_set);
 }
 
+static void put_long(uint64_t inode, int byte, unsigned char *value)
+{
+	memset(value, byte, XATTR_VALUE_MAX);
+	ck_assert_int_eq(fs_setxattr(fs, inode, "user.long", value, XATTR_VALUE_MAX, 0), 0);
+}
+
+static void flip(uint64_t at)
+{
+	for (int leg = 0; leg < MIRROR_LEGS; leg++)
+		volume_disk(leg)[at] ^= 1;
+}
+
+/* Nothing is known of it, so nothing is wrong with it: it is not removed. */
+START_TEST(an_attribute_that_no_leg_can_give_is_told_as_such)
+{
+	static unsigned char value[XATTR_VALUE_MAX];
+	unsigned int refused = 0;
+
+	/* Nothing else lies in the leaves of the second one. */
+	put_long(dir, 0x11, value);
+	put_long(other, 0x33, value);
+	put_long(file, 0x22, value);
+	volume_unmount();
+	for (uint64_t at = MIRROR_SPACE_OFFSET; at < volume_disk_bytes(); at += FS_BLOCK) {
+		struct fs_check check = { .problem = check_tell };
+
+		if (!memmem(volume_disk(0) + at, FS_BLOCK, value, 1000))
+			continue;
+		flip(at + 2000);
+		told.count = 0;
+		volume_mount_to_check();
+		if (fs_check(meta, &check)) {
+			refused++;
+			ck_assert_uint_eq(told.count, 1);
+			ck_assert_int_eq(told.kinds[0], FS_PROBLEM_UNREADABLE);
+		} else {
+			ck_assert_uint_eq(told.count, 0); /* an old copy */
+		}
+		volume_unmount();
+		flip(at + 2000);
+	}
+	ck_assert_uint_ge(refused, XATTR_VALUE_MAX / FS_BLOCK - 1);
+	volume_mount(false);
+}
+END_TEST
+
 Suite *check_suite(void)
 {
 	Suite *suite = suite_create("check");
@@ -630,6 +676,7 @@ Suite *check_suite(void)
 	tcase_add_test(tests, content_without_an_inode_is_found);
 	tcase_add_test(tests, a_lost_root_is_made_again);
 	tcase_add_test(tests, items_without_meaning_are_removed);
+	tcase_add_test(tests, an_attribute_that_no_leg_can_give_is_told_as_such);
 	suite_add_tcase(suite, tests);
 	return suite;
 }
