@@ -88,6 +88,7 @@ static int read_labels(struct leg *legs[MIRROR_LEGS], const struct mirror_option
 		}
 		assembly->leg[index] = legs[i];
 		assembly->label[index] = label;
+		assembly->bad[index] = bad;
 		assembly->leg_count = (int)le32_get(label.leg_count);
 	}
 	return take_space(assembly, error);

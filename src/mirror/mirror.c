@@ -49,6 +49,8 @@ static int write_labels(struct mirror *mirror, struct error *error)
 		if (mine->state != MIRROR_INSYNC)
 			continue;
 		mine->label.space_blocks = le64_of(mirror->space_blocks);
+		/* A crash may have come when one of the legs had the new name. */
+		memcpy(mine->label.name, mirror->identity.label, sizeof(mine->label.name));
 		for (int i = 0; i < MIRROR_LEGS; i++) {
 			if (mirror->legs[i].leg)
 				label_set_path(&mine->label, i, leg_path(mirror->legs[i].leg));
@@ -82,9 +84,21 @@ static int write_labels(struct mirror *mirror, struct error *error)
 	return 0;
 }
 
+/* A leg that knows what the volume is called now: a stale one may not, nor one whose newest label may be lost. */
+static int named_by(const struct assembly *assembly)
+{
+	for (int leg = 0; leg < MIRROR_LEGS; leg++) {
+		bool other = assembly->state[!leg] == MIRROR_INSYNC;
+
+		if (assembly->state[leg] == MIRROR_INSYNC && !(other && assembly->bad[leg] > assembly->bad[!leg]))
+			return leg;
+	}
+	return 0;
+}
+
 static void take_identity(struct mirror *mirror, const struct assembly *assembly)
 {
-	const struct format_label *label = &assembly->label[assembly->leg[0] ? 0 : 1];
+	const struct format_label *label = &assembly->label[named_by(assembly)];
 	struct mirror_identity *identity = &mirror->identity;
 
 	memcpy(identity->volume.bytes, label->volume, sizeof(label->volume));

@@ -346,6 +346,7 @@ void event_post_locked(struct mirror *mirror, enum mirror_event_kind kind, enum 
 struct assembly {
 	struct leg *leg[MIRROR_LEGS]; /* by index */
 	struct format_label label[MIRROR_LEGS];
+	unsigned int bad[MIRROR_LEGS]; /* copies of its label */
 	enum mirror_leg_state state[MIRROR_LEGS];
 	char why[MIRROR_LEGS][256];
 	int leg_count;
@@ -404,6 +405,8 @@ void read_beaten_overdue_locked(struct try *try); /* it has not */
 bool read_late_locked(const struct mirror *mirror, int leg); /* it keeps readers waiting */
 int write_first_locked(struct request *request, unsigned int *mask);
 void write_step(struct request *request);
+/* Something is written without the other leg: its epoch begins. The leg whose label has to say so; -1: both are in. */
+int write_alone_locked(struct mirror *mirror);
 void discard_step(struct request *request);
 bool repair_prepare(struct request *request);
 void repair_start(struct request *request);

@@ -59,7 +59,7 @@ int relabel_wait_locked(struct mirror *mirror, int leg, uint64_t version)
 int mirror_set_label(struct mirror *mirror, const char *label)
 {
 	uint64_t version[MIRROR_LEGS] = { 0 };
-	int error = 0;
+	int error = 0, survivor;
 
 	if (strlen(label) >= sizeof(mirror->identity.label))
 		return -EINVAL;
@@ -80,6 +80,9 @@ int mirror_set_label(struct mirror *mirror, const char *label)
 		if (version[leg] && relabel_wait_locked(mirror, leg, version[leg]) == -EIO && mirror->failed)
 			error = -EIO;
 	}
+	survivor = error ? -1 : write_alone_locked(mirror);
+	if (survivor >= 0)
+		error = relabel_wait_locked(mirror, survivor, mirror->legs[survivor].relabel.wanted);
 	mutex_unlock(&mirror->lock);
 	return error;
 }

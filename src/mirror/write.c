@@ -182,22 +182,31 @@ static int judge_locked(struct request *request)
 	return 0;
 }
 
-/* True: acknowledged without the other leg, so the survivor's label has to say so first (I8, I11). */
-static bool hold_locked(struct request *request)
+int write_alone_locked(struct mirror *mirror)
 {
-	struct mirror *mirror = request->mirror;
 	int survivor = survivor_locked(mirror);
 	struct format_label *label;
 
-	if (survivor < 0 || request->only >= 0)
-		return false;
-	mirror->alone += request->op == MIRROR_WRITE ? request->count : 0;
+	if (survivor < 0)
+		return -1;
 	label = &mirror->legs[survivor].label;
 	/* One that is being filled cannot be mounted alone, so it has no history to tell from this one. */
 	if (!label_has(label, LABEL_EPOCH_ALONE) && mirror->legs[!survivor].state != MIRROR_RESYNC) {
 		label_begin_epoch(label, true, mirror->generation);
 		relabel_want_locked(mirror, survivor);
 	}
+	return survivor;
+}
+
+/* True: acknowledged without the other leg, so the survivor's label has to say so first (I8, I11). */
+static bool hold_locked(struct request *request)
+{
+	struct mirror *mirror = request->mirror;
+	int survivor = request->only < 0 ? write_alone_locked(mirror) : -1;
+
+	if (survivor < 0)
+		return false;
+	mirror->alone += request->op == MIRROR_WRITE ? request->count : 0;
 	if (relabel_durable_locked(mirror, survivor, mirror->legs[survivor].relabel.wanted))
 		return false;
 	request->hold_leg = survivor;

@@ -264,6 +264,49 @@ START_TEST(a_leg_that_missed_writes_comes_back_stale_and_is_not_read)
 }
 END_TEST
 
+START_TEST(a_stale_leg_does_not_name_the_volume)
+{
+	options.degraded = true;
+	ck_assert_int_eq(open_legs(disks[1], NULL), 0);
+	ck_assert_int_eq(write_blocks(0, 1, 0), 0);
+	ck_assert_int_eq(mirror_set_label(mirror, "new"), 0);
+	close_mirror();
+	ck_assert_int_eq(open_both(), 0);
+	ck_assert_int_eq(state_of(0), MIRROR_STALE);
+	ck_assert_str_eq(mirror_identity(mirror)->label, "new");
+}
+END_TEST
+
+static void half_named(struct format_label *label)
+{
+	strcpy((char *)label->name, "new");
+}
+
+/* Power was lost when one of them had been told. */
+START_TEST(legs_that_name_the_volume_differently_are_made_to_agree)
+{
+	change_label(disks[_i], half_named);
+	ck_assert_int_eq(open_both(), 0);
+	ck_assert_str_eq(mirror_identity(mirror)->label, _i ? "test" : "new");
+	close_mirror();
+	for (int i = 0; i < 2; i++)
+		ck_assert_str_eq((char *)label_of(disks[i]).name, _i ? "test" : "new");
+}
+END_TEST
+
+/* What its other copy says may be what the volume was called before. */
+START_TEST(a_leg_with_one_copy_of_its_label_does_not_name_the_volume)
+{
+	ck_assert_int_eq(open_both(), 0);
+	ck_assert_int_eq(mirror_set_label(mirror, "new"), 0);
+	close_mirror();
+	memset(disk_bytes(disks[_i]) + le64_get(label_of(disks[_i]).address), 0xee, LABEL_SIZE);
+	ck_assert_int_eq(open_both(), 0);
+	ck_assert(status().healthy);
+	ck_assert_str_eq(mirror_identity(mirror)->label, "new");
+}
+END_TEST
+
 START_TEST(a_damaged_copy_of_a_label_is_written_anew_by_a_mount)
 {
 	static const uint64_t slots[] = {LABEL_SLOT0, LABEL_SLOT1};
@@ -321,6 +364,19 @@ START_TEST(legs_that_were_each_written_alone_are_refused_together)
 	ck_assert_ptr_nonnull(strstr(why.text, "-o degraded"));
 	/* Each alone goes on. */
 	ck_assert_int_eq(open_legs(disks[0], NULL), 0);
+}
+END_TEST
+
+START_TEST(legs_that_each_named_the_volume_alone_are_refused_together)
+{
+	options.degraded = true;
+	for (int leg = 0; leg < 2; leg++) {
+		ck_assert_int_eq(open_legs(disks[leg], NULL), 0);
+		ck_assert_int_eq(mirror_set_label(mirror, leg ? "one" : "zero"), 0);
+		close_mirror();
+	}
+	options.degraded = false;
+	ck_assert_int_eq(open_both(), -ESTALE);
 }
 END_TEST
 
@@ -453,10 +509,14 @@ TCase *assemble_tests(void)
 	tcase_add_test(tests, a_degraded_read_only_mount_writes_no_label);
 	tcase_add_test(tests, the_policy_in_the_label_is_as_good_as_the_word);
 	tcase_add_test(tests, a_leg_that_missed_writes_comes_back_stale_and_is_not_read);
+	tcase_add_test(tests, a_stale_leg_does_not_name_the_volume);
+	tcase_add_loop_test(tests, a_leg_with_one_copy_of_its_label_does_not_name_the_volume, 0, 2);
+	tcase_add_loop_test(tests, legs_that_name_the_volume_differently_are_made_to_agree, 0, 2);
 	tcase_add_loop_test(tests, a_damaged_copy_of_a_label_is_written_anew_by_a_mount, 0, LABEL_SLOTS);
 	tcase_add_test(tests, what_no_whole_leg_has_comes_from_a_stale_one_if_it_is_right);
 	tcase_add_test(tests, a_leg_that_failed_in_the_last_mount_comes_back_stale);
 	tcase_add_test(tests, legs_that_were_each_written_alone_are_refused_together);
+	tcase_add_test(tests, legs_that_each_named_the_volume_alone_are_refused_together);
 	tcase_add_test(tests, legs_that_were_mounted_alone_but_never_written_are_whole);
 	tcase_add_test(tests, a_leg_that_is_being_filled_cannot_be_mounted_alone);
 	tcase_add_test(tests, a_leg_whose_label_cannot_be_written_starts_offline);
