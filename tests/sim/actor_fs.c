@@ -3,15 +3,19 @@
  * What the actors of the fs level do. An operation reserves what it changes in the oracle, foretells the result, and
  * leaves where another one is in the way: so each result is certain although many run at once.
  */
+#include "op_attr.h"
 #include "op_fs.h"
 
 #include "legs.h"
 #include "report.h"
 #include "world.h"
 
+#include "mirrorfs/format/node.h"
+
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/xattr.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -30,7 +34,8 @@ static bool chance(struct fs_actor *actor, uint64_t n)
 
 /* ---- reservations ---- */
 
-static struct oracle_file *some_file(struct fs_actor *actor, bool directory)
+/* A directory (S_IFDIR), a file that has content (S_IFREG), or anything but a directory (0). */
+static struct oracle_file *some_file(struct fs_actor *actor, mode_t type)
 {
 	struct oracle *oracle = &actor->level->oracle;
 	struct oracle_file *found[64];
@@ -39,8 +44,8 @@ static struct oracle_file *some_file(struct fs_actor *actor, bool directory)
 	for (unsigned int i = 0; i < oracle->count; i++) {
 		struct oracle_file *file = oracle->files[i];
 
-		if (!file->inode || file->directory != directory || !(file == oracle->root || file->lookups) ||
-		    (directory && !file->links) || file->exclusive)
+		if (!file->inode || (type ? file->type != type : file->directory) ||
+		    !(file == oracle->root || file->lookups) || (file->directory && !file->links) || file->exclusive)
 			continue;
 		found[count++ % 64] = file;
 	}
@@ -49,9 +54,14 @@ static struct oracle_file *some_file(struct fs_actor *actor, bool directory)
 	return found[below(actor, count < 64 ? count : 64)];
 }
 
+static struct oracle_file *anything(struct fs_actor *actor)
+{
+	return some_file(actor, chance(actor, 4) ? S_IFDIR : 0);
+}
+
 static bool reserve_name(struct fs_actor *actor, struct place *place)
 {
-	struct oracle_file *dir = some_file(actor, true);
+	struct oracle_file *dir = some_file(actor, S_IFDIR);
 
 	return dir && op_reserve(place, dir, (int)below(actor, ORACLE_NAMES));
 }
@@ -60,6 +70,8 @@ static bool reserve_name(struct fs_actor *actor, struct place *place)
 
 static void create(struct fs_actor *actor)
 {
+	static const mode_t others[] = { S_IFLNK, S_IFLNK, S_IFCHR, S_IFBLK, S_IFIFO, S_IFSOCK };
+	mode_t type = chance(actor, 6) ? others[below(actor, 6)] : S_IFREG;
 	struct oracle *oracle = &actor->level->oracle;
 	unsigned int directories = 0;
 	struct place at;
@@ -68,14 +80,16 @@ static void create(struct fs_actor *actor)
 		return;
 	for (unsigned int i = 0; i < oracle->count; i++)
 		directories += oracle->files[i]->directory && oracle->files[i]->links;
-	op_create(actor->level, &at, directories < DIRECTORIES_MAX && chance(actor, 4));
+	if (directories < DIRECTORIES_MAX && chance(actor, 4))
+		type = S_IFDIR;
+	op_create(actor->level, &at, type);
 	op_release(&at);
 }
 
 /* Others may write to it, and give it a name. */
 static void create_nameless(struct fs_actor *actor)
 {
-	struct oracle_file *dir = some_file(actor, true);
+	struct oracle_file *dir = some_file(actor, S_IFDIR);
 
 	if (!dir || !op_enter(dir))
 		return;
@@ -102,7 +116,7 @@ static void remove_name(struct fs_actor *actor)
 
 static void add_link(struct fs_actor *actor)
 {
-	struct oracle_file *file = some_file(actor, false);
+	struct oracle_file *file = some_file(actor, 0);
 	struct place at;
 
 	if (!file || !op_enter(file))
@@ -119,8 +133,9 @@ static void add_link(struct fs_actor *actor)
 
 static void rename_some(struct fs_actor *actor)
 {
-	static const unsigned int all_flags[] = { 0, 0, 0, RENAME_NOREPLACE, RENAME_EXCHANGE };
-	unsigned int flags = all_flags[below(actor, 5)];
+	static const unsigned int all_flags[] = {
+		0, 0, 0, RENAME_NOREPLACE, RENAME_EXCHANGE, RENAME_WHITEOUT, RENAME_NOREPLACE | RENAME_WHITEOUT };
+	unsigned int flags = all_flags[below(actor, 7)];
 	struct fs_level *level = actor->level;
 	struct oracle_file *a, *b;
 	struct place from, to;
@@ -204,7 +219,7 @@ static bool see(void *context, const struct fs_entry *entry)
 /* Names that nobody touched meanwhile are listed exactly once, whatever happens to the others. */
 static void list(struct fs_actor *actor)
 {
-	struct oracle_file *dir = some_file(actor, true);
+	struct oracle_file *dir = some_file(actor, S_IFDIR);
 	struct seen seen = { .pause_odds = chance(actor, 2) ? 3 : 100, .actor = actor };
 	int error = 0;
 
@@ -233,7 +248,7 @@ static void list(struct fs_actor *actor)
 /* Forgets a file altogether, and looks it up again if it has the name. */
 static void forget_some(struct fs_actor *actor)
 {
-	struct oracle_file *file = some_file(actor, false);
+	struct oracle_file *file = some_file(actor, 0);
 	struct fs_level *level = actor->level;
 	struct fs_attr attr;
 	struct place at;
@@ -272,7 +287,7 @@ static void forget_some(struct fs_actor *actor)
 
 static struct oracle_file *file_to_change(struct fs_actor *actor)
 {
-	struct oracle_file *file = some_file(actor, false);
+	struct oracle_file *file = some_file(actor, S_IFREG);
 
 	return file && op_change_begin(file) ? file : NULL;
 }
@@ -336,21 +351,13 @@ static void fallocate_some(struct fs_actor *actor)
 	static const int modes[] = { FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, FALLOC_FL_ZERO_RANGE,
 				     FALLOC_FL_ZERO_RANGE | FALLOC_FL_KEEP_SIZE, 0, FALLOC_FL_KEEP_SIZE };
 	struct oracle_file *file = file_to_change(actor);
-	int mode = modes[below(actor, 5)], error;
-	bool zeroes = mode & (FALLOC_FL_PUNCH_HOLE | FALLOC_FL_ZERO_RANGE);
+	int mode = modes[below(actor, 5)];
 	uint64_t offset, end;
 
 	if (!file)
 		return;
 	some_range(actor, file, &offset, &end);
-	/* Real blocks for holes change no byte. */
-	oracle_change_begin(file, ORACLE_ZERO, zeroes ? offset : end, end, !(mode & FALLOC_FL_KEEP_SIZE));
-	note("fallocate inode %lu, %lu .. %lu, mode %d, change %u …", (unsigned long)file->inode,
-	     (unsigned long)offset,
-	     (unsigned long)end, mode, file->count);
-	error = fs_fallocate(actor->level->machine->fs, file->inode, mode, offset, end - offset);
-	note("fallocated inode %lu", (unsigned long)file->inode);
-	op_changed(actor->level, file, "fallocate", error, false);
+	op_fallocate(actor->level, file, mode, offset, end);
 }
 
 /* Of a file or within one, mostly so that blocks can be shared; to its end, often. */
@@ -390,7 +397,7 @@ static void copy_some(struct fs_actor *actor)
 
 static void read_some(struct fs_actor *actor)
 {
-	struct oracle_file *file = some_file(actor, false);
+	struct oracle_file *file = some_file(actor, S_IFREG);
 	struct oracle_snapshot snapshot;
 	uint64_t offset, end;
 	unsigned char *data;
@@ -444,7 +451,7 @@ static void seek_some(struct fs_actor *actor)
 
 static void sync_file(struct fs_actor *actor)
 {
-	struct oracle_file *file = some_file(actor, chance(actor, 4));
+	struct oracle_file *file = some_file(actor, chance(actor, 4) ? S_IFDIR : S_IFREG);
 
 	if (!file || !op_enter(file))
 		return;
@@ -459,7 +466,7 @@ static void sync_everything(struct fs_actor *actor)
 
 static void look_at(struct fs_actor *actor)
 {
-	struct oracle_file *file = some_file(actor, false);
+	struct oracle_file *file = anything(actor);
 	struct fs_attr attr;
 	int error;
 
@@ -469,24 +476,133 @@ static void look_at(struct fs_actor *actor)
 	error = fs_getattr(actor->level->machine->fs, file->inode, &attr);
 	if (error)
 		fs_level_bad(actor->level, "getattr", file->inode, error);
-	else if (attr.st.st_nlink != (nlink_t)file->links || (uint64_t)attr.st.st_size != file->size)
+	else if (!file->directory &&
+		 (attr.st.st_nlink != (nlink_t)file->links || (uint64_t)attr.st.st_size != file->size))
 		sim_fail("inode %lu has %lu links and %lu bytes, not %d and %lu", (unsigned long)file->inode,
 			 (unsigned long)attr.st.st_nlink, (unsigned long)attr.st.st_size, file->links,
 			 (unsigned long)file->size);
+	if (!error)
+		op_attr_check(actor->level, file, false, false);
 	file->linking = file->changing = false;
 	op_leave(file);
 }
 
+/* ---- attributes ---- */
+
 static void change_mode(struct fs_actor *actor)
 {
-	struct oracle_file *file = some_file(actor, chance(actor, 4));
+	struct oracle_file *file = anything(actor);
+	uint32_t mode = (uint32_t)below(actor, 01000);
+
+	if (!file || file->linking || S_ISLNK(file->type) || !op_enter(file))
+		return;
+	file->linking = true;
+	if (chance(actor, 3))
+		op_attr_set_list(actor->level, file, ORACLE_ACCESS, mode, (unsigned int)below(actor, 64));
+	else if (chance(actor, 4))
+		op_attr_drop_list(actor->level, file, ORACLE_ACCESS);
+	else
+		op_attr_chmod(actor->level, file, mode);
+	file->linking = false;
+	op_leave(file);
+}
+
+static void change_defaults(struct fs_actor *actor)
+{
+	struct oracle_file *dir = some_file(actor, S_IFDIR);
+
+	if (!dir || !op_link_begin(dir, true))
+		return;
+	if (chance(actor, 3))
+		op_attr_drop_list(actor->level, dir, ORACLE_DEFAULTS);
+	else
+		op_attr_set_list(actor->level, dir, ORACLE_DEFAULTS, (uint32_t)below(actor, 01000),
+				 (unsigned int)below(actor, 64));
+	op_link_end(dir);
+}
+
+/* What forbids anything does not stay for long. */
+static struct oracle_file *file_to_flag(struct fs_actor *actor, uint32_t *flags)
+{
+	static const uint32_t all[] = { 0, FS_NODUMP_FL, FS_NOATIME_FL, FS_NODUMP_FL | FS_NOATIME_FL, FS_APPEND_FL,
+					FS_IMMUTABLE_FL, FS_IMMUTABLE_FL | FS_APPEND_FL | FS_NODUMP_FL };
+	const struct oracle *oracle = &actor->level->oracle;
+
+	*flags = all[below(actor, 7)];
+	for (unsigned int i = 0; i < oracle->count; i++) {
+		struct oracle_file *file = oracle->files[i];
+
+		if (file->inode && file->lookups && op_attr_forbids(file, OP_FIXED)) {
+			*flags &= FS_NODUMP_FL | FS_NOATIME_FL;
+			return file;
+		}
+	}
+	return some_file(actor, chance(actor, 4) ? S_IFDIR : S_IFREG);
+}
+
+static void change_flags(struct fs_actor *actor)
+{
+	uint32_t flags;
+	struct oracle_file *file = file_to_flag(actor, &flags);
+
+	if (!file || file->changing || !op_link_begin(file, true))
+		return;
+	file->changing = true;
+	op_attr_set_flags(actor->level, file, flags);
+	file->changing = false;
+	op_link_end(file);
+}
+
+/* As short as they are mostly, and as long as one, two and all items hold. */
+static size_t some_length(struct fs_actor *actor)
+{
+	static const size_t edges[] = { 0, 1, XATTR_PART, 2 * XATTR_PART, XATTR_VALUE_MAX };
+	size_t length;
+
+	if (!chance(actor, 3))
+		return below(actor, 200);
+	length = edges[below(actor, 5)] + below(actor, 3);
+	if (chance(actor, 3))
+		length = below(actor, XATTR_VALUE_MAX);
+	return length < 1 ? 0 : length - 1 < XATTR_VALUE_MAX ? length - 1 : XATTR_VALUE_MAX;
+}
+
+static void change_xattr(struct fs_actor *actor)
+{
+	int kind = ORACLE_XATTR + (int)below(actor, ORACLE_ATTRS - ORACLE_XATTR);
+	struct oracle_file *file = anything(actor);
+	uint64_t salt = below(actor, UINT64_C(1) << 32);
+	size_t length = some_length(actor);
+	unsigned char *bytes;
 
 	if (!file || file->linking || !op_enter(file))
 		return;
 	file->linking = true;
-	op_chmod(actor->level, file);
+	if (chance(actor, 4)) {
+		op_attr_remove(actor->level, file, kind);
+	} else {
+		bytes = malloc(length + 1);
+		for (size_t i = 0; i < length; i++)
+			bytes[i] = (unsigned char)(sim_random_mix(salt + i / 8) >> i % 8 * 8);
+		op_attr_set(actor->level, file, kind, bytes, length,
+			    chance(actor, 3) ? chance(actor, 2) ? XATTR_CREATE : XATTR_REPLACE : 0);
+		free(bytes);
+	}
 	file->linking = false;
 	op_leave(file);
+}
+
+static void change_label(struct fs_actor *actor)
+{
+	struct fs_level *level = actor->level;
+	char label[32];
+
+	if (level->labelling)
+		return;
+	snprintf(label, sizeof(label), "label %lu", (unsigned long)below(actor, 1000000));
+	level->labelling = true;
+	op_attr_relabel(level, chance(actor, 6) ? "" : label);
+	level->labelling = false;
 }
 
 static void change_legs(struct fs_actor *actor)
@@ -505,7 +621,8 @@ void fs_act(void *arg)
 		{3, list},	 {3, forget_some}, {22, write_some},	 {4, truncate_some}, {4, fallocate_some},
 		{8, copy_some},	 {2, create_nameless},
 		{10, read_some}, {6, sync_file},   {1, sync_everything}, {3, look_at},	     {3, seek_some},
-		{3, change_mode}, {14, change_legs},
+		{4, change_mode}, {14, change_legs}, {1, change_defaults}, {3, change_flags},    {5, change_xattr},
+		{1, change_label},
 	};
 	struct fs_actor *actor = arg;
 	unsigned int total = 0;

@@ -55,7 +55,7 @@ static bool create(enum name name, bool directory)
 	if (in_root(name))
 		return false;
 	op_reserve(&at, ex.level->oracle.root, name);
-	op_create(ex.level, &at, directory);
+	op_create(ex.level, &at, directory ? S_IFDIR : S_IFREG);
 	op_release(&at);
 	return true;
 }

@@ -7,6 +7,8 @@
 #include "level_fs.h"
 
 #include "audit.h"
+#include "op_attr.h"
+#include "op_fs.h"
 #include "report.h"
 #include "world.h"
 
@@ -179,6 +181,25 @@ static uint64_t held_count(struct held *held)
 	return count;
 }
 
+/* A symlink, device, pipe or socket. */
+static void check_special(struct fs_level *level, const struct oracle_file *file, const struct fs_attr *attr)
+{
+	char target[PATH_MAX], found[PATH_MAX];
+	int error;
+
+	if (attr->st.st_rdev != op_device(file) || (uint64_t)attr->st.st_size != file->size || attr->st.st_blocks)
+		sim_fail("inode %lu, mode %o, is device %lx, not %lx, and has %lu bytes, not %lu",
+			 (unsigned long)file->inode, file->type, (unsigned long)attr->st.st_rdev,
+			 (unsigned long)op_device(file), (unsigned long)attr->st.st_size, (unsigned long)file->size);
+	if (!S_ISLNK(file->type))
+		return;
+	op_target(file, target);
+	error = fs_readlink(level->machine->fs, file->inode, found, sizeof(found));
+	if (error || strcmp(target, found))
+		sim_fail("inode %lu leads to \"%s\", not \"%s\": %s", (unsigned long)file->inode,
+			 error ? "" : found, target, strerror(-error));
+}
+
 /* Compares one file, and adds the blocks that it holds. */
 static void check_file(struct fs_level *level, const struct listing *listing, struct oracle_file *file,
 		       struct held *held, bool crashed)
@@ -197,15 +218,19 @@ static void check_file(struct fs_level *level, const struct listing *listing, st
 	error = fs_getattr(level->machine->fs, file->inode, &attr);
 	if (error)
 		sim_fail("getattr of inode %lu: %s", (unsigned long)file->inode, strerror(-error));
-	oracle_check_mode(file, attr.st.st_mode & 07777, crashed);
+	op_attr_check(level, file, true, crashed);
 	if (file->directory)
 		return;
+	if (attr.st.st_nlink != names)
+		sim_fail("inode %lu has %lu links, with %u names", (unsigned long)file->inode,
+			 (unsigned long)attr.st.st_nlink, names);
+	if (!S_ISREG(file->type)) {
+		check_special(level, file, &attr);
+		return;
+	}
 	data = fs_level_read_all(level, file->inode, &size);
 	oracle_check_content(file, data, size, crashed);
 	free(data);
-	if (!S_ISREG(attr.st.st_mode) || attr.st.st_nlink != names)
-		sim_fail("inode %lu has mode %o and %lu links, with %u names", (unsigned long)file->inode,
-			 attr.st.st_mode, (unsigned long)attr.st.st_nlink, names);
 	held_add(level, file->inode, held);
 	if ((uint64_t)attr.st.st_blocks / 8 != held->count - before)
 		sim_fail("inode %lu counts %lu blocks and has %zu", (unsigned long)file->inode,
@@ -249,10 +274,13 @@ static void check(void *state, bool crashed)
 
 		if (!file)
 			sim_fail("inode %lu was never made", (unsigned long)listing.inodes[i]);
+		if (listing.types[i] != IFTODT(file->type))
+			sim_fail("inode %lu is listed as type %d", (unsigned long)file->inode, listing.types[i]);
 		file->lookups++;
 	}
 	check_space(level, blocks);
-	level->renaming_directory = false;
+	op_attr_check_label(level, crashed);
+	level->renaming_directory = level->labelling = false;
 	note("checked: %zu names, %lu blocks", listing.count, (unsigned long)blocks);
 	free(listing.inodes);
 	free(listing.types);
@@ -274,6 +302,8 @@ static void *create(struct machine *machine, uint64_t seed)
 		level->actors[i].level = level;
 	}
 	oracle_init(&level->oracle, OBJECT_ROOT);
+	op_attr_root(level->oracle.root);
+	oracle_attr_first(&level->label, MACHINE_LABEL, strlen(MACHINE_LABEL));
 	return level;
 }
 
@@ -345,6 +375,17 @@ static void join(void *state)
 	thread_join(&level->meddler);
 }
 
+/* Nothing forbids anything any more. */
+static void set_free(struct fs_level *level)
+{
+	for (unsigned int i = 0; i < level->oracle.count; i++) {
+		struct oracle_file *file = level->oracle.files[i];
+
+		if (file->lookups && op_attr_forbids(file, OP_FIXED))
+			op_attr_set_flags(level, file, 0);
+	}
+}
+
 /* Deletes the names in `dir`, those in directories first. */
 static void empty(struct fs_level *level, struct oracle_file *dir)
 {
@@ -367,6 +408,7 @@ static void finish(void *state)
 {
 	struct fs_level *level = state;
 
+	set_free(level);
 	empty(level, level->oracle.root);
 	for (unsigned int i = 0; i < level->oracle.count; i++) {
 		struct oracle_file *file = level->oracle.files[i];

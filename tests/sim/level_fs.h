@@ -27,6 +27,8 @@ struct fs_level {
 	struct thread meddler;
 	bool meddling;
 	bool renaming_directory;
+	struct oracle_attr label; /* of the volume */
+	bool labelling;
 };
 
 /* The volume is full; or its disks are, and then it may have turned read-only. */

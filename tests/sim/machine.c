@@ -291,7 +291,7 @@ void machine_format(struct machine *machine)
 		machine_power_on(machine, 1);
 	legs[0] = machine->memory[0];
 	legs[1] = machine->memory[1];
-	error = mirror_format(legs, "simulated", &identity, &blocks, &told);
+	error = mirror_format(legs, MACHINE_LABEL, &identity, &blocks, &told);
 	if (error)
 		sim_fail("mirror_format: %s: %s", strerror(-error), told.text);
 	machine->blank[0] = machine->blank[1] = false;

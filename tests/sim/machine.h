@@ -16,6 +16,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#define MACHINE_LABEL "simulated" /* of a new volume */
+
 enum machine_height { MACHINE_MIRROR, MACHINE_META, MACHINE_FS }; /* how much of the stack is mounted */
 
 /* How a disk is left by a crash. */

@@ -9,6 +9,9 @@
 
 #include "level_fs.h"
 
+#include <limits.h>
+#include <sys/types.h>
+
 /* ---- reservations ---- */
 
 /* The file is in use: it stays known. False: it cannot be. */
@@ -27,16 +30,19 @@ void op_release(struct place *place);
 bool op_link_begin(struct oracle_file *file, bool may_go);
 void op_link_end(struct oracle_file *file);
 
-/* The content of a file, in use, is one's own; op_write(), op_copy() and op_truncate() end that, or op_changed(). */
+/* The content of a file, in use, is one's own; what changes it ends that. */
 bool op_change_begin(struct oracle_file *file);
-void op_changed(struct fs_level *level, struct oracle_file *file, const char *what, int error, bool durable);
+
+/* What a symlink is made with and leads to; what a device's number is. */
+void op_target(const struct oracle_file *file, char target[PATH_MAX]);
+dev_t op_device(const struct oracle_file *file);
 
 /* Nobody has the file any more: what has no name goes. */
 void op_forget(struct fs_level *level, struct oracle_file *file);
 
 /* ---- names ---- */
 
-void op_create(struct fs_level *level, struct place *at, bool directory);
+void op_create(struct fs_level *level, struct place *at, mode_t type);
 /* The links of what bears the name are one's own. */
 void op_remove(struct fs_level *level, struct place *at, bool as_directory);
 void op_tmpfile(struct fs_level *level, struct oracle_file *dir);
@@ -50,8 +56,7 @@ void op_write(struct fs_level *level, struct oracle_file *file, uint64_t offset,
 void op_copy(struct fs_level *level, struct oracle_file *from, uint64_t from_offset, struct oracle_file *file,
 	     uint64_t offset, uint64_t length);
 void op_truncate(struct fs_level *level, struct oracle_file *file, uint64_t size);
-/* The links are one's own. */
-void op_chmod(struct fs_level *level, struct oracle_file *file);
+void op_fallocate(struct fs_level *level, struct oracle_file *file, int mode, uint64_t offset, uint64_t end);
 /* The file is in use. */
 void op_fsync(struct fs_level *level, struct oracle_file *file, bool data_only);
 void op_sync(struct fs_level *level);

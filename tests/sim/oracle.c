@@ -43,11 +43,12 @@ static void *must(void *memory)
 	return memory;
 }
 
-struct oracle_file *oracle_new_file(struct oracle *oracle, bool directory)
+struct oracle_file *oracle_new_file(struct oracle *oracle, mode_t type)
 {
 	struct oracle_file *file = must(calloc(1, sizeof(*file)));
 
-	file->directory = directory;
+	file->type = type;
+	file->directory = S_ISDIR(type);
 	file->index = oracle->count;
 	oracle->files = must(realloc(oracle->files, (oracle->count + 1) * sizeof(struct oracle_file *)));
 	oracle->files[oracle->count++] = file;
@@ -57,7 +58,7 @@ struct oracle_file *oracle_new_file(struct oracle *oracle, bool directory)
 void oracle_init(struct oracle *oracle, uint64_t root_inode)
 {
 	memset(oracle, 0, sizeof(*oracle));
-	oracle->root = oracle_new_file(oracle, true);
+	oracle->root = oracle_new_file(oracle, S_IFDIR);
 	oracle->root->inode = root_inode;
 	oracle->root->links = 1;
 	oracle->root->parent = oracle->root;
@@ -225,7 +226,8 @@ void oracle_change_failed(struct oracle_file *file, const unsigned char *data, u
 void oracle_snapshot(struct oracle_file *file, uint64_t offset, size_t length, struct oracle_snapshot *snapshot)
 {
 	*snapshot = (struct oracle_snapshot){ .file = file, .offset = offset, .length = length, .id = file->returned };
-	snapshot->mode = file->mode.now;
+	for (int i = 0; i < ORACLE_ATTRS; i++)
+		snapshot->attrs[i] = file->attrs[i].now;
 	snapshot->bytes = must(malloc((length + 1) * sizeof(*snapshot->bytes)));
 	for (size_t i = 0; i < length; i++)
 		snapshot->bytes[i] = offset + i < file->room ? file->now[offset + i] : ORACLE_EOF;
@@ -260,10 +262,10 @@ static void make_durable(struct oracle_file *file, const int16_t *bytes, size_t 
 	}
 }
 
-void oracle_synced(const struct oracle_snapshot *snapshot, bool mode)
+void oracle_synced(const struct oracle_snapshot *snapshot, bool attrs)
 {
-	if (mode && snapshot->file->mode.durable < snapshot->mode)
-		snapshot->file->mode.durable = snapshot->mode;
+	for (int i = 0; attrs && i < ORACLE_ATTRS; i++)
+		oracle_attr_synced(&snapshot->file->attrs[i], snapshot->attrs[i]);
 	make_durable(snapshot->file, snapshot->bytes, snapshot->length, snapshot->id);
 }
 
@@ -333,24 +335,6 @@ static void check_block(const struct oracle_file *file, uint64_t start, const un
 	}
 	sim_fail("inode %lu, bytes %lu .. %lu are of no one moment", (unsigned long)file->inode, (unsigned long)start,
 		 (unsigned long)(start + length));
-}
-
-uint32_t oracle_mode(const struct oracle_file *file, uint32_t mode)
-{
-	return mode ? mode & 0777 : file->directory ? 0755 : 0644;
-}
-
-void oracle_check_mode(struct oracle_file *file, uint32_t bits, bool crashed)
-{
-	uint32_t mode = crashed ? file->mode.begun : file->mode.now, least = crashed ? file->mode.durable : mode;
-
-	while (oracle_mode(file, mode) != bits) {
-		if (mode == least)
-			sim_fail("inode %lu has mode %o, acknowledged %o, durable %o", (unsigned long)file->inode, bits,
-				 oracle_mode(file, file->mode.now), oracle_mode(file, file->mode.durable));
-		mode--;
-	}
-	file->mode.begun = file->mode.now = file->mode.durable = mode;
 }
 
 void oracle_check_content(struct oracle_file *file, const unsigned char *data, uint64_t size, bool crashed)

@@ -7,7 +7,7 @@
  * crash it is the durable one or what any later change would make of it; and a block that was only written to is
  * whole: all of it is as it was after one change.
  *
- * Mode. It changes in an order of its own; after a crash it is the durable one or a later one.
+ * Attributes (oracle_attr.h). Each changes in an order of its own; after a crash it is the durable one or a later one.
  *
  * Names. A change of names starts and ends at ticks of the oracle's clock; changes to one name or to one inode's links
  * are made one after the other, others overlap. After a crash there is one moment such that every change that had
@@ -16,9 +16,12 @@
 #ifndef SIM_ORACLE_H
 #define SIM_ORACLE_H
 
+#include "oracle_attr.h"
+
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/stat.h>
 
 #define ORACLE_EOF (-1)
 #define ORACLE_NAMES 7 /* in each directory; oracle_name() */
@@ -38,19 +41,19 @@ struct oracle_change {
 
 struct oracle_file {
 	uint64_t inode; /* 0: its creation has not returned */
+	mode_t type; /* S_IFMT */
 	bool directory;
 	unsigned int index; /* among all files of the oracle */
 	int links; /* names, as acknowledged */
+	bool whiteout; /* a device of number 0 */
 	bool linkable; /* made without a name, and may be given one */
 	/* who uses it just now, for the actors to keep out of each other's way */
 	bool changing; /* its content */
-	bool linking; /* its names */
+	bool linking; /* its names and attributes */
 	bool exclusive; /* about to go, or gone from memory for a moment */
 	unsigned int users;
 	uint64_t lookups; /* that the filesystem counts for us */
-	struct {
-		uint32_t begun, now, durable; /* oracle_mode() tells the bits */
-	} mode;
+	struct oracle_attr attrs[ORACLE_ATTRS];
 	/* a directory */
 	struct oracle_file *parent;
 	bool visible; /* was found after the mount */
@@ -60,8 +63,8 @@ struct oracle_file {
 		bool reserved;
 		uint32_t version;
 	} entries[ORACLE_NAMES];
+	uint64_t size; /* a symlink's: of its target */
 	/* a regular file */
-	uint64_t size;
 	size_t room; /* of the arrays; behind it everything is EOF and durably so */
 	int16_t *now, *durable;
 	uint32_t *durable_id; /* [b]: durable[b] holds every change up to this one */
@@ -103,7 +106,8 @@ const char *oracle_name(int name);
 int oracle_name_of(const char *text); /* -1: none of ours */
 
 void oracle_init(struct oracle *oracle, uint64_t root_inode);
-struct oracle_file *oracle_new_file(struct oracle *oracle, bool directory);
+/* Its attributes are the caller's to tell. */
+struct oracle_file *oracle_new_file(struct oracle *oracle, mode_t type);
 /* A file (not a dead one) by its inode; NULL. */
 struct oracle_file *oracle_find(struct oracle *oracle, uint64_t inode);
 
@@ -128,20 +132,14 @@ struct oracle_snapshot {
 	size_t length;
 	int16_t *bytes; /* [i]: of offset + i */
 	uint32_t id; /* the last change that had returned */
-	uint32_t mode;
+	uint32_t attrs[ORACLE_ATTRS];
 };
 void oracle_snapshot(struct oracle_file *file, uint64_t offset, size_t length, struct oracle_snapshot *snapshot);
 void oracle_snapshot_free(struct oracle_snapshot *snapshot);
 /* A read of the snapshot's range gave these bytes: fails the run unless each is of then or of a change since. */
 void oracle_check_read(const struct oracle_snapshot *snapshot, const unsigned char *data, size_t got);
-/* An fsync that began at the snapshot (of the whole file) has returned; without `mode` it was an fdatasync. */
-void oracle_synced(const struct oracle_snapshot *snapshot, bool mode);
-
-/* ---- mode ---- */
-
-/* The bits of the file's mode number `mode`, 0 at its creation. */
-uint32_t oracle_mode(const struct oracle_file *file, uint32_t mode);
-void oracle_check_mode(struct oracle_file *file, uint32_t bits, bool crashed);
+/* An fsync that began at the snapshot (of the whole file) has returned; without `attrs` it was an fdatasync. */
+void oracle_synced(const struct oracle_snapshot *snapshot, bool attrs);
 
 /* ---- names ---- */
 

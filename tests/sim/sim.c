@@ -126,7 +126,7 @@ static int usage(int status)
 		"--replay runs each seed twice and compares every step.\n"
 		"--both spoils blocks on both legs at the end of each run: there may be errors then, no wrong bytes.\n"
 		"--brief tells a failure in a few words, and does not narrow it.\n"
-		"--tally tells what has befallen legs how often, and fails if something has not.\n"
+		"--tally tells how often what is to befall legs and files has, and fails if something never has.\n"
 		"--exhaustive does all sequences of so many operations, with a cut after all that disks do, and\n"
 		"N (2) more at each point, of each disk for itself.\n");
 	return status;
@@ -240,6 +240,6 @@ int main(int argc, char **argv)
 	printf("sim: %.1f s, %.1f crashes/s, %.1f in a second of one processor\n", seconds(),
 	       (double)total.crashes / seconds(), (double)total.crashes / (processor_seconds() + 1e-9));
 	if (arguments.tally && good)
-		good = tally_print();
+		good = tally_print(arguments.level == &level_fs);
 	return good ? 0 : 1;
 }

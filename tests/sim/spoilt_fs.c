@@ -5,6 +5,8 @@
  */
 #include "level_fs.h"
 
+#include "op_attr.h"
+#include "op_fs.h"
 #include "report.h"
 #include "world.h"
 
@@ -70,6 +72,33 @@ static void read_file(struct spoilt *spoilt, const struct oracle_file *file)
 	}
 }
 
+static void read_target(struct spoilt *spoilt, const struct oracle_file *file)
+{
+	char target[PATH_MAX], found[PATH_MAX];
+
+	op_target(file, target);
+	if (!failed(spoilt, "readlink", file->inode,
+		    fs_readlink(spoilt->level->machine->fs, file->inode, found, sizeof(found))) &&
+	    strcmp(found, target))
+		sim_fail("inode %lu leads to \"%s\", not \"%s\"", (unsigned long)file->inode, found, target);
+}
+
+static void read_attrs(struct spoilt *spoilt, const struct oracle_file *file, mode_t mode)
+{
+	for (int kind = 0; kind < ORACLE_ATTRS; kind++) {
+		struct oracle_value now = oracle_attr_now(&file->attrs[kind]);
+		unsigned char *bytes;
+		ssize_t length = op_attr_read(spoilt->level, file, kind, mode, &bytes);
+		bool there = length != -ENODATA;
+
+		if ((length >= 0 || !there || !failed(spoilt, "attribute", file->inode, (int)length)) &&
+		    !oracle_value_is(&now, there ? bytes : NULL, (size_t)length))
+			sim_fail("attribute %s of inode %lu: %ld bytes, not %zu", oracle_attr_name(kind),
+				 (unsigned long)file->inode, (long)length, now.length);
+		free(bytes);
+	}
+}
+
 static void walk(struct spoilt *spoilt, struct oracle_file *dir)
 {
 	struct fs *fs = spoilt->level->machine->fs;
@@ -89,13 +118,16 @@ static void walk(struct spoilt *spoilt, struct oracle_file *dir)
 			sim_fail("directory %lu has lost name %d without a word", (unsigned long)dir->inode, n);
 		if (failed(spoilt, "lookup", dir->inode, fs_lookup(fs, dir->inode, oracle_name(n), &attr)))
 			continue;
-		if (attr.st.st_ino != file->inode || (attr.st.st_mode & 07777) != oracle_mode(file, file->mode.now) ||
+		if (attr.st.st_ino != file->inode || (attr.st.st_mode & S_IFMT) != file->type ||
 		    (!file->directory && (uint64_t)attr.st.st_size != file->size))
 			sim_fail("inode %lu is found as %lu, mode %o, %lu bytes", (unsigned long)file->inode,
 				 (unsigned long)attr.st.st_ino, attr.st.st_mode, (unsigned long)attr.st.st_size);
+		read_attrs(spoilt, file, attr.st.st_mode);
 		if (file->directory)
 			walk(spoilt, file);
-		else
+		else if (S_ISLNK(file->type))
+			read_target(spoilt, file);
+		else if (S_ISREG(file->type))
 			read_file(spoilt, file);
 	}
 }

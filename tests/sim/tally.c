@@ -22,13 +22,15 @@ void tally(enum tally what)
 	counts[what]++;
 }
 
-bool tally_print(void)
+bool tally_print(bool files)
 {
 #define TALLY_TEXT(name, text) text,
-	static const char *const texts[] = { TALLIES(TALLY_TEXT) };
+	static const char *const texts[] = { TALLIES_OF_LEGS(TALLY_TEXT) NULL, TALLIES_OF_FILES(TALLY_TEXT) };
 	bool all = true;
 
-	for (int what = 0; what < TALLY_ALL; what++) {
+	for (int what = 0; what < (files ? TALLY_ALL : TALLY_LEGS_END); what++) {
+		if (what == TALLY_LEGS_END)
+			continue;
 		printf("%12lu %s\n", counts[what], texts[what]);
 		all &= counts[what] > 0;
 	}

@@ -8,8 +8,8 @@
 
 #include <stdbool.h>
 
-/* name, what it is */
-#define TALLIES(X)												\
+/* What befalls legs: name, what it is. */
+#define TALLIES_OF_LEGS(X)											\
 	X(BEGUN_WITH_ONE, "volumes that begin with one leg")							\
 	X(LOST_AT_CRASH, "crashes that a disk is lost with")							\
 	X(MISSING, "mounts that a leg in sync is missing at")							\
@@ -52,15 +52,32 @@
 	X(TIMED, "requests whose time was taken")								\
 	X(EMPTY, "empty requests, refused")									\
 	X(SCRUB_HEALED, "scrubs that heal something")
+/* What is done to files, at level fs. */
+#define TALLIES_OF_FILES(X)											\
+	X(SYMLINK, "symlinks made")										\
+	X(SPECIAL, "devices, pipes and sockets made")								\
+	X(NAMED, "files without a name that were given one")							\
+	X(EXCHANGED, "names exchanged")										\
+	X(WHITEOUT, "renames that leave a whiteout")								\
+	X(XATTR_SHORT, "extended attributes set that fit into one item")					\
+	X(XATTR_LONG, "extended attributes set that do not")							\
+	X(XATTR_REMOVED, "extended attributes removed")								\
+	X(XATTR_REFUSED, "extended attributes that were to be there, or not to be there, and refused")		\
+	X(ACL, "access lists set")										\
+	X(ACL_CHMOD, "modes changed that have an access list")							\
+	X(ACL_INHERITED, "files made that inherit one")								\
+	X(FLAGS, "flags of chattr set")										\
+	X(FORBIDDEN, "operations that a flag forbids")								\
+	X(RELABELLED, "labels of the volume set")
 
 #define TALLY_NAME(name, text) TALLY_##name,
 enum tally {
-	TALLIES(TALLY_NAME) TALLY_ALL
+	TALLIES_OF_LEGS(TALLY_NAME) TALLY_LEGS_END, TALLIES_OF_FILES(TALLY_NAME) TALLY_ALL
 };
 
 void tally_start(void); /* before the first process is forked */
 void tally(enum tally what);
-/* One line for each; of those of legs only if the level has any. False: something never happened. */
-bool tally_print(void);
+/* One line for each; those of files only at level fs. False: something never happened. */
+bool tally_print(bool files);
 
 #endif
