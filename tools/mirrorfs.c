@@ -260,9 +260,9 @@ static int open_front(struct volume *volume, struct error *error)
 	if (code == -ENOTBLK)
 		return error_set(error, code, "%s: -o blkdev is for a leg that is a block device", volume->source);
 	if (code)
-		return error_set(error, code, "%s: cannot be handed over to the mount: %s", volume->source,
-				 strerror(-code));
-	code = front_mount(volume->fs, &options, &volume->front, error);
+		error_set(error, code, "%s: cannot be handed over to the mount: %s", volume->source, strerror(-code));
+	else
+		code = front_mount(volume->fs, &options, &volume->front, error);
 	/* Somebody else may have claimed it in between. */
 	if (code && options.block_device)
 		mirror_fail(volume->mirror, "its device could not be mounted");

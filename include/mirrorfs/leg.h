@@ -145,10 +145,11 @@ const struct leg_geometry *leg_geometry(const struct leg *leg);
 int leg_refresh(struct leg *leg);
 /*
  * The kernel's claim on a device is let go, so that a mount can take it; the lock by which we know each other stays
- * without a gap. What is under way ends as it would. 0; -ENOTBLK no device; -errno: nothing has changed. Not while
- * leg_close() is called.
+ * without a gap. What is under way ends as it would, and keeps the claim until then: that is waited for. 0: it is free
+ * to be taken; -ENOTBLK no device; -EBUSY: somebody still has it after `limit_ns`, perhaps what is under way; else
+ * -errno. Not while leg_close() is called, nor twice.
  */
-int leg_hand_over(struct leg *leg);
+int leg_hand_over(struct leg *leg, uint64_t limit_ns);
 /* What is written there later finds room: a sparse image gets its blocks for real. 0 or -errno. May wait. */
 int leg_allocate(struct leg *leg, uint64_t offset, uint64_t length);
 const char *leg_address(const struct leg *leg); /* as given to leg_open */

@@ -326,8 +326,9 @@ int mirror_replace(struct mirror *mirror, int leg, struct leg *by, bool force, s
 
 /*
  * The kernel's claim on the device of the leg with this path passes to the mount that the caller makes next
- * (leg_hand_over()). -ENOTBLK it is no device; -ENOENT no leg has that path. If there is no mount then, the caller has
- * nothing more written (mirror_fail()): the device may be another's.
+ * (leg_hand_over()). -ENOTBLK it is no device; -ENOENT no leg has that path; -EBUSY it is not free within the time that
+ * a leg has for an answer. If there is no mount then, the caller has nothing more written (mirror_fail()): the device
+ * may be another's. May wait; not while legs are detached or replaced.
  */
 int mirror_hand_over(struct mirror *mirror, const char *path);
 

@@ -14,6 +14,7 @@
  */
 #include "leg_private.h"
 
+#include "mirrorfs/base/clock.h"
 #include "mirrorfs/base/iobuf.h"
 
 #include <errno.h>
@@ -28,6 +29,8 @@
 #include <sys/stat.h>
 #include <sys/vfs.h>
 #include <unistd.h>
+
+#define CLAIM_LOOK_NS NSEC_PER_MSEC
 
 #define FILE_BLOCK 4096u /* sizes are rounded down to it; the granularity where nothing finer is known */
 
@@ -297,7 +300,31 @@ int leg_file_refresh(struct leg *leg)
 	return 0;
 }
 
-int leg_file_hand_over(struct leg *leg)
+/* What was under way holds the file before open, and with it the claim. */
+static int claim_wait(struct leg *leg, const char *path, uint64_t limit_ns)
+{
+	uint64_t until_ns = clock_now_ns() + limit_ns, now_ns;
+	struct cond pause;
+	int fd, error;
+
+	cond_init(&pause);
+	mutex_lock(&leg->lock);
+	for (;;) {
+		fd = open(path, O_RDONLY | O_EXCL | O_CLOEXEC);
+		error = fd < 0 ? -errno : 0;
+		now_ns = clock_now_ns();
+		if (error != -EBUSY || now_ns >= until_ns)
+			break;
+		cond_wait_until(&pause, &leg->lock, now_ns + CLAIM_LOOK_NS);
+	}
+	mutex_unlock(&leg->lock);
+	cond_fini(&pause);
+	if (fd >= 0)
+		close(fd);
+	return error;
+}
+
+int leg_file_hand_over(struct leg *leg, uint64_t limit_ns)
 {
 	struct flock lock = record_lock(leg->read_only);
 	char path[64];
@@ -313,7 +340,7 @@ int leg_file_hand_over(struct leg *leg)
 	if (fcntl(fd, F_OFD_SETLK, &lock) || dup3(fd, leg->fd, O_CLOEXEC) < 0)
 		error = -errno;
 	close(fd);
-	return error;
+	return error ? error : claim_wait(leg, path, limit_ns);
 }
 
 /* Through an open file of its own: where the filesystem cannot, what the C library does instead is not aligned. */

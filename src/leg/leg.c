@@ -361,9 +361,9 @@ int leg_refresh(struct leg *leg)
 	return leg->ops->refresh(leg);
 }
 
-int leg_hand_over(struct leg *leg)
+int leg_hand_over(struct leg *leg, uint64_t limit_ns)
 {
-	return leg_file_hand_over(leg_engine_of(leg));
+	return leg_file_hand_over(leg_engine_of(leg), limit_ns);
 }
 
 int leg_allocate(struct leg *leg, uint64_t offset, uint64_t length)

@@ -68,7 +68,7 @@ void leg_file_close(struct leg_file *file);
 int leg_opener_open(const char *path, const struct leg_options *options, struct leg_file *file, struct error *error);
 int leg_file_refresh(struct leg *leg); /* leg_ops.refresh of both engines */
 int leg_file_allocate(struct leg *leg, uint64_t offset, uint64_t length);
-int leg_file_hand_over(struct leg *leg);
+int leg_file_hand_over(struct leg *leg, uint64_t limit_ns);
 /* True if the request lies beyond the size last seen. The lock is held. */
 bool leg_file_beyond_locked(const struct leg *leg, const struct leg_io *io);
 /*

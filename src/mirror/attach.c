@@ -289,15 +289,18 @@ int mirror_replace(struct mirror *mirror, int leg, struct leg *by, bool force, s
 
 int mirror_hand_over(struct mirror *mirror, const char *path)
 {
-	int code = -ENOENT;
+	struct leg *found = NULL;
+	uint64_t timeout_ns = 0;
 
 	mutex_lock(&mirror->lock);
 	for (int leg = 0; leg < MIRROR_LEGS; leg++) {
 		struct leg *open = mirror->legs[leg].leg;
 
-		if (open && !strcmp(leg_path(open), path))
-			code = leg_hand_over(open);
+		if (!open || strcmp(leg_path(open), path) != 0)
+			continue;
+		found = open;
+		timeout_ns = mirror->legs[leg].timeout_ns;
 	}
 	mutex_unlock(&mirror->lock);
-	return code;
+	return found ? leg_hand_over(found, timeout_ns) : -ENOENT;
 }

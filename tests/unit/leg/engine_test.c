@@ -2,10 +2,13 @@
 /* The engines on image files and, as root, on a loop device; locks; addresses. */
 #include "leg_test.h"
 
+#include "mirrorfs/base/clock.h"
+
 #include <fcntl.h>
 #include <linux/filter.h>
 #include <linux/loop.h>
 #include <linux/seccomp.h>
+#include <pthread.h>
 #include <signal.h>
 #include <stddef.h>
 #include <stdio.h>
@@ -18,6 +21,7 @@
 #include <unistd.h>
 
 #define IMAGE_SIZE (8u << 20)
+#define PATIENCE_NS (60 * NSEC_PER_SEC)
 
 static const enum leg_engine engines[] = { LEG_ENGINE_URING, LEG_ENGINE_THREADS };
 static const char *const engine_names[] = { "uring", "threads" };
@@ -502,7 +506,7 @@ START_TEST(a_device_that_was_handed_over_is_kept_from_other_legs)
 	leg = open_leg(device, options);
 	leg_test_fill(leg, LEG_DSYNC, 512, 8192, 5);
 	ck_assert_int_lt(open(device, O_RDWR | O_EXCL | O_CLOEXEC), 0);
-	ck_assert_int_eq(leg_hand_over(leg), 0);
+	ck_assert_int_eq(leg_hand_over(leg, PATIENCE_NS), 0);
 	claim = open(device, O_RDWR | O_EXCL | O_CLOEXEC);
 	ck_assert_int_ge(claim, 0);
 	leg_test_expect(leg, 512, 8192, 5);
@@ -522,7 +526,59 @@ START_TEST(a_device_that_was_handed_over_is_kept_from_other_legs)
 	close(claim);
 	/* An image knows no claim. */
 	leg = open_leg(path, options);
-	ck_assert_int_eq(leg_hand_over(leg), -ENOTBLK);
+	ck_assert_int_eq(leg_hand_over(leg, PATIENCE_NS), -ENOTBLK);
+	leg_close(leg);
+	loop_detach(device);
+	leg_test_unlink(path);
+}
+END_TEST
+
+/* Of the leg on it, the only one that has it open. */
+static int descriptor_of(const char *device)
+{
+	struct stat wanted, st;
+	int fd = 0;
+
+	ck_assert_int_eq(stat(device, &wanted), 0);
+	while (fstat(fd, &st) || !S_ISBLK(st.st_mode) || st.st_rdev != wanted.st_rdev)
+		fd++;
+	return fd;
+}
+
+static void *end_soon(void *held)
+{
+	usleep(20000);
+	close(*(int *)held);
+	return NULL;
+}
+
+/* As a request does that is under way, a copy of the descriptor keeps the file before open. */
+START_TEST(a_device_is_handed_over_when_what_was_under_way_has_ended)
+{
+	char *path = leg_test_image(IMAGE_SIZE), *device = geteuid() ? NULL : loop_attach(path);
+	struct leg_options options = { .engine = LEG_ENGINE_THREADS };
+	pthread_t thread;
+	struct leg *leg;
+	int held, claim;
+
+	if (!device) {
+		fprintf(stderr, "skipped: no loop device can be made here\n");
+		leg_test_unlink(path);
+		return;
+	}
+	leg = open_leg(device, options);
+	held = fcntl(descriptor_of(device), F_DUPFD_CLOEXEC, 0);
+	ck_assert_int_eq(leg_hand_over(leg, 0), -EBUSY);
+	close(held);
+	leg_close(leg);
+	leg = open_leg(device, options);
+	held = fcntl(descriptor_of(device), F_DUPFD_CLOEXEC, 0);
+	ck_assert_int_eq(pthread_create(&thread, NULL, end_soon, &held), 0);
+	ck_assert_int_eq(leg_hand_over(leg, PATIENCE_NS), 0);
+	claim = open(device, O_RDWR | O_EXCL | O_CLOEXEC);
+	ck_assert_int_ge(claim, 0);
+	pthread_join(thread, NULL);
+	close(claim);
 	leg_close(leg);
 	loop_detach(device);
 	leg_test_unlink(path);
@@ -542,6 +598,7 @@ Suite *engine_suite(void)
 	tcase_add_loop_test(tests, beyond_the_end_is_gone_and_does_not_grow_the_image, 0, 2);
 	tcase_add_loop_test(tests, a_look_tells_whether_the_path_still_names_the_image, 0, 2);
 	tcase_add_loop_test(tests, what_stood_in_the_way_of_a_short_write_is_told, 0, 2);
+	tcase_add_test(tests, a_device_is_handed_over_when_what_was_under_way_has_ended);
 	tcase_add_test(tests, a_filesystem_without_direct_io_gets_threads);
 	tcase_add_test(tests, where_io_uring_is_refused_threads_serve);
 	tcase_add_loop_test(tests, a_second_writer_is_refused_and_the_first_one_is_named, 0, 2);
