@@ -80,17 +80,18 @@ START_TEST(nobody_waits_for_a_program_that_hangs)
 	int taken = 0, error;
 	FILE *file;
 
-	start("while [ ! -e gate ]; do sleep 0.01; done; printf x >> output");
+	start("printf '[' >> output; while [ ! -e gate ]; do sleep 0.01; done; printf ']' >> output");
 	while (!(error = helper_notify(call)))
 		taken++;
 	ck_assert_int_eq(error, -EAGAIN);
 	ck_assert_int_ge(taken, 100);
+	wait_for("[");
 	/* Nor does the end of the mount. */
 	ck_assert_int_eq(helper_unmount(0), -ENOENT);
 	file = fopen(gate, "we");
 	ck_assert_ptr_nonnull(file);
 	fclose(file);
-	wait_for("xxxxx");
+	wait_for("[][][");
 	unlink(program); /* what else waits cannot be run */
 	clean();
 }
