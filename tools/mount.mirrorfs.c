@@ -26,7 +26,8 @@ enum { EXIT_OK = 0, EXIT_USAGE = 1, EXIT_SYSTEM = 2, EXIT_FAIL = 32 };
 /* Not ours: they say when, by whom and whether to mount, or are what is done anyway. */
 static const char *const theirs[] = {
 	"defaults", "auto", "noauto", "user", "user=*", "nouser", "users", "owner", "noowner", "group", "nogroup",
-	"nofail", "fail", "_netdev", "comment=*", "x-*", "X-*", "uhelper=*", "helper=*", "relatime", "loud", NULL,
+	"nofail", "fail", "_netdev", "comment=*", "x-*", "X-*", "uhelper=*", "helper=*", "loud", "silent", "nomand",
+	"noiversion", "symfollow", NULL,
 };
 
 struct request {
@@ -115,9 +116,14 @@ static unsigned long kernel_flags(const struct mount_options *options)
 		const char *word;
 		unsigned long flag;
 	} flags[] = {
-		{ "nosuid", MS_NOSUID },   { "nodev", MS_NODEV },	{ "noexec", MS_NOEXEC },
-		{ "noatime", MS_NOATIME }, { "sync", MS_SYNCHRONOUS },
+		{ "nosuid", MS_NOSUID },
+		{ "nodev", MS_NODEV },
+		{ "noexec", MS_NOEXEC },
+		{ "sync", MS_SYNCHRONOUS },
 	};
+	static const unsigned long atime[] = { [FS_ATIME_RELATIVE] = MS_RELATIME,
+					       [FS_ATIME_STRICT] = MS_STRICTATIME,
+					       [FS_ATIME_NEVER] = MS_NOATIME };
 	unsigned long found = options->read_only ? MS_RDONLY : 0;
 	char copy[sizeof(options->kernel)], *save = NULL;
 
@@ -130,7 +136,21 @@ static unsigned long kernel_flags(const struct mount_options *options)
 				found &= ~flags[i].flag;
 		}
 	}
+	/* If none is told, the kernel leaves them as they are. */
+	if (options->atime_given)
+		found |= atime[options->atime.mode] | (options->atime.not_directories ? MS_NODIRATIME : 0);
 	return found;
+}
+
+/* The kernel shows these words, and the daemon keeps to them. */
+static bool atime_tell(const struct ctl_mount *mount, const struct fs_atime_options *atime)
+{
+	json_t *answer, *request = json_pack("{s:s, s:i, s:b}", "command", "atime", "mode", (int)atime->mode,
+					     "not_directories", atime->not_directories);
+	int code = ctl_request(mount, request, &answer, NULL);
+
+	json_decref(answer);
+	return !code;
 }
 
 /* The kernel would turn a mount writable whose daemon writes nothing. */
@@ -152,7 +172,10 @@ static int remount(const struct request *request)
 	struct ctl_mount *ours = malloc(sizeof(*ours));
 	int count = ours ? ctl_mounts(request->path, ours, 1, NULL) : -ENOMEM;
 	bool stays = count == 1 && !request->options.read_only && daemon_is_read_only(ours);
+	bool told = true;
 
+	if (count == 1 && !stays && request->options.atime_given && !request->fake)
+		told = atime_tell(ours, &request->options.atime);
 	free(ours);
 	if (count != 1) {
 		say("%s: no mirrorfs is mounted there", request->path);
@@ -162,6 +185,8 @@ static int remount(const struct request *request)
 		say("%s was mounted read-only, or became so by an error: unmount and mount it again", request->path);
 		return EXIT_FAIL;
 	}
+	if (!told)
+		say("%s: its daemon does not answer: when times of access move stays as it is", request->path);
 	if (request->fake ||
 	    !mount("mirrorfs", request->path, NULL, MS_REMOUNT | kernel_flags(&request->options), NULL))
 		return EXIT_OK;

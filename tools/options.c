@@ -185,8 +185,26 @@ static const struct word {
 #define WORDS (sizeof(words) / sizeof(words[0]))
 
 static const char *const kernel_words[] = {
-	"suid", "nosuid", "dev", "nodev", "exec", "noexec", "atime", "noatime", "async", "sync", NULL,
+	"suid", "nosuid", "dev", "nodev", "exec", "noexec", "async", "sync", NULL,
 };
+
+/*
+ * When a read moves the time of access. It is we who do it; libfuse knows but one of these words, which the kernel then
+ * shows. That times wait in memory for a reason to be written (lazytime) is always so.
+ */
+static const struct {
+	const char *name;
+	enum fs_atime mode;
+	const char *kernel;
+} atime_words[] = {
+	{ "atime", FS_ATIME_RELATIVE, "atime" },	 { "noatime", FS_ATIME_NEVER, "noatime" },
+	{ "relatime", FS_ATIME_RELATIVE, "atime" },	 { "norelatime", FS_ATIME_RELATIVE, "atime" },
+	{ "strictatime", FS_ATIME_STRICT, "atime" }, { "nostrictatime", FS_ATIME_RELATIVE, "atime" },
+};
+
+#define ATIME_WORDS (sizeof(atime_words) / sizeof(atime_words[0]))
+
+static const char *const other_atime_words[] = { "diratime", "nodiratime", "lazytime", "nolazytime", NULL };
 
 static void words_list(char *text, size_t size)
 {
@@ -195,6 +213,10 @@ static void words_list(char *text, size_t size)
 	for (size_t i = 0; i < WORDS && at < size; i++)
 		at += (size_t)snprintf(text + at, size - at, "%s%s%s", i ? ", " : "", words[i].name,
 				       words[i].value ? "=" : "");
+	for (size_t i = 0; i < ATIME_WORDS && at < size; i++)
+		at += (size_t)snprintf(text + at, size - at, ", %s", atime_words[i].name);
+	for (size_t i = 0; other_atime_words[i] && at < size; i++)
+		at += (size_t)snprintf(text + at, size - at, ", %s", other_atime_words[i]);
 	for (size_t i = 0; kernel_words[i] && at < size; i++)
 		at += (size_t)snprintf(text + at, size - at, ", %s", kernel_words[i]);
 }
@@ -209,6 +231,11 @@ void options_help(FILE *out)
 		fprintf(out, "  %-40s %s\n", left, words[i].help);
 	}
 	fprintf(out, "  ");
+	for (size_t i = 0; i < ATIME_WORDS; i++)
+		fprintf(out, "%s%s", i ? ", " : "", atime_words[i].name);
+	for (size_t i = 0; other_atime_words[i]; i++)
+		fprintf(out, ", %s", other_atime_words[i]);
+	fprintf(out, ": as in mount(8)\n  ");
 	for (size_t i = 0; kernel_words[i]; i++)
 		fprintf(out, "%s%s", i ? ", " : "", kernel_words[i]);
 	fprintf(out, ": as in mount(8)\n");
@@ -229,14 +256,39 @@ static int kernel_word_add(struct mount_options *options, const char *name, stru
 	return 0;
 }
 
+/* 1: it is none of these words. */
+static int atime_parse(struct mount_options *options, const char *text, struct error *error)
+{
+	int other = choice(text, other_atime_words);
+
+	for (size_t i = 0; i < ATIME_WORDS; i++) {
+		if (strcmp(text, atime_words[i].name) != 0)
+			continue;
+		options->atime_given = true;
+		options->atime.mode = atime_words[i].mode;
+		return kernel_word_add(options, atime_words[i].kernel, error);
+	}
+	if (other < 0)
+		return 1;
+	if (other < 2) {
+		options->atime_given = true;
+		options->atime.not_directories = other;
+	}
+	return 0;
+}
+
 static int word_parse(struct mount_options *options, char *text, struct error *error)
 {
-	char *value = strchr(text, '='), known[400];
+	char *value = strchr(text, '='), known[640];
+	int code;
 
 	if (value)
 		*value++ = '\0';
 	if (!value && choice(text, kernel_words) >= 0)
 		return kernel_word_add(options, text, error);
+	code = value ? 1 : atime_parse(options, text, error);
+	if (code <= 0)
+		return code;
 	for (size_t i = 0; i < WORDS; i++) {
 		if (strcmp(text, words[i].name) != 0)
 			continue;

@@ -4,6 +4,7 @@
 #define MIRRORFS_TOOLS_OPTIONS_H
 
 #include "mirrorfs/base/error.h"
+#include "mirrorfs/fs.h"
 #include "mirrorfs/leg.h"
 #include "mirrorfs/mirror.h"
 
@@ -24,6 +25,8 @@ struct mount_options {
 	enum leg_engine engine;
 	enum mirror_read_policy policy;
 	unsigned int write_mostly; /* mask of legs */
+	struct fs_atime_options atime;
+	bool atime_given; /* one of its words was there */
 	char leg[1024]; /* where the other leg is; "" not said */
 	char kernel[512]; /* words that are the kernel's, comma separated */
 };

@@ -29,8 +29,21 @@
 
 struct fs;
 
+/* When a read moves the time of access. What the kernel's cache answers is not seen. */
+enum fs_atime {
+	FS_ATIME_RELATIVE, /* the first read behind a change, or a day after the last one that did */
+	FS_ATIME_STRICT, /* each */
+	FS_ATIME_NEVER,
+};
+
+struct fs_atime_options {
+	enum fs_atime mode;
+	bool not_directories; /* for them: never */
+};
+
 struct fs_options {
 	bool read_only;
+	struct fs_atime_options atime;
 	size_t inodes; /* in memory, before those that no call uses leave it; 0: by the cache's budget */
 };
 
@@ -43,6 +56,8 @@ void fs_format_root(struct format_inode *root, uid_t uid, gid_t gid);
  */
 int fs_open(struct meta *meta, struct cache *cache, const struct fs_options *options, struct fs **fs,
 	    struct error *error);
+/* From now on; any thread. */
+void fs_set_atime(struct fs *fs, const struct fs_atime_options *options);
 /* Writes every dirty page and inode; the first error. Forgets all. No call may be running. */
 int fs_close(struct fs *fs);
 
@@ -145,7 +160,11 @@ int fs_removexattr(struct fs *fs, uint64_t inode, const char *name);
 
 #define FS_SIZE_MAX ((UINT64_C(1) << 62) - 1) /* of a file, bytes */
 
-/* Bytes read into `data`: fewer than `length` only at the end of the file. */
+/*
+ * Bytes read into `data`: fewer than `length` only at the end of the file. fs_read_quietly() leaves the time of access
+ * as it is (O_NOATIME).
+ */
+ssize_t fs_read_quietly(struct fs *fs, uint64_t inode, void *data, size_t length, uint64_t offset);
 ssize_t fs_read(struct fs *fs, uint64_t inode, void *data, size_t length, uint64_t offset);
 
 #define FS_WRITE_THROUGH 1u /* answered when the data is on every in-sync leg (O_DIRECT) */

@@ -143,6 +143,23 @@ static void drill_command(struct ctl *ctl, int fd, const json_t *request)
 		command_answer(fd, "result", json_object());
 }
 
+/* A remount. */
+static void atime_command(struct ctl *ctl, int fd, const json_t *request)
+{
+	json_int_t mode = json_integer_value(json_object_get(request, "mode"));
+	struct fs_atime_options options = {
+		.mode = (enum fs_atime)mode,
+		.not_directories = json_is_true(json_object_get(request, "not_directories")),
+	};
+
+	if (!ctl->subjects.fs || mode < FS_ATIME_RELATIVE || mode > FS_ATIME_NEVER) {
+		command_answer_error(fd, -EINVAL, "no such mode");
+		return;
+	}
+	fs_set_atime(ctl->subjects.fs, &options);
+	command_answer(fd, "result", json_object());
+}
+
 static const struct {
 	const char *name;
 	void (*run)(struct ctl *ctl, int fd, const json_t *request);
@@ -159,6 +176,7 @@ static const struct {
 	{ "drill", drill_command },
 	{ "files", files_command },
 	{ "events", events_command },
+	{ "atime", atime_command },
 	{ "end", end_command },
 };
 

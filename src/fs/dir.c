@@ -292,6 +292,8 @@ int fs_readdir(struct fs *fs, uint64_t number, uint64_t cookie, bool attrs,
 	if (error)
 		return error;
 	error = dir_walk(&walk, cookie);
+	if (!error)
+		file_read_touch(walk.dir);
 	inode_put(walk.dir);
 	return error;
 }

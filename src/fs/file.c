@@ -8,6 +8,7 @@
 #include <errno.h>
 #include <string.h>
 
+#define DAY_SECONDS 86400
 #define PIECE_BYTES (UINT64_C(1) << 20) /* written under one hold of the content lock */
 
 uint32_t file_kill_suidgid(uint32_t mode)
@@ -23,6 +24,26 @@ static bool time_before_or_at(const struct timespec *a, const struct timespec *b
 	return a->tv_sec < b->tv_sec || (a->tv_sec == b->tv_sec && a->tv_nsec <= b->tv_nsec);
 }
 
+/* As Linux has it for all filesystems. State lock held. */
+static bool file_touch_wanted_locked(const struct inode *inode, const struct timespec *now)
+{
+	const struct inode_attr *attr = &inode->attr;
+	struct fs *fs = inode->fs;
+
+	if (attr->flags & FS_NOATIME_FL || (S_ISDIR(attr->mode) && atomic_load(&fs->atime_not_directories)))
+		return false;
+	switch (atomic_load(&fs->atime)) {
+	case FS_ATIME_STRICT:
+		return true;
+	case FS_ATIME_NEVER:
+		return false;
+	case FS_ATIME_RELATIVE:
+		break;
+	}
+	return time_before_or_at(&attr->atime, &attr->mtime) || time_before_or_at(&attr->atime, &attr->ctime) ||
+	       now->tv_sec - attr->atime.tv_sec >= DAY_SECONDS;
+}
+
 void file_read_touch(struct inode *inode)
 {
 	struct timespec now = inode_now();
@@ -30,12 +51,7 @@ void file_read_touch(struct inode *inode)
 	if (inode->fs->read_only)
 		return;
 	mutex_lock(&inode->state);
-	if (inode->attr.flags & FS_NOATIME_FL) {
-		mutex_unlock(&inode->state);
-		return;
-	}
-	if (time_before_or_at(&inode->attr.atime, &inode->attr.mtime) ||
-	    time_before_or_at(&inode->attr.atime, &inode->attr.ctime)) {
+	if (file_touch_wanted_locked(inode, &now)) {
 		inode->attr.atime = now;
 		inode->attr_dirty = true;
 	}
@@ -82,7 +98,7 @@ static ssize_t file_read_pages(struct inode *inode, unsigned char *data, size_t 
 	return (ssize_t)done;
 }
 
-ssize_t fs_read(struct fs *fs, uint64_t number, void *data, size_t length, uint64_t offset)
+static ssize_t file_read(struct fs *fs, uint64_t number, void *data, size_t length, uint64_t offset, bool touch)
 {
 	struct inode *inode;
 	uint64_t size;
@@ -99,10 +115,20 @@ ssize_t fs_read(struct fs *fs, uint64_t number, void *data, size_t length, uint6
 	if (length)
 		result = file_read_pages(inode, data, length, offset);
 	rwlock_unlock(&inode->content);
-	if (result > 0)
+	if (result > 0 && touch)
 		file_read_touch(inode);
 	inode_put(inode);
 	return result;
+}
+
+ssize_t fs_read(struct fs *fs, uint64_t number, void *data, size_t length, uint64_t offset)
+{
+	return file_read(fs, number, data, length, offset, true);
+}
+
+ssize_t fs_read_quietly(struct fs *fs, uint64_t number, void *data, size_t length, uint64_t offset)
+{
+	return file_read(fs, number, data, length, offset, false);
 }
 
 /*

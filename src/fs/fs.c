@@ -54,6 +54,7 @@ int fs_open(struct meta *meta, struct cache *cache, const struct fs_options *opt
 	fs->mirror = meta_mirror(meta);
 	failed = ahead_init(fs);
 	fs->read_only = options->read_only;
+	fs_set_atime(fs, &options->atime);
 	fs->hash = siphash;
 	meta_super_info(meta, &info);
 	memcpy(fs->hash_key, info.hash_key, sizeof(fs->hash_key));
@@ -142,6 +143,12 @@ int fs_sync(struct fs *fs)
 	}
 	error = meta_sync(fs->meta, meta_sequence(fs->meta));
 	return first_error ? first_error : error;
+}
+
+void fs_set_atime(struct fs *fs, const struct fs_atime_options *options)
+{
+	atomic_store(&fs->atime, options->mode);
+	atomic_store(&fs->atime_not_directories, options->not_directories);
 }
 
 int fs_close(struct fs *fs)

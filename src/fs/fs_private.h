@@ -41,6 +41,7 @@
 
 #include <bsd/sys/queue.h>
 #include <bsd/sys/tree.h>
+#include <stdatomic.h>
 
 #define FS_BLOCK FORMAT_BLOCK
 #define FS_BLOCKS_END (FS_SIZE_MAX / FS_BLOCK + 1) /* beyond every file's last block */
@@ -162,6 +163,8 @@ struct fs {
 	struct cache *cache;
 	struct mirror *mirror;
 	bool read_only;
+	_Atomic(enum fs_atime) atime;
+	_Atomic bool atime_not_directories;
 	uint8_t hash_key[16];
 	uint64_t (*hash)(const uint8_t key[16], const void *data, size_t length); /* of names; siphash */
 
@@ -400,7 +403,7 @@ void placement_done(struct placement *placement, const struct placement_step *st
 
 /* What a write by an unprivileged caller takes from a mode. */
 uint32_t file_kill_suidgid(uint32_t mode);
-/* As relatime: the first read behind a change is noted, in memory; the item follows when there is a reason. */
+/* Somebody has read it. The time is noted in memory; the item follows when there is a reason. */
 void file_read_touch(struct inode *inode);
 
 /* ---- direct.c ---- */

@@ -41,7 +41,8 @@ def every_word_and_value_of_a_mount_is_completed(ws):
     text = told(ws, "mirrorfs").partition("\nOptions:\n")[2]
     lines = re.findall(r"^  ([a-z-]+)(=(\S+))?  ", text, re.MULTILINE)
     words = {name + ("=" if value else "") for name, value, _ in lines}
-    words |= set(re.search(r"^  (.*): as in mount", text, re.MULTILINE)[1].split(", "))
+    for line in re.findall(r"^  (.*): as in mount", text, re.MULTILINE):
+        words |= set(line.split(", "))
     assert completed(ws, "mirrorfs -o ") == words
     assert completed(ws, "mirrorfs -o ro,") == {"ro," + word for word in words}
     assert completed(ws, "mirrorfs a -o cache=1G,wr") == {"1G,write-mostly="}  # readline has kept "cache="

@@ -4,6 +4,7 @@ import contextlib
 import os
 import re
 import signal
+import time
 import socket
 
 import system
@@ -76,6 +77,46 @@ def words_of_mount_and_systemd_are_understood(ws):
     ws.run("umount", volume.mnt)
     done = ws.run("mount", "-t", "mirrorfs", ws.join("missing"), volume.mnt, ok=False)
     assert done.returncode == MOUNT_FAILED, done.returncode
+
+
+def moved(path, age=3600, flags=os.O_RDONLY):
+    """Whether reading moves a time of access that was so long ago, and behind all changes."""
+    before = int(time.time()) - age
+    os.utime(path, (before, 1000))
+    if os.path.isdir(path):
+        os.listdir(path)
+    else:
+        fd = os.open(path, flags)
+        os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)  # what the kernel's cache answers is not seen
+        assert os.read(fd, 1)
+        os.close(fd)
+    return int(os.stat(path).st_atime) != before
+
+
+@case(QUICK, needs=["root"])
+def words_on_times_of_access_do_what_they_say(ws):
+    volume = ws.volume(size="64M")
+    system.enter(ws)
+    file, folder = volume.path("file"), volume.path("folder")
+    mount_line(volume, "rw")
+    trees.write(file, b"content")
+    os.mkdir(folder)
+    trees.write(os.path.join(folder, "f"), b"")
+    for words, file_moves, folder_moves in (("noatime", False, False), ("strictatime", True, True),
+                                            ("nodiratime,strictatime", True, False), ("lazytime", True, True),
+                                            ("relatime,diratime,nolazytime", True, True), ("rw", True, True)):
+        ws.run("umount", volume.mnt)
+        mount_line(volume, words)
+        assert moved(file) == file_moves and moved(folder) == folder_moves, words
+        assert ("noatime" in system.mount_options(volume.mnt)[0][0]) == (words == "noatime")
+        assert not moved(file, flags=os.O_RDONLY | os.O_NOATIME), words
+    for words, moves in (("noatime", False), ("relatime", True), ("noatime", False), ("ro", False), ("rw", False),
+                         ("strictatime", True)):
+        ws.run("mount", "-o", f"remount,{words}", volume.mnt)
+        if words != "ro":
+            assert moved(file) == moves, words
+        assert (words in system.mount_options(volume.mnt)[0][0]) or words == "strictatime", words
+    ws.run("umount", volume.mnt)
 
 
 @case(FULL, needs=["root"])

@@ -46,7 +46,8 @@ _mirrorfs_mount_options()
 {
 	local last=${1##*,} value=${1##*=}
 	local words='ro rw degraded wait= leg= commit= cache= blkdev discard engine= errors= read-policy= write-mostly=
-		leg-timeout= deadline= suid nosuid dev nodev exec noexec atime noatime async sync'
+		leg-timeout= deadline= suid nosuid dev nodev exec noexec async sync
+		atime noatime relatime norelatime strictatime nostrictatime diratime nodiratime lazytime nolazytime'
 
 	case $last in
 	engine=*) _mirrorfs_reply "$value" 'auto uring threads' ;;

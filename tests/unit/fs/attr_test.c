@@ -151,6 +151,54 @@ START_TEST(a_write_moves_mtime_and_a_read_moves_atime_once)
 }
 END_TEST
 
+static bool ignore_entry(void *context, const struct fs_entry *entry)
+{
+	return true;
+}
+
+/* Sets the time of access back by so much against now, reads, and tells whether it has moved. */
+static bool read_moves_atime(uint64_t inode, bool directory, int64_t age, struct fs_atime_options options)
+{
+	struct timespec now = inode_now(), old = { now.tv_sec - age, 0 };
+	struct fs_attr attr = { .st.st_atim = old, .st.st_mtim = { 100, 0 }, .st.st_ctim = { 100, 0 } };
+	char byte;
+
+	fs_set_atime(fs, &options);
+	set(inode, FS_SET_ATIME | FS_SET_MTIME | FS_SET_CTIME, attr);
+	if (directory)
+		ck_assert_int_eq(fs_readdir(fs, inode, 0, false, ignore_entry, NULL), 0);
+	else
+		ck_assert_int_eq(fs_read(fs, inode, &byte, 1, 0), 1);
+	return attr_of(inode).st.st_atim.tv_sec != old.tv_sec;
+}
+
+START_TEST(reads_move_atime_as_the_mount_says)
+{
+	const struct fs_atime_options relative = { .mode = FS_ATIME_RELATIVE }, never = { .mode = FS_ATIME_NEVER },
+				      strict = { .mode = FS_ATIME_STRICT }, files = { .not_directories = true };
+	uint64_t file = make_file(ROOT, "file"), dir = make_dir(ROOT, "dir");
+	const int64_t minute = 60, day = 86400;
+	struct timespec before;
+	char byte;
+
+	put_bytes(file, 0, "x", 1);
+	for (int d = 0; d < 2; d++) {
+		uint64_t inode = d ? dir : file;
+
+		ck_assert(!read_moves_atime(inode, d, minute, relative));
+		ck_assert(read_moves_atime(inode, d, day + 1, relative));
+		ck_assert(read_moves_atime(inode, d, minute, strict));
+		ck_assert(!read_moves_atime(inode, d, day + 1, never));
+		ck_assert(read_moves_atime(inode, d, day + 1, files) == !d);
+	}
+	ck_assert(!read_moves_atime(file, false, minute, relative));
+	fs_set_atime(fs, &strict);
+	before = attr_of(file).st.st_atim;
+	ck_assert_int_eq(fs_read_quietly(fs, file, &byte, 1, 0), 1);
+	ck_assert_int_eq(attr_of(file).st.st_atim.tv_sec, before.tv_sec);
+}
+END_TEST
+
 START_TEST(a_size_is_of_files_alone_and_bounded)
 {
 	struct fs_attr attr = { .st.st_size = 1 };
@@ -222,6 +270,7 @@ Suite *attr_suite(void)
 	tcase_add_test(tests, chown_takes_setuid_and_setgid_from_programs);
 	tcase_add_test(tests, writing_and_truncating_take_setuid_only_if_told);
 	tcase_add_test(tests, a_setgid_directory_gives_its_group_and_its_bit);
+	tcase_add_test(tests, reads_move_atime_as_the_mount_says);
 	tcase_add_test(tests, a_write_moves_mtime_and_a_read_moves_atime_once);
 	tcase_add_test(tests, a_size_is_of_files_alone_and_bounded);
 	tcase_add_test(tests, a_read_only_volume_is_read_and_refuses_every_change);

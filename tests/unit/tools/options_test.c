@@ -71,6 +71,24 @@ START_TEST(the_kernels_words_are_handed_on_in_order)
 }
 END_TEST
 
+START_TEST(the_last_word_on_the_time_of_access_holds)
+{
+	ck_assert_int_eq(parse("ro"), 0);
+	ck_assert(!options.atime_given && options.atime.mode == FS_ATIME_RELATIVE && !options.atime.not_directories);
+	ck_assert_int_eq(parse("noatime,strictatime,nodiratime,lazytime"), 0);
+	ck_assert(options.atime_given && options.atime.mode == FS_ATIME_STRICT && options.atime.not_directories);
+	ck_assert_str_eq(options.kernel, "noatime,atime");
+	ck_assert_int_eq(parse("strictatime,noatime,nodiratime,diratime"), 0);
+	ck_assert(options.atime.mode == FS_ATIME_NEVER && !options.atime.not_directories);
+	ck_assert_str_eq(options.kernel, "atime,noatime");
+	ck_assert_int_eq(parse("noatime,relatime"), 0);
+	ck_assert_int_eq(options.atime.mode, FS_ATIME_RELATIVE);
+	ck_assert_int_eq(parse("lazytime,nolazytime"), 0);
+	ck_assert(!options.atime_given);
+	ck_assert_int_eq(parse("noatime=1"), -EINVAL);
+}
+END_TEST
+
 START_TEST(the_last_of_ro_and_rw_holds)
 {
 	ck_assert_int_eq(parse("ro,rw"), 0);
@@ -132,6 +150,7 @@ int main(void)
 	tcase_add_test(tests, every_word_reaches_its_field);
 	tcase_add_test(tests, the_kernels_words_are_handed_on_in_order);
 	tcase_add_test(tests, the_last_of_ro_and_rw_holds);
+	tcase_add_test(tests, the_last_word_on_the_time_of_access_holds);
 	tcase_add_test(tests, a_comma_in_a_value_is_escaped);
 	tcase_add_test(tests, an_unknown_word_is_named_with_all_that_there_are);
 	tcase_add_test(tests, a_value_that_is_missing_wrong_or_too_much_is_refused);
