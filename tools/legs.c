@@ -127,10 +127,19 @@ struct wanted {
 	struct uuid volume_uuid;
 };
 
-/* The devices of one volume: address[i] is that of leg i, "" not seen. */
+#define CANDIDATES_MAX 8
+
+/* What says to be a leg of the volume: beside those that are, one that was replaced or was to be, or a copy. */
+struct candidate {
+	char address[ADDRESS_SIZE];
+	int index;
+	struct uuid leg[MIRROR_LEGS]; /* itself and the other one, as it knows them */
+};
+
 struct found {
 	struct uuid volume;
-	char address[MIRROR_LEGS][ADDRESS_SIZE];
+	struct candidate candidate[CANDIDATES_MAX];
+	int count;
 };
 
 /* 1; 0: it is neither UUID= nor LABEL=; -EINVAL told. */
@@ -156,7 +165,7 @@ static bool matches(const struct wanted *wanted, const struct mirror_label_info 
 
 static int found_add(struct found *found, const char *path, const struct mirror_label_info *info, struct error *error)
 {
-	char *address = found->address[info->index];
+	struct candidate *candidate = &found->candidate[found->count];
 	char first[UUID_TEXT_SIZE], second[UUID_TEXT_SIZE];
 
 	if (uuid_is_null(&found->volume))
@@ -165,11 +174,53 @@ static int found_add(struct found *found, const char *path, const struct mirror_
 		return error_set(error, -EEXIST, "two volumes are labelled '%s': %s and %s; name one by UUID=",
 				 info->identity.label, uuid_format(&found->volume, first),
 				 uuid_format(&info->identity.volume, second));
-	if (address[0])
-		return error_set(error, -EEXIST, "%s and %s are the same leg (a copy of one disk on another?): "
-						 "name the right one by its path", address, path);
-	snprintf(address, ADDRESS_SIZE, "%s", path);
+	if (found->count == CANDIDATES_MAX)
+		return error_set(error, -EEXIST, "too many devices say to be legs of one volume: name them by path");
+	snprintf(candidate->address, sizeof(candidate->address), "%s", path);
+	candidate->index = info->index;
+	memcpy(candidate->leg, info->identity.leg, sizeof(candidate->leg));
+	found->count++;
 	return 0;
+}
+
+/* The other leg names it: that one's UUID for it is `named`, or NULL: one is looked for that it names, too. */
+static bool is_named(const struct found *found, const struct candidate *one, const struct uuid *named)
+{
+	if (named)
+		return uuid_equal(named, &one->leg[one->index]);
+	for (int i = 0; i < found->count; i++) {
+		const struct candidate *other = &found->candidate[i];
+
+		if (other->index != one->index && !memcmp(one->leg, other->leg, sizeof(one->leg)))
+			return true;
+	}
+	return false;
+}
+
+/* Leg `index`; of several that say to be it, the one that the other leg names. 1; 0: there is none; -EEXIST told. */
+static int found_leg(const struct found *found, int index, const struct uuid *named, const struct candidate **leg,
+		     struct error *error)
+{
+	const struct candidate *seen[2] = { NULL };
+	int count = 0, right = 0;
+
+	for (int i = 0; i < found->count; i++) {
+		const struct candidate *one = &found->candidate[i];
+
+		if (one->index != index)
+			continue;
+		seen[count++ % 2] = one;
+		if (is_named(found, one, named)) {
+			*leg = one;
+			right++;
+		}
+	}
+	if (count > 1 && right != 1)
+		return error_set(error, -EEXIST, "%s and %s are the same leg (a copy of one disk on another?): "
+						 "name the right one by its path", seen[0]->address, seen[1]->address);
+	if (count == 1)
+		*leg = seen[0];
+	return count > 0;
 }
 
 static int search_devices(const struct wanted *wanted, struct found *found, struct error *error)
@@ -355,6 +406,7 @@ static int open_one(struct search *search, const char *address, struct error *er
 /* UUID= and LABEL=: all devices of that volume. */
 static int open_searched(struct search *search, const char *spec, struct error *error)
 {
+	const struct candidate *leg[MIRROR_LEGS] = { NULL };
 	struct wanted wanted;
 	struct found *found;
 	int code = wanted_parse(spec, &wanted, error);
@@ -366,8 +418,10 @@ static int open_searched(struct search *search, const char *spec, struct error *
 		return error_set(error, -ENOMEM, "out of memory");
 	code = search_devices(&wanted, found, error);
 	for (int i = 0; i < MIRROR_LEGS && code >= 0; i++)
-		if (found->address[i][0] && search->count < MIRROR_LEGS)
-			code = open_one(search, found->address[i], error);
+		code = found_leg(found, i, NULL, &leg[i], error);
+	for (int i = 0; i < MIRROR_LEGS && code >= 0; i++)
+		if (leg[i] && search->count < MIRROR_LEGS)
+			code = open_one(search, leg[i]->address, error);
 	free(found);
 	if (code < 0)
 		return code;
@@ -383,6 +437,8 @@ static int open_other(struct search *search, struct error *error)
 {
 	const struct mirror_label_info *label = &search->label[0];
 	int other = 1 - label->index, code = 0;
+	const struct uuid *named = &label->identity.leg[other];
+	const struct candidate *leg = NULL;
 	struct mirror_label_info *info;
 	struct found *found;
 
@@ -393,14 +449,17 @@ static int open_other(struct search *search, struct error *error)
 	if (!info || !found) {
 		code = error_set(error, -ENOMEM, "out of memory");
 	} else if (label->path[other][0] && !peek_label(label->path[other], info, NULL) && info->index == other &&
-		   uuid_equal(&info->identity.volume, &label->identity.volume)) {
+		   uuid_equal(&info->identity.volume, &label->identity.volume) &&
+		   uuid_equal(&info->identity.leg[other], named)) {
 		code = open_one(search, label->path[other], error);
 	} else {
 		struct wanted wanted = { .volume = "", .volume_uuid = label->identity.volume };
 
 		code = search_devices(&wanted, found, error);
-		if (!code && found->address[other][0])
-			code = open_one(search, found->address[other], error);
+		if (!code)
+			code = found_leg(found, other, named, &leg, error);
+		if (code > 0)
+			code = open_one(search, leg->address, error);
 		else
 			search->late |= may_come(label->path[other]);
 	}

@@ -214,6 +214,49 @@ def devices_are_found_by_uuid_label_and_each_other(ws):
     volume.umount()
 
 
+@case(FULL, needs=["loop"])
+def a_disk_that_was_replaced_may_stay_where_it_is(ws):
+    """It says to be the leg that another is now; and one that was to become a leg says so, too."""
+    volume = ws.volume(loop=True, size="64M")
+    volume.mount()
+    uuid = volume.status()[0]["volume"]["uuid"]
+    for leg in (1, 0):
+        ws.run("truncate", "-s", "64M", ws.join(f"new{leg}"))
+        volume.legs[leg] = ws.loop(ws.join(f"new{leg}"))
+        ws.run("mirrorctl", "replace", volume.mnt, str(leg), volume.legs[leg])
+        ws.run("mirrorctl", "resync", volume.mnt)
+        volume.umount()
+        for spec in (f"UUID={uuid}", *volume.legs):
+            volume.mount(legs=[spec])
+            told, status = volume.status()
+            assert status == 0 and [one["address"] for one in told["legs"]] == volume.legs, told
+            volume.umount()
+        volume.mount()
+    volume.umount()
+
+
+@case(FULL, needs=["loop"])
+def a_disk_that_was_to_become_a_leg_is_none(ws):
+    """The machine stopped when it had its label, and the one that was to stay did not name it yet."""
+    volume = ws.volume(loop=True, size="64M")
+    volume.mount()
+    uuid = volume.status()[0]["volume"]["uuid"]
+    volume.umount()
+    for leg, image in enumerate(volume.images):
+        ws.run("cp", image, ws.join(f"before{leg}"))
+    volume.mount()
+    ws.run("truncate", "-s", "64M", ws.join("new"))
+    ws.run("mirrorctl", "replace", volume.mnt, "1", ws.loop(ws.join("new")))
+    volume.kill()
+    for leg in (0, 1):
+        ws.run("dd", f"if={ws.join(f'before{leg}')}", f"of={volume.legs[leg]}", "bs=1M", "conv=fsync")
+    for spec in (f"UUID={uuid}", *volume.legs):
+        volume.mount(legs=[spec])
+        told, status = volume.status()
+        assert status == 0 and [one["address"] for one in told["legs"]] == volume.legs, told
+        volume.umount()
+
+
 @case(QUICK)
 def what_was_written_with_o_dsync_survives_a_kill(ws):
     volume = ws.volume()
