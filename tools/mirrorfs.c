@@ -252,6 +252,8 @@ static int open_front(struct volume *volume, struct error *error)
 					 .block_device = volume->options.block_device,
 					 .threads = volume->memory.threads,
 					 .io_bytes = volume->memory.io_bytes,
+					 .iolog = volume->options.iolog[0] ? volume->options.iolog : NULL,
+					 .iolog_msec = volume->options.iolog_msec,
 					 .mount_options = volume->options.kernel,
 					 .unmount = helper_unmount };
 
@@ -526,6 +528,25 @@ static int check_legs(const struct volume *volume)
 	return EXIT_OK;
 }
 
+/* There it would lie below the mount, and nobody would find it before the end. */
+static int check_iolog(const struct volume *volume)
+{
+	char prefix[sizeof(volume->options.iolog)], folder[PATH_MAX];
+	size_t length = strlen(volume->mountpoint);
+	char *name;
+
+	strcpy(prefix, volume->options.iolog);
+	name = strrchr(prefix, '/');
+	if (name)
+		*name = '\0';
+	if (!prefix[0] || !realpath(name ? prefix : ".", folder))
+		return EXIT_OK; /* whoever opens it will tell */
+	if (strncmp(folder, volume->mountpoint, length) != 0 || (folder[length] && folder[length] != '/'))
+		return EXIT_OK;
+	say("option iolog: %s lies inside the mount point %s", volume->options.iolog, volume->mountpoint);
+	return EXIT_FAIL;
+}
+
 static int operands(struct volume *volume, char **words, int count)
 {
 	int code;
@@ -548,6 +569,8 @@ static int operands(struct volume *volume, char **words, int count)
 		return EXIT_USAGE;
 	}
 	code = check_mountpoint(volume, words[count - 1]);
+	if (!code)
+		code = check_iolog(volume);
 	return code ? code : check_legs(volume);
 }
 

@@ -6,10 +6,13 @@
 #include <ctype.h>
 #include <errno.h>
 #include <inttypes.h>
+#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 
 #define SECONDS_MAX 86400.0
+#define IOLOG_MSEC 1000
+#define IOLOG_MSEC_MAX 3600000
 #define CACHE_MIN (UINT64_C(4) << 20)
 
 /* ---- values ---- */
@@ -106,6 +109,20 @@ static bool set_commit(struct mount_options *options, const char *value)
 	return seconds(value, 0.01, &options->commit_ns);
 }
 
+static bool set_iolog(struct mount_options *options, const char *value)
+{
+	return value[0] && snprintf(options->iolog, sizeof(options->iolog), "%s", value) < (int)sizeof(options->iolog);
+}
+
+static bool set_iolog_msec(struct mount_options *options, const char *value)
+{
+	char *end;
+	unsigned long msec = isdigit((unsigned char)value[0]) ? strtoul(value, &end, 10) : ULONG_MAX;
+
+	options->iolog_msec = (unsigned int)msec;
+	return msec <= IOLOG_MSEC_MAX && !*end;
+}
+
 static bool set_leg_timeout(struct mount_options *options, const char *value)
 {
 	return seconds(value, 0.01, &options->leg_timeout_ns);
@@ -181,6 +198,8 @@ static const struct word {
 	{ "write-mostly", "0|1", set_write_mostly, "read this leg only where the other one cannot answer, or is late" },
 	{ "leg-timeout", "SECONDS", set_leg_timeout, "one try on one leg (5; rotational 15)" },
 	{ "deadline", "SECONDS", set_deadline, "a request on both legs together (20)" },
+	{ "iolog", "PREFIX", set_iolog, "log reads and writes as fio does: PREFIX_lat.log, _bw.log, _iops.log" },
+	{ "iolog-msec", "MSEC", set_iolog_msec, "means of so much time in these logs (1000); 0: each request" },
 };
 #define WORDS (sizeof(words) / sizeof(words[0]))
 
@@ -243,7 +262,7 @@ void options_help(FILE *out)
 
 void options_init(struct mount_options *options)
 {
-	*options = (struct mount_options){ .wait_ns = 30 * NSEC_PER_SEC };
+	*options = (struct mount_options){ .wait_ns = 30 * NSEC_PER_SEC, .iolog_msec = IOLOG_MSEC };
 }
 
 static int kernel_word_add(struct mount_options *options, const char *name, struct error *error)
@@ -279,7 +298,7 @@ static int atime_parse(struct mount_options *options, const char *text, struct e
 
 static int word_parse(struct mount_options *options, char *text, struct error *error)
 {
-	char *value = strchr(text, '='), known[640];
+	char *value = strchr(text, '='), known[700];
 	int code;
 
 	if (value)

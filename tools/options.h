@@ -27,6 +27,8 @@ struct mount_options {
 	unsigned int write_mostly; /* mask of legs */
 	struct fs_atime_options atime;
 	bool atime_given; /* one of its words was there */
+	unsigned int iolog_msec;
+	char iolog[1024]; /* prefix; "" none */
 	char leg[1024]; /* where the other leg is; "" not said */
 	char kernel[512]; /* words that are the kernel's, comma separated */
 };

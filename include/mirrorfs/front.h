@@ -24,6 +24,8 @@ struct front_options {
 	bool block_device; /* root: the mount is one of the device `source`, which the kernel claims for it */
 	unsigned int threads; /* 0: chosen */
 	size_t io_bytes; /* the longest read or write, whole pages up to 1 MiB; 0: chosen */
+	const char *iolog; /* prefix of the logs of reads and writes in fio's format; NULL: none; see iolog.c */
+	unsigned int iolog_msec; /* the windows of time that they tell of; 0: each request */
 	const char *mount_options; /* further words for the kernel ("nosuid,nodev"), comma separated; may be NULL */
 	/* Who unmounts in the place of this process, which may not, as front_unmount(); NULL: nobody. */
 	int (*unmount)(int flags);

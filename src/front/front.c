@@ -257,7 +257,9 @@ int front_mount(struct fs *fs, const struct front_options *options, struct front
 		code = workers_create(front, options->threads ? options->threads : WORKERS);
 	if (code)
 		error_set(error, code, "out of memory");
-	else
+	else if (options->iolog)
+		code = iolog_open(options->iolog, options->iolog_msec, &front->iolog, error);
+	if (!code)
 		code = session_mount(front, options, error);
 	if (!code) {
 		code = begin_serving(front, error);
@@ -450,10 +452,18 @@ int front_serve(struct front *front)
 	return -ECONNABORTED;
 }
 
+/* Nobody reads or writes any more, but for a worker that has the last request, which is neither. */
+static void log_end(struct front *front)
+{
+	iolog_close(front->iolog);
+	front->iolog = NULL;
+}
+
 void front_destroy(struct front *front)
 {
 	struct front_handle *handle;
 
+	log_end(front);
 	mutex_lock(&front->lock);
 	front->closed = true;
 	cond_broadcast(&front->moved);

@@ -57,6 +57,7 @@ struct front {
 	_Atomic bool cut; /* by us, when it had been detached */
 	_Atomic bool last; /* the kernel has sent its last request, DESTROY, and waits for the answer */
 
+	struct iolog *iolog; /* NULL: none */
 	struct histograms *times; /* by opcode; see measure.c */
 	struct front_worker *workers;
 	unsigned int worker_count; /* whose memory was made */
@@ -92,6 +93,11 @@ unsigned char *transport_payload(void);
 
 /* init.c */
 void init_answer(const struct front *front, const struct fuse_init_in *in, struct fuse_init_out *out);
+
+/* iolog.c */
+int iolog_open(const char *prefix, unsigned int msec, struct iolog **iolog, struct error *error);
+void iolog_add(struct iolog *iolog, bool write, uint64_t ended_ns, uint64_t took_ns, uint64_t offset, uint32_t bytes);
+void iolog_close(struct iolog *iolog); /* writes the rest; NULL is allowed */
 
 /* measure.c: how long requests take */
 void measure_begin(struct front_worker *worker); /* a request has come */

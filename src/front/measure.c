@@ -100,19 +100,29 @@ void measure_answer(struct front_worker *worker, const struct fuse_out_header *o
 	worker->answered_bytes = out->len - (uint32_t)sizeof(*out);
 }
 
+static void transfer_end(struct front_worker *worker, bool write, uint64_t now_ns, uint64_t took_ns)
+{
+	const struct fuse_write_in *write_in = transport_argument();
+	const struct fuse_read_in *read_in = transport_argument();
+	uint32_t bytes = write ? write_in->size : worker->answered_bytes;
+
+	histograms_count(worker->front->times, write ? FUSE_WRITE : FUSE_READ, COUNTER_BYTES, bytes);
+	if (worker->front->iolog)
+		iolog_add(worker->front->iolog, write, now_ns, took_ns, write ? write_in->offset : read_in->offset,
+			  bytes);
+}
+
 void measure_end(struct front_worker *worker)
 {
-	const struct fuse_write_in *write = transport_argument();
 	struct histograms *times = worker->front->times;
 	unsigned int series = series_of(worker->opcode);
+	uint64_t now_ns = clock_now_ns(), took_ns = now_ns - worker->began_ns;
 
-	histograms_add(times, series, clock_now_ns() - worker->began_ns);
+	histograms_add(times, series, took_ns);
 	if (worker->error)
 		histograms_count(times, series, class_of(worker->error), 1);
-	else if (series == FUSE_READ)
-		histograms_count(times, series, COUNTER_BYTES, worker->answered_bytes);
-	else if (series == FUSE_WRITE)
-		histograms_count(times, series, COUNTER_BYTES, write->size);
+	else if (series == FUSE_READ || series == FUSE_WRITE)
+		transfer_end(worker, series == FUSE_WRITE, now_ns, took_ns);
 }
 
 const char *front_op_name(unsigned int op)
