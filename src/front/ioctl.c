@@ -151,6 +151,8 @@ void ioctl_serve(fuse_req_t req, fuse_ino_t inode, unsigned int command, const v
 	};
 	int error = -ENOTTY;
 
+	/* Of a union an initializer may leave all but the first member as the stack had it. */
+	memset(&call.out, 0, sizeof(call.out));
 	for (size_t i = 0; i < sizeof(calls) / sizeof(calls[0]); i++) {
 		if (calls[i].command == command && in_size >= calls[i].in && out_size >= calls[i].out)
 			error = calls[i].run(&call);
