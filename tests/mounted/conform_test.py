@@ -116,6 +116,18 @@ def names_are_bytes(ws):
     for call in ((os.mkdir, b"b" * 256), (os.stat, b"b" * 256), (os.symlink, b"x", b"b" * 256),
                  (os.rename, b" ", b"b" * 256), (os.link, b" ", b"b" * 256), (os.mknod, b"b" * 256)):
         fails_with(errno.ENAMETOOLONG, *call)
+    os.mkdir(b"d")
+    nameless = linux.tmpfile(b".")
+    for length in (256, 300, 1023, 1024, 1025, 4000):
+        name = b"b" * length
+        for call in ((os.open, name, os.O_CREAT | os.O_WRONLY), (os.unlink, name), (os.rmdir, name),
+                     (os.rename, name, b"c"),
+                     (os.lstat, name), (os.mkdir, b"d/" + name), (os.link, name, b"c"), (os.symlink, b"t", name),
+                     (linux.renameat2, b" ", name, linux.RENAME_EXCHANGE), (os.rename, b"d", name),
+                     (linux.renameat2, b" ", name, linux.RENAME_NOREPLACE), (linux.give_name, nameless, name)):
+            fails_with(errno.ENAMETOOLONG, *call)
+    os.close(nameless)
+    os.rmdir(b"d")
     fails_with(errno.ENAMETOOLONG, os.symlink, b"t" * 4096, b"l")
     os.symlink(b"t" * 4095, b"l")
     assert os.readlink(b"l") == b"t" * 4095
