@@ -161,6 +161,17 @@ static void event(void *context, const struct mirror_event *event)
 		notify_send("", "%s", event->text);
 }
 
+/* The program of -o notify; the helper keeps their order. */
+static void event_notify(void *context, const char *kind, const char *text, const char *json)
+{
+	const struct volume *volume = context;
+	const char *const words[] = { kind, volume->mountpoint, text, json, NULL };
+	int code = helper_notify(words);
+
+	if (code)
+		log_warn("%s was not told: event=%s error=\"%s\"", volume->options.notify, kind, strerror(-code));
+}
+
 static int open_mirror(struct volume *volume, struct error *error)
 {
 	struct legs_request request = { .spec = { volume->spec[0], volume->spec[1] },
@@ -350,6 +361,8 @@ static int volume_open(struct volume *volume, struct error *error)
 	volume->events = ctl_events_create();
 	if (!volume->events)
 		return error_set(error, -ENOMEM, "out of memory");
+	if (volume->options.notify[0])
+		ctl_events_tell(volume->events, event_notify, volume);
 	code = open_mirror(volume, error);
 	if (!code)
 		code = open_cache(volume, error);
@@ -547,6 +560,26 @@ static int check_iolog(const struct volume *volume)
 	return EXIT_FAIL;
 }
 
+/* Found now, and by its absolute path: the daemon stands in the root. */
+static int check_notify(struct volume *volume)
+{
+	char path[PATH_MAX];
+	struct stat st;
+
+	if (!volume->options.notify[0])
+		return EXIT_OK;
+	if (!realpath(volume->options.notify, path) || stat(path, &st)) {
+		say("option notify: %s: %s", volume->options.notify, strerror(errno));
+		return EXIT_FAIL;
+	}
+	if (!S_ISREG(st.st_mode) || access(path, X_OK)) {
+		say("option notify: %s: not a program", volume->options.notify);
+		return EXIT_FAIL;
+	}
+	snprintf(volume->options.notify, sizeof(volume->options.notify), "%s", path);
+	return EXIT_OK;
+}
+
 static int operands(struct volume *volume, char **words, int count)
 {
 	int code;
@@ -571,6 +604,8 @@ static int operands(struct volume *volume, char **words, int count)
 	code = check_mountpoint(volume, words[count - 1]);
 	if (!code)
 		code = check_iolog(volume);
+	if (!code)
+		code = check_notify(volume);
 	return code ? code : check_legs(volume);
 }
 
@@ -619,6 +654,8 @@ int main(int argc, char **argv)
 	if (code)
 		return code;
 	notify_begin();
+	if (volume.options.notify[0])
+		helper.program = volume.options.notify;
 	code = helper_start(&helper);
 	if (code) {
 		say("cannot start a process: %s", strerror(-code));

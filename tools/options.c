@@ -114,6 +114,12 @@ static bool set_iolog(struct mount_options *options, const char *value)
 	return value[0] && snprintf(options->iolog, sizeof(options->iolog), "%s", value) < (int)sizeof(options->iolog);
 }
 
+static bool set_notify(struct mount_options *options, const char *value)
+{
+	return value[0] &&
+	       snprintf(options->notify, sizeof(options->notify), "%s", value) < (int)sizeof(options->notify);
+}
+
 static bool set_iolog_msec(struct mount_options *options, const char *value)
 {
 	char *end;
@@ -198,6 +204,7 @@ static const struct word {
 	{ "write-mostly", "0|1", set_write_mostly, "read this leg only where the other one cannot answer, or is late" },
 	{ "leg-timeout", "SECONDS", set_leg_timeout, "one try on one leg (5; rotational 15)" },
 	{ "deadline", "SECONDS", set_deadline, "a request on both legs together (20)" },
+	{ "notify", "PROGRAM", set_notify, "run it for each event, with what mirrorctl events tells" },
 	{ "iolog", "PREFIX", set_iolog, "log reads and writes as fio does: PREFIX_lat.log, _bw.log, _iops.log" },
 	{ "iolog-msec", "MSEC", set_iolog_msec, "means of so much time in these logs (1000); 0: each request" },
 };

@@ -29,6 +29,7 @@ struct mount_options {
 	bool atime_given; /* one of its words was there */
 	unsigned int iolog_msec;
 	char iolog[1024]; /* prefix; "" none */
+	char notify[4096]; /* program; "" none */
 	char leg[1024]; /* where the other leg is; "" not said */
 	char kernel[512]; /* words that are the kernel's, comma separated */
 };

@@ -56,6 +56,12 @@ struct ctl_subjects {
  * closed.
  */
 struct ctl_events *ctl_events_create(void); /* NULL: no memory */
+/*
+ * From now on `tell` hears of each event, in their order: its kind, one line for people, and all of it as JSON. But of
+ * healed and of unrecoverable blocks no more than one a minute each. It must not wait, nor call back.
+ */
+void ctl_events_tell(struct ctl_events *events, void (*tell)(void *context, const char *kind, const char *text,
+							     const char *json), void *context);
 void ctl_events_destroy(struct ctl_events *events); /* NULL is allowed */
 void ctl_event(void *events, const struct mirror_event *event);
 

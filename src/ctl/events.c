@@ -27,6 +27,8 @@
 #define LOW_PERCENT 5u /* of the space left: told once, and again when there were twice as much in between */
 #define NAMED_MAX 64u /* in one go; more that come meanwhile keep their blocks */
 #define REST_FACTOR 3u
+#define QUIET_NS (60 * NSEC_PER_SEC) /* between two of those that may come by thousands, for who is told of each */
+#define QUIET_KINDS 2 /* healed, and whatever else is of a single block */
 #define INT(value) ((json_int_t)(value))
 
 struct kept {
@@ -53,6 +55,9 @@ struct ctl_events {
 	struct ctl *ctl;   /* NULL: there is no mount yet, or no longer */
 	uint64_t number;   /* of the latest */
 	unsigned int count, minors;
+	void (*tell)(void *context, const char *kind, const char *text, const char *json);
+	void *tell_context;
+	uint64_t quiet_until_ns[QUIET_KINDS];
 	bool space_low;
 	TAILQ_HEAD(, kept) list;
 };
@@ -125,6 +130,26 @@ static json_t *snapshot_json(const struct ctl_events *events, const struct mirro
 
 /* ---- coming ---- */
 
+void ctl_events_tell(struct ctl_events *events, void (*tell)(void *context, const char *kind, const char *text,
+							     const char *json), void *context)
+{
+	mutex_lock(&events->lock);
+	events->tell = tell;
+	events->tell_context = context;
+	mutex_unlock(&events->lock);
+}
+
+static void tell_locked(struct ctl_events *events, const struct kept *kept, const char *kind, const char *text)
+{
+	uint64_t *quiet_until_ns = &events->quiet_until_ns[strcmp(kind, "healed") != 0], now_ns = clock_now_ns();
+
+	if (!events->tell || !kept->text || (kept->minor && now_ns < *quiet_until_ns))
+		return;
+	if (kept->minor)
+		*quiet_until_ns = now_ns + QUIET_NS;
+	events->tell(events->tell_context, kind, text, kept->text);
+}
+
 /* `more` is stolen. */
 static void keep_locked(struct ctl_events *events, const char *kind, bool minor, const char *text, json_t *more,
 			const struct mirror_snapshot *now)
@@ -149,6 +174,7 @@ static void keep_locked(struct ctl_events *events, const char *kind, bool minor,
 	kept->text = json ? json_dumps(json, JSON_COMPACT) : NULL;
 	json_decref(json);
 	TAILQ_INSERT_TAIL(&events->list, kept, entry);
+	tell_locked(events, kept, kind, text);
 	events->count++;
 	events->minors += minor;
 	if (events->count <= KEPT_MAX && events->minors <= MINOR_MAX)

@@ -134,3 +134,51 @@ def a_leg_that_is_slow_for_good_is_told_once_and_once_more_when_it_is_not(ws):
     assert [event["state"]["legs"][1]["slow"] for event in paces()] == [True, False], paces()
     assert "no longer slow" in paces()[1]["text"], paces()
     volume.umount()
+
+
+@case(QUICK)
+def the_program_of_a_mount_is_told_each_event_once_and_in_order(ws):
+    volume = ws.volume(size="64M")
+    program, told = ws.join("tell it"), ws.join("told")
+    trees.write(program, f"#!/bin/sh\nprintf '%s\\n' \"$1\" \"$2\" \"$3\" \"$4\" >>{told}\n".encode())
+    refused = volume.mount(f"notify={program}", ok=False)
+    assert refused.returncode == 32 and f"{program}: not a program" in refused.stderr, refused
+    os.chmod(program, 0o755)
+    refused = volume.mount("notify=/nowhere", ok=False)
+    assert refused.returncode == 32 and "/nowhere: No such file" in refused.stderr, refused
+    volume.mount(f"notify={program}", "commit=1")
+    ws.run("mirrorctl", "detach", volume.mnt, "1")
+    trees.write(volume.path("file"), trees.pattern(MIB))
+    ws.run("mirrorctl", "attach", volume.mnt, volume.legs[1])
+    ws.run("mirrorctl", "resync", volume.mnt, ok=False)
+    volume.scrub()
+    wait_for("the end of a scrub", lambda: [e for e in events_of(volume) if e["kind"] == "scrub-ended"])
+    events = events_of(volume)
+    wait_for("what the program was told", lambda: trees.read(told).count(b"\n") >= 4 * len(events))
+    lines = trees.read(told).decode().splitlines()
+    assert len(lines) == 4 * len(events), (lines, events)
+    for at, event in enumerate(events):
+        kind, mountpoint, text, told_json = lines[4 * at:4 * at + 4]
+        assert (kind, mountpoint, text) == (event["kind"], volume.mnt, event["text"]), (lines, event)
+        assert json.loads(told_json) == event
+    volume.umount()
+
+
+@case(FULL)
+def blocks_that_are_healed_by_thousands_keep_the_program_from_nothing_else(ws):
+    volume = ws.volume(size="64M")
+    volume.mount()
+    trees.write(volume.path("file"), trees.pattern(8 * MIB))
+    volume.umount()
+    volume.rot(0)
+    program, told = ws.join("tell"), ws.join("told")
+    trees.write(program, f"#!/bin/sh\necho $1 >>{told}\n".encode())
+    os.chmod(program, 0o755)
+    volume.mount(f"notify={program}", "read-policy=leg0")
+    volume.scrub(ok=False)
+    ws.run("mirrorctl", "detach", volume.mnt, "0")
+    wait_for("the last event", lambda: os.path.exists(told) and b"scrub-ended" in trees.read(told)
+             and trees.read(told).count(b"leg-state") == 2)
+    assert trees.read(told).split().count(b"healed") == 1, trees.read(told)
+    assert len([event for event in events_of(volume) if event["kind"] == "healed"]) > 1
+    volume.umount()

@@ -46,7 +46,7 @@ _mirrorfs_mount_options()
 {
 	local last=${1##*,} value=${1##*=}
 	local words='ro rw degraded wait= leg= commit= cache= blkdev discard engine= errors= read-policy= write-mostly=
-		leg-timeout= deadline= iolog= iolog-msec= suid nosuid dev nodev exec noexec async sync
+		leg-timeout= deadline= notify= iolog= iolog-msec= suid nosuid dev nodev exec noexec async sync
 		atime noatime relatime norelatime strictatime nostrictatime diratime nodiratime lazytime nolazytime'
 
 	case $last in
@@ -54,7 +54,7 @@ _mirrorfs_mount_options()
 	errors=*) _mirrorfs_reply "$value" ro ;;
 	read-policy=*) _mirrorfs_reply "$value" 'auto round-robin leg0 leg1' ;;
 	write-mostly=*) _mirrorfs_reply "$value" '0 1' ;;
-	leg=* | iolog=*) _mirrorfs_paths "$value" ;;
+	leg=* | iolog=* | notify=*) _mirrorfs_paths "$value" ;;
 	*=*) ;;
 	*)
 		value=${1%"$last"}
