@@ -165,6 +165,15 @@ static bool set_engine(struct mount_options *options, const char *value)
 	return i >= 0;
 }
 
+static bool set_transport(struct mount_options *options, const char *value)
+{
+	static const char *const names[] = { "auto", "uring", "classic", NULL };
+	int i = choice(value, names);
+
+	options->transport = (enum front_transport)i;
+	return i >= 0;
+}
+
 static bool set_policy(struct mount_options *options, const char *value)
 {
 	static const char *const names[] = { "auto", "round-robin", "leg0", "leg1", NULL };
@@ -199,6 +208,7 @@ static const struct word {
 	{ "discard", NULL, set_discard, "tell the legs which blocks are free" },
 	{ "blkdev", NULL, set_blkdev, "mount the first leg's device: umount then waits for the daemon (root)" },
 	{ "engine", "auto|uring|threads", set_engine, "how legs are read and written" },
+	{ "transport", "auto|uring|classic", set_transport, "how requests come from the kernel" },
 	{ "errors", "ro", set_errors, "when the last leg fails a write, turn read-only (the only choice)" },
 	{ "read-policy", "auto|round-robin|leg0|leg1", set_policy, "which leg answers reads" },
 	{ "write-mostly", "0|1", set_write_mostly, "read this leg only where the other one cannot answer, or is late" },

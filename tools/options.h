@@ -4,6 +4,7 @@
 #define MIRRORFS_TOOLS_OPTIONS_H
 
 #include "mirrorfs/base/error.h"
+#include "mirrorfs/front.h"
 #include "mirrorfs/fs.h"
 #include "mirrorfs/leg.h"
 #include "mirrorfs/mirror.h"
@@ -23,6 +24,7 @@ struct mount_options {
 	uint64_t deadline_ns;
 	uint64_t cache_bytes;
 	enum leg_engine engine;
+	enum front_transport transport;
 	enum mirror_read_policy policy;
 	unsigned int write_mostly; /* mask of legs */
 	struct fs_atime_options atime;

@@ -2,7 +2,8 @@
 /*
  * front: the FUSE side. Takes requests from the kernel and answers them out of `fs`. The only door to libfuse.
  *
- * Threads on /dev/fuse each take a request, carry it out to its end and answer it. libfuse parses and formats;
+ * Threads each take a request, out of /dev/fuse or from a ring that they share with the kernel (FUSE over io_uring),
+ * carry it out to its end and answer it. What a request does is the same on both ways. libfuse parses and formats;
  * reading, writing and what is negotiated at INIT are ours (fuse_session_custom_io), since Debian's libfuse leaves
  * out what matters most. libfuse's own signal handlers are not used: with dirty data they lose it.
  */
@@ -17,12 +18,16 @@
 
 struct front;
 
+/* How requests come: over io_uring where the kernel has that, or out of /dev/fuse. */
+enum front_transport { FRONT_AUTO, FRONT_URING, FRONT_CLASSIC };
+
 struct front_options {
 	const char *mountpoint; /* absolute */
 	const char *source; /* fsname in mountinfo: the first leg, absolute */
 	bool read_only;
 	bool block_device; /* root: the mount is one of the device `source`, which the kernel claims for it */
-	unsigned int threads; /* 0: chosen */
+	enum front_transport transport; /* AUTO: what is faster here; URING is refused where the kernel has it not */
+	unsigned int threads; /* for as many requests at a time; with URING at least 4 for each processor; 0: chosen */
 	size_t io_bytes; /* the longest read or write, whole pages up to 1 MiB; 0: chosen */
 	const char *iolog; /* prefix of the logs of reads and writes in fio's format; NULL: none; see iolog.c */
 	unsigned int iolog_msec; /* the windows of time that they tell of; 0: each request */
@@ -67,7 +72,7 @@ void front_destroy(struct front *front);
 int front_unmount(const char *mountpoint, int flags);
 
 struct front_stats {
-	const char *transport; /* "classic" */
+	const char *transport; /* "uring", "classic" */
 	unsigned int threads;
 	size_t buffer_bytes; /* of the threads together */
 	uint64_t requests;

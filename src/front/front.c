@@ -33,6 +33,7 @@
 
 /* Each waits for its own I/O, so there are more of them than processors. */
 #define WORKERS 16
+#define READERS 2 /* of /dev/fuse where requests come over rings: for what still comes there */
 #define READ_AHEAD_KIB 1024
 
 /* ---- libfuse's words ---- */
@@ -149,16 +150,21 @@ out:
 	return result;
 }
 
-static int workers_create(struct front *front, unsigned int count)
+/* When the transport was agreed on. */
+static int workers_create(struct front *front)
 {
+	unsigned int count = front->ring_count ? front->ring_count + READERS : front->threads;
+
 	front->workers = calloc(count, sizeof(*front->workers));
 	if (!front->workers)
 		return -ENOMEM;
 	for (; front->worker_count < count; front->worker_count++) {
-		int error = transport_worker_init(&front->workers[front->worker_count], front);
+		struct front_worker *worker = &front->workers[front->worker_count];
+		int error = transport_worker_init(worker, front);
 
 		if (error)
 			return error;
+		worker->ring = rings_at(front, front->worker_count);
 	}
 	return 0;
 }
@@ -213,16 +219,37 @@ static void raise_read_ahead(const struct front *front)
 		log_debug("read-ahead not raised: %s", strerror(errno));
 }
 
-/* The first request is INIT; the last step asks through the kernel for the root: what we promise was seen to work. */
-static int begin_serving(struct front *front, struct error *error)
+/* The first request is INIT: how many workers it takes to go on is known after it. */
+static int negotiate(struct front *front, struct error *error)
 {
-	struct stat st;
-	int result = transport_serve_one(&front->workers[0]);
+	struct front_worker worker = { .front = NULL };
+	int result = transport_worker_init(&worker, front);
 
+	if (result)
+		return error_set(error, result, "out of memory");
+	result = transport_serve_one(&worker);
+	transport_worker_fini(&worker);
 	if (result || !front->negotiated)
 		return error_set(error, -EPROTO, "%s: the kernel and libfuse did not agree on a protocol",
 				 front->mountpoint);
-	result = workers_start(front);
+	if (front->transport == FRONT_URING && !front->ring_count)
+		return error_set(error, -EOPNOTSUPP, "%s: transport=uring is not to be had: it takes Linux 6.14, a Y "
+				 "in /sys/module/fuse/parameters/enable_uring, and leave to use io_uring; "
+				 "transport=auto goes without", front->mountpoint);
+	return 0;
+}
+
+/* The last step asks through the kernel for the root: what we promise was seen to work. */
+static int begin_serving(struct front *front, struct error *error)
+{
+	struct stat st;
+	int result = negotiate(front, error);
+
+	if (result)
+		return result;
+	result = workers_create(front);
+	if (!result)
+		result = workers_start(front);
 	if (result)
 		return error_set(error, result, "cannot start threads: %s", strerror(-result));
 	if (stat(front->mountpoint, &st))
@@ -247,17 +274,15 @@ int front_mount(struct fs *fs, const struct front_options *options, struct front
 	assert(front->io_max <= FRONT_IO_MAX && front->io_max % 4096 == 0);
 	front->block_device = options->block_device;
 	front->unmount = options->unmount;
+	front->transport = options->transport;
+	front->threads = options->threads ? options->threads : WORKERS;
 	LIST_INIT(&front->handles);
 	mutex_init(&front->lock, RANK_FRONT);
 	cond_init(&front->moved);
 	front->mountpoint = strdup(options->mountpoint);
 	front->times = histograms_create(FRONT_OPS);
-	code = -ENOMEM;
-	if (front->mountpoint && front->times)
-		code = workers_create(front, options->threads ? options->threads : WORKERS);
-	if (code)
-		error_set(error, code, "out of memory");
-	else if (options->iolog)
+	code = front->mountpoint && front->times ? 0 : -ENOMEM;
+	if (!code && options->iolog)
 		code = iolog_open(options->iolog, options->iolog_msec, &front->iolog, error);
 	if (!code)
 		code = session_mount(front, options, error);
@@ -474,6 +499,7 @@ void front_destroy(struct front *front)
 		fuse_session_unmount(front->session);
 		fuse_session_destroy(front->session);
 	}
+	rings_destroy(front);
 	for (unsigned int i = 0; i < front->worker_count; i++)
 		transport_worker_fini(&front->workers[i]);
 	while ((handle = LIST_FIRST(&front->handles))) {
@@ -490,10 +516,14 @@ void front_destroy(struct front *front)
 
 void front_stats(struct front *front, struct front_stats *stats)
 {
-	*stats = (struct front_stats){ .transport = "classic",
+	bool rings = front->ring_count && !atomic_load(&front->rings_refused);
+
+	*stats = (struct front_stats){ .transport = rings ? "uring" : "classic",
 				       .threads = front->worker_count,
 				       .buffer_bytes = front->worker_count * front->io_max,
 				       .device = front->device };
+	if (rings) /* what still comes out of /dev/fuse is short */
+		stats->buffer_bytes = front->ring_count * front->io_max;
 	for (unsigned int i = 0; i < front->worker_count; i++) {
 		stats->requests += atomic_load_explicit(&front->workers[i].requests, memory_order_relaxed);
 		stats->in_flight += atomic_load_explicit(&front->workers[i].busy, memory_order_relaxed);

@@ -21,12 +21,15 @@
 #define OPCODE_TMPFILE 51u
 #define OPCODE_STATX 52u
 
+struct ring;
+
 /* A thread that takes requests, and the memory in which it takes them. */
 struct front_worker {
 	struct front *front;
 	struct thread thread;
+	struct ring *ring; /* where it takes them from; NULL: from /dev/fuse */
 	unsigned char *memory; /* one mapping; the two below point into it */
-	unsigned char *request; /* where a request is read to */
+	unsigned char *request; /* where a request is read to, or put together */
 	uint32_t opcode; /* of the request, which libfuse may be given as another */
 	unsigned char *payload; /* page aligned; a WRITE's data lies here, a reply's data is made here */
 	_Atomic uint64_t requests;
@@ -51,8 +54,13 @@ struct front {
 	int (*unmount)(int flags); /* may be NULL */
 	dev_t device; /* of the mount, as stat(2) and mountinfo show it */
 	size_t io_max; /* the longest read or write that this mount takes */
+	enum front_transport transport; /* that was asked for */
+	unsigned int threads; /* for as many requests at a time */
 	bool negotiated;
-	uint32_t agreed; /* of the FUSE_ flags of INIT */
+	uint64_t agreed; /* of the FUSE_ flags of INIT, flags2 above flags */
+	struct ring *rings; /* none: the classic transport */
+	unsigned int ring_count;
+	_Atomic unsigned int rings_refused; /* by the kernel, which then takes none */
 	_Atomic bool aborted; /* the connection was cut off, not unmounted */
 	_Atomic bool cut; /* by us, when it had been detached */
 	_Atomic bool last; /* the kernel has sent its last request, DESTROY, and waits for the answer */
@@ -91,8 +99,16 @@ uint32_t transport_opcode(void); /* as the kernel sent it */
 const void *transport_argument(void); /* the raw structure behind the header */
 unsigned char *transport_payload(void);
 
+/* ring.c */
+int rings_create(struct front *front); /* 0 or -errno: then there are none */
+void rings_destroy(struct front *front);
+struct ring *rings_at(struct front *front, unsigned int i); /* NULL: there are less */
+/* Answers the last request and waits for one: its length; -ENODEV: the end; another -errno: the ring is refused. */
+ssize_t ring_receive(struct front_worker *worker);
+void ring_answer(struct front_worker *worker, const struct iovec *iov, int count);
+
 /* init.c */
-void init_answer(const struct front *front, const struct fuse_init_in *in, struct fuse_init_out *out);
+void init_answer(struct front *front, const struct fuse_init_in *in, struct fuse_init_out *out);
 
 /* iolog.c */
 int iolog_open(const char *prefix, unsigned int msec, struct iolog **iolog, struct error *error);

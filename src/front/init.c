@@ -8,6 +8,13 @@
  */
 #include "front_private.h"
 
+#include "mirrorfs/base/log.h"
+
+#include <string.h>
+
+/* Newer than the kernel's headers may be. */
+#define OVER_IO_URING (UINT64_C(1) << 41) /* Linux 6.14 */
+
 #define BACKGROUND_PER_WORKER 4 /* readahead and direct requests in flight before the kernel holds more back */
 
 /*
@@ -16,17 +23,36 @@
  * win over EXPLICIT_INVAL_DATA), the SPLICE flags (slower than copying), POSIX_LOCKS and FLOCK_LOCKS (the kernel's own
  * suffice with one kernel).
  */
-static const uint32_t wanted = FUSE_ASYNC_READ | FUSE_EXPORT_SUPPORT | FUSE_BIG_WRITES |
+static const uint64_t wanted = FUSE_INIT_EXT | OVER_IO_URING | FUSE_ASYNC_READ | FUSE_EXPORT_SUPPORT | FUSE_BIG_WRITES |
 			       FUSE_DO_READDIRPLUS | FUSE_READDIRPLUS_AUTO | FUSE_ASYNC_DIO | FUSE_PARALLEL_DIROPS |
 			       FUSE_ABORT_ERROR | FUSE_MAX_PAGES | FUSE_CACHE_SYMLINKS | FUSE_EXPLICIT_INVAL_DATA |
 			       FUSE_HANDLE_KILLPRIV_V2 | FUSE_POSIX_ACL | FUSE_DONT_MASK | FUSE_SETXATTR_EXT;
 
-void init_answer(const struct front *front, const struct fuse_init_in *in, struct fuse_init_out *out)
+/* All that the kernel has; whatever is newer than some kernel goes through here. */
+static uint64_t offered(const struct fuse_init_in *in)
 {
-	unsigned int background = front->worker_count * BACKGROUND_PER_WORKER;
+	return in->flags & FUSE_INIT_EXT ? (uint64_t)in->flags2 << 32 | in->flags : in->flags;
+}
 
-	out->flags = in->flags & wanted;
-	out->flags2 = 0;
+void init_answer(struct front *front, const struct fuse_init_in *in, struct fuse_init_out *out)
+{
+	unsigned int background = front->threads * BACKGROUND_PER_WORKER;
+	uint64_t agreed = offered(in) & wanted;
+	int error = 0;
+
+	if (front->transport == FRONT_CLASSIC)
+		agreed &= ~OVER_IO_URING;
+	/* The rings must be there before the kernel hears of it: from then on it waits for them. */
+	if (agreed & OVER_IO_URING)
+		error = rings_create(front);
+	if (error) {
+		log_warn("no FUSE over io_uring: %s", strerror(-error));
+		agreed &= ~OVER_IO_URING;
+	}
+	front->agreed = agreed;
+	front->negotiated = true;
+	out->flags = (uint32_t)agreed;
+	out->flags2 = (uint32_t)(agreed >> 32);
 	out->max_background = (uint16_t)background;
 	out->congestion_threshold = (uint16_t)(background * 3 / 4);
 	out->max_write = (uint32_t)front->io_max;

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * The classic transport: each worker blocks in read(2) on /dev/fuse, carries the request out and answers it.
+ * How a request is carried out, whichever way it came; and the classic transport: each worker blocks in read(2) on
+ * /dev/fuse, carries the request out and answers it with writev(2). The other one: ring.c.
  *
- * A request is read so that a WRITE's data begins on a page: its headers end where the page starts. The same pages hold
+ * A request lies so that a WRITE's data begins on a page: its headers end where the page starts. The same pages hold
  * the data of an answer, since no request that is answered with data brings any.
  */
 #include "front_private.h"
@@ -34,6 +35,8 @@ int transport_worker_init(struct front_worker *worker, struct front *front)
 
 void transport_worker_fini(struct front_worker *worker)
 {
+	if (current == worker)
+		current = NULL;
 	munmap(worker->memory, PAGE + worker->front->io_max);
 }
 
@@ -52,7 +55,10 @@ unsigned char *transport_payload(void)
 	return current->payload;
 }
 
-/* libfuse's answers come through here, on the thread that carries the request out; and what the kernel is told. */
+/*
+ * libfuse's answers come through here, on the thread that carries the request out; and what the kernel is told besides:
+ * that, and the answer to an interrupt that came too late, has another number or none.
+ */
 static ssize_t hook_writev(int fd, struct iovec *iov, int count, void *userdata)
 {
 	const struct fuse_in_header *in = current ? (const void *)current->request : NULL;
@@ -61,12 +67,14 @@ static ssize_t hook_writev(int fd, struct iovec *iov, int count, void *userdata)
 
 	if (in && out->unique == in->unique)
 		measure_answer(current, out);
+	if (in && current->ring && out->unique == in->unique) {
+		ring_answer(current, iov, count);
+		return out->len;
+	}
 	if (in && in->opcode == FUSE_INIT && !out->error && count == 2 && iov[1].iov_len == sizeof(init)) {
 		memcpy(&init, iov[1].iov_base, sizeof(init));
 		init_answer(current->front, transport_argument(), &init);
 		iov[1].iov_base = &init;
-		current->front->agreed = init.flags;
-		current->front->negotiated = true;
 	}
 	return writev(fd, iov, count);
 }
@@ -89,6 +97,13 @@ static ssize_t receive(struct front_worker *worker)
 {
 	ssize_t length;
 
+	if (worker->ring) {
+		length = ring_receive(worker);
+		if (length >= 0 || length == -ENODEV)
+			return length;
+		worker->ring = NULL;
+		worker->request = worker->payload - HEAD;
+	}
 	do
 		length = read(worker->front->fd, worker->request, HEAD + worker->front->io_max);
 	while (length < 0 && (errno == EINTR || errno == EAGAIN || errno == ENOENT));
@@ -121,10 +136,10 @@ static void sync_everything(struct front_worker *worker)
 {
 	const struct fuse_in_header *in = (const void *)worker->request;
 	struct fuse_out_header out = { .len = sizeof(out), .unique = in->unique };
+	struct iovec iov = { &out, sizeof(out) };
 
 	out.error = fs_sync(worker->front->fs);
-	measure_answer(worker, &out);
-	if (write(worker->front->fd, &out, sizeof(out)) != sizeof(out))
+	if (hook_writev(worker->front->fd, &iov, 1, NULL) != sizeof(out))
 		log_debug("syncfs not answered: %s", strerror(errno));
 }
 
@@ -145,9 +160,9 @@ static void carry_out(struct front_worker *worker, size_t length)
 
 int transport_serve_one(struct front_worker *worker)
 {
-	const struct fuse_in_header *in = (const void *)worker->request;
 	struct front *front = worker->front;
 	ssize_t length = receive(worker);
+	const struct fuse_in_header *in = (const void *)worker->request; /* where, receiving decides */
 
 	if (length < 0)
 		return (int)length;

@@ -6,7 +6,7 @@ import signal
 import subprocess
 
 import trees
-from cases import FULL, QUICK, case
+from cases import FULL, QUICK, TRANSPORTS, case
 from resync_test import DEGRADED, clean, healthy
 from workspace import MIB, alive, daemon_of, wait_for
 
@@ -33,7 +33,7 @@ def kernel_says(volume):
     return None
 
 
-@case(QUICK, needs=["root", "loop"])
+@case(QUICK, needs=["root", "loop"], transports=TRANSPORTS)
 def the_legs_are_free_as_soon_as_a_mount_of_a_device_has_ended(ws):
     volume = ws.volume(loop=True)
     volume.mount("blkdev", faults=SLOW)
@@ -77,7 +77,7 @@ def a_mounted_device_is_kept_from_all_others_also_when_its_daemon_was_killed(ws)
     volume.umount()
 
 
-@case(needs=["root", "loop"])
+@case(needs=["root", "loop"], transports=TRANSPORTS)
 def a_daemon_that_is_told_to_stop_ends_its_mount_of_a_device(ws):
     volume = ws.volume(loop=True)
     volume.mount("blkdev")

@@ -5,6 +5,8 @@ import os
 import shutil
 
 QUICK, FULL, LONG, PEERS = "quick", "full", "long", "peers"
+TRANSPORTS = ("classic", "uring")
+URING_SWITCH = "/sys/module/fuse/parameters/enable_uring"
 
 # Which cases a mode of tests/run takes.
 MODES = {QUICK: {QUICK}, FULL: {QUICK, FULL, PEERS}, LONG: {QUICK, FULL, LONG, PEERS}, PEERS: {PEERS}}
@@ -14,11 +16,13 @@ class Skip(Exception):
     """Something that the case needs is not to be had here; the text says what."""
 
 
-def case(kind=FULL, needs=(), timeout=120, alone=False):
-    """`needs`: capabilities, or names of programs; fuse is always needed. `alone`: no other case runs beside it."""
+def case(kind=FULL, needs=(), timeout=120, alone=False, transports=("auto",)):
+    """`needs`: capabilities, or names of programs; fuse is always needed. `alone`: no other case runs beside it.
+    `transports`: over which it runs, one after the other."""
 
     def mark(function):
-        function.case = {"kind": kind, "needs": ("fuse", *needs), "timeout": timeout, "alone": alone}
+        function.case = {"kind": kind, "needs": ("fuse", *needs), "timeout": timeout, "alone": alone,
+                         "transports": transports}
         return function
 
     return mark
@@ -47,7 +51,20 @@ def _jsonschema():
         raise Skip("jsonschema: python3-jsonschema is not installed")
 
 
-CAPABILITIES = {"fuse": _fuse, "root": _root, "loop": _loop, "jsonschema": _jsonschema}
+def _uring():
+    if not uring_is_on():
+        raise Skip(f"uring: the kernel has no FUSE over io_uring, or no Y in {URING_SWITCH}")
+
+
+def uring_is_on():
+    try:
+        with open(URING_SWITCH, encoding="ascii") as file:
+            return file.read().strip() == "Y"
+    except OSError:
+        return False
+
+
+CAPABILITIES = {"fuse": _fuse, "root": _root, "loop": _loop, "jsonschema": _jsonschema, "uring": _uring}
 
 
 def require(needs):

@@ -5,7 +5,7 @@ import os
 import signal
 
 import trees
-from cases import FULL, QUICK, case
+from cases import FULL, QUICK, TRANSPORTS, case
 from workspace import mounted, wait_for
 
 MIB = 1 << 20
@@ -19,7 +19,7 @@ def put(path, data, sync):
     os.close(fd)
 
 
-@case(QUICK)
+@case(QUICK, transports=TRANSPORTS)
 def what_was_synced_survives_a_kill(ws):
     volume = ws.volume()
     volume.mount("commit=600")
@@ -146,7 +146,7 @@ def umount_leaves_everything_on_disk(ws):
     leaves_everything(ws, end)
 
 
-@case(FULL)
+@case(FULL, transports=TRANSPORTS)
 def sigterm_waits_for_an_open_file_and_loses_none_of_it(ws):
     volume = ws.volume()
     volume.mount("commit=600")

@@ -7,7 +7,7 @@ import mmap
 import os
 
 import trees
-from cases import FULL, QUICK, case
+from cases import FULL, QUICK, TRANSPORTS, case
 from workspace import wait_for
 
 MIB = 1 << 20
@@ -54,7 +54,7 @@ class Refusing:
         return [os.open(self.volume.path("f"), os.O_CREAT | flags) for _ in range(count)]
 
 
-@case(QUICK)
+@case(QUICK, transports=TRANSPORTS)
 def a_failed_write_back_is_told_once_to_each_open_file(ws):
     refusing = Refusing(ws, "ENOSPC", "commit=0.2")
     a, b = refusing.opened(2)
@@ -83,7 +83,7 @@ def a_failed_write_back_is_told_once_to_each_open_file(ws):
     refusing.volume.umount()
 
 
-@case(QUICK)
+@case(QUICK, transports=TRANSPORTS)
 def a_failed_synchronous_write_says_so_itself(ws):
     refusing = Refusing(ws, "ENOSPC", "commit=600")
     ways = (os.O_SYNC, 0), (os.O_DSYNC, 0), (0, os.RWF_DSYNC), (os.O_DIRECT, 0)

@@ -7,7 +7,7 @@ import struct
 
 import linux
 import trees
-from cases import QUICK, case
+from cases import QUICK, TRANSPORTS, case
 from linux import fails_with, user_fails_with
 from workspace import end, mount
 
@@ -133,7 +133,7 @@ def flags_are_set_by_those_who_may(ws):
     end(volume)
 
 
-@case(QUICK, needs=("root",))
+@case(QUICK, needs=("root",), transports=TRANSPORTS)
 def the_volume_has_a_label(ws):
     volume = mount(ws)
     os.chmod(".", 0o777)
@@ -158,7 +158,7 @@ def the_volume_has_a_label(ws):
     volume.umount()
 
 
-@case(QUICK, needs=("root",))
+@case(QUICK, needs=("root",), transports=TRANSPORTS)
 def who_is_told_to_shut_down_writes_no_more(ws):
     volume = mount(ws)
     os.chmod(".", 0o777)

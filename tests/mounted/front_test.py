@@ -8,7 +8,7 @@ import signal
 import subprocess
 
 import trees
-from cases import FULL, QUICK, Skip, case
+from cases import FULL, QUICK, TRANSPORTS, Skip, case
 from workspace import alive, mounted, wait_for
 
 MIB = 1 << 20
@@ -20,7 +20,7 @@ def bits(path):
     return os.stat(path).st_mode & 0o7777
 
 
-@case(QUICK, needs=["root"])
+@case(QUICK, needs=["root"], transports=TRANSPORTS)
 def whatever_an_ordinary_user_changes_loses_setuid(ws):
     volume = ws.volume()
     volume.mount()
@@ -59,7 +59,7 @@ def mount_words_reach_the_kernel(ws):
     volume.umount()
 
 
-@case(FULL)
+@case(FULL, transports=TRANSPORTS)
 def mapped_memory_survives_sigterm(ws):
     volume = ws.volume()
     volume.mount("commit=600")
@@ -86,7 +86,7 @@ def mapped_memory_survives_sigterm(ws):
     volume.umount()
 
 
-@case(QUICK)
+@case(QUICK, transports=TRANSPORTS)
 def a_mount_whose_daemon_was_killed_is_told_from_a_living_one(ws):
     volume = ws.volume()
     volume.mount()
@@ -105,7 +105,7 @@ def a_mount_whose_daemon_was_killed_is_told_from_a_living_one(ws):
     assert not mounted(volume.mnt), "the dead mount is still there"
 
 
-@case(FULL, needs=["root"])
+@case(FULL, needs=["root"], transports=TRANSPORTS)
 def a_connection_that_is_cut_off_ends_the_daemon_and_loses_nothing(ws):
     volume = ws.volume()
     volume.mount("commit=600")
@@ -144,7 +144,7 @@ def paths_may_have_any_character(ws):
     ws.run("fusermount3", "-u", mnt)
 
 
-@case(QUICK)
+@case(QUICK, transports=TRANSPORTS)
 def in_the_foreground_it_ends_with_its_mount(ws):
     volume = ws.volume()
     tool = os.path.join(ws.tools, "mirrorfs")

@@ -7,7 +7,7 @@ import time
 
 import linux
 import trees
-from cases import QUICK, case
+from cases import QUICK, TRANSPORTS, case
 from linux import fails_with, user_fails_with
 from workspace import end, mount
 
@@ -43,7 +43,7 @@ def names_are_spared_exchanged_and_whited_out(ws):
     volume.umount()
 
 
-@case(QUICK)
+@case(QUICK, transports=TRANSPORTS)
 def a_file_without_a_name_is_given_one(ws):
     volume = mount(ws)
     os.mkdir("d")
@@ -86,7 +86,7 @@ def a_file_without_a_name_needs_the_right_to_write_the_folder(ws):
     end(volume)
 
 
-@case(QUICK)
+@case(QUICK, transports=TRANSPORTS)
 def a_file_knows_when_it_was_made(ws):
     volume = mount(ws)
     before = time.time_ns() - 10**8
@@ -104,7 +104,7 @@ def a_file_knows_when_it_was_made(ws):
     assert linux.birth_ns(volume.path("g")) == made
     volume.umount()
 
-@case(QUICK)
+@case(QUICK, transports=TRANSPORTS)
 def attributes_of_all_sizes_are_kept(ws):
     volume = mount(ws)
     trees.write("f", b"x")

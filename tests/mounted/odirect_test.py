@@ -8,7 +8,7 @@ import os
 import time
 
 import trees
-from cases import FULL, PEERS, QUICK, case
+from cases import FULL, PEERS, QUICK, TRANSPORTS, case
 from workspace import MIB
 
 HEALTHY, DEGRADED, FAILED = 0, 3, 4  # exit status of mirrorctl
@@ -134,7 +134,7 @@ def a_request_that_neither_leg_answers_ends_by_its_deadline(ws):
     faulty.volume.umount()
 
 
-@case(QUICK)
+@case(QUICK, transports=TRANSPORTS)
 def the_request_of_2026_is_answered(ws):
     for rules in ("read,align=4096", "read,error=EIO"):
         volume = ws.volume(rules[5:8])

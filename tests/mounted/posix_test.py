@@ -6,7 +6,7 @@ import os
 import threading
 
 import trees
-from cases import FULL, QUICK, case
+from cases import FULL, QUICK, TRANSPORTS, case
 from linux import fails_with
 from workspace import end, mount
 
@@ -14,7 +14,7 @@ MIB = 1 << 20
 NOBODY = 65534
 
 
-@case(QUICK)
+@case(QUICK, transports=TRANSPORTS)
 def names_come_and_go(ws):
     volume = mount(ws)
     os.mkdir("a")
@@ -41,7 +41,7 @@ def names_come_and_go(ws):
     end(volume)
 
 
-@case(QUICK)
+@case(QUICK, transports=TRANSPORTS)
 def a_file_without_a_name_lives_while_it_is_open(ws):
     volume = mount(ws)
     before = os.statvfs(".").f_bavail
@@ -120,7 +120,7 @@ def a_full_volume_says_so_and_goes_on(ws):
     volume.umount()
 
 
-@case(QUICK)
+@case(QUICK, transports=TRANSPORTS)
 def lengths_and_holes_are_as_asked(ws):
     volume = mount(ws)
     trees.write("f", trees.pattern(3 * MIB))
@@ -146,7 +146,7 @@ def lengths_and_holes_are_as_asked(ws):
     volume.umount()
 
 
-@case(QUICK)
+@case(QUICK, transports=TRANSPORTS)
 def mapped_memory_is_the_file(ws):
     volume = mount(ws)
     trees.write("f", trees.pattern(MIB))
@@ -161,7 +161,7 @@ def mapped_memory_is_the_file(ws):
     volume.umount()
 
 
-@case(FULL)
+@case(FULL, transports=TRANSPORTS)
 def a_folder_is_read_whole_while_it_changes(ws):
     volume = mount(ws)
     os.mkdir("d")

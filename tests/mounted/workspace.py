@@ -86,11 +86,12 @@ def sweep(folder):
 
 
 class Workspace:
-    """`path`: the folder; `tools`: where the programs under test are."""
+    """`path`: the folder; `tools`: where the programs under test are; `transport`: that volumes are mounted with."""
 
-    def __init__(self, path, tools):
+    def __init__(self, path, tools, transport="auto"):
         self.path = path
         self.tools = tools
+        self.transport = transport
 
     def join(self, *names):
         return os.path.join(self.path, *names)
@@ -155,6 +156,8 @@ class Volume:
         legs = list(self.legs if legs is None else legs)
         for leg, rules in (faults or {}).items():
             legs[leg] = f"fault:{rules}:{legs[leg]}"
+        if self.ws.transport != "auto":
+            options = (f"transport={self.ws.transport}", *options)
         words = ["-o", ",".join(options)] if options else []
         done = self.ws.run("mirrorfs", *words, *legs, self.mnt, ok=ok, user=self.user, **more)
         if done.returncode == 0:

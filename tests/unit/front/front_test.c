@@ -3,13 +3,22 @@
 #include "front_private.h"
 
 #include <check.h>
+#include <errno.h>
 #include <stdlib.h>
 
-static struct front front = { .io_max = FRONT_IO_MAX, .worker_count = 16 };
+static struct front front = { .io_max = FRONT_IO_MAX, .threads = 16 };
+static int rings_error; /* what comes of making them */
+
+int rings_create(struct front *mount)
+{
+	return rings_error;
+}
+
+#define OVER_IO_URING (1u << 9) /* in flags2 */
 
 static struct fuse_init_out answer_to(uint32_t flags)
 {
-	struct fuse_init_in in = { .major = 7, .minor = 45, .flags = flags };
+	struct fuse_init_in in = { .major = 7, .minor = 45, .flags = flags, .flags2 = UINT32_MAX };
 	/* As libfuse fills it before us. */
 	struct fuse_init_out out = { .major = 7,
 				     .minor = 31,
@@ -33,12 +42,37 @@ START_TEST(what_libfuse_leaves_out_is_agreed)
 }
 END_TEST
 
+START_TEST(rings_are_agreed_where_there_are_any)
+{
+	front = (struct front){ .io_max = FRONT_IO_MAX, .threads = 16 };
+	ck_assert_uint_eq(answer_to(UINT32_MAX).flags2, OVER_IO_URING);
+	ck_assert(front.agreed >> 32 & OVER_IO_URING);
+	rings_error = -ENOMEM;
+	ck_assert_uint_eq(answer_to(UINT32_MAX).flags2, 0);
+	rings_error = 0;
+	front.transport = FRONT_CLASSIC;
+	ck_assert_uint_eq(answer_to(UINT32_MAX).flags2, 0);
+}
+END_TEST
+
+START_TEST(what_an_older_kernel_did_not_say_is_not_agreed)
+{
+	struct fuse_init_out out;
+
+	front = (struct front){ .io_max = FRONT_IO_MAX, .threads = 16 };
+	out = answer_to(~(uint32_t)FUSE_INIT_EXT);
+	ck_assert_uint_eq(out.flags2, 0);
+	ck_assert(!(out.flags & FUSE_INIT_EXT));
+	ck_assert(out.flags & FUSE_PARALLEL_DIROPS);
+}
+END_TEST
+
 START_TEST(a_small_mount_agrees_on_small_requests_and_few)
 {
 	struct fuse_init_out out;
 
 	front.io_max = 256 << 10;
-	front.worker_count = 8;
+	front.threads = 8;
 	out = answer_to(UINT32_MAX);
 	ck_assert_uint_eq(out.max_write, 256 << 10);
 	ck_assert_uint_eq(out.max_pages * 4096u, 256 << 10);
@@ -55,7 +89,7 @@ START_TEST(what_would_lose_or_slow_is_never_agreed)
 	ck_assert(!(out.flags & FUSE_ATOMIC_O_TRUNC));
 	ck_assert(!(out.flags & (FUSE_POSIX_LOCKS | FUSE_FLOCK_LOCKS)));
 	ck_assert(!(out.flags & (FUSE_SPLICE_READ | FUSE_SPLICE_WRITE | FUSE_SPLICE_MOVE)));
-	ck_assert_uint_eq(out.flags2, 0);
+	ck_assert_uint_eq(out.flags2 & ~OVER_IO_URING, 0);
 }
 END_TEST
 
@@ -79,6 +113,8 @@ int main(void)
 	int failed;
 
 	tcase_add_test(tests, what_libfuse_leaves_out_is_agreed);
+	tcase_add_test(tests, rings_are_agreed_where_there_are_any);
+	tcase_add_test(tests, what_an_older_kernel_did_not_say_is_not_agreed);
 	tcase_add_test(tests, a_small_mount_agrees_on_small_requests_and_few);
 	tcase_add_test(tests, what_would_lose_or_slow_is_never_agreed);
 	tcase_add_test(tests, an_older_kernel_gets_nothing_that_it_did_not_offer);

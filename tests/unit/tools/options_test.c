@@ -49,7 +49,8 @@ END_TEST
 START_TEST(every_word_reaches_its_field)
 {
 	ck_assert_int_eq(parse("ro,degraded,discard,wait=0,commit=2.5,leg-timeout=1,deadline=3,cache=16M,"
-			       "engine=threads,read-policy=leg1,write-mostly=0,errors=ro,leg=/dev/other"), 0);
+			       "engine=threads,transport=classic,"
+			       "read-policy=leg1,write-mostly=0,errors=ro,leg=/dev/other"), 0);
 	ck_assert(options.read_only && options.degraded && options.discard);
 	ck_assert_uint_eq(options.wait_ns, 0);
 	ck_assert_uint_eq(options.commit_ns, UINT64_C(2500000000));
@@ -57,6 +58,7 @@ START_TEST(every_word_reaches_its_field)
 	ck_assert_uint_eq(options.deadline_ns, UINT64_C(3000000000));
 	ck_assert_uint_eq(options.cache_bytes, UINT64_C(16) << 20);
 	ck_assert_int_eq(options.engine, LEG_ENGINE_THREADS);
+	ck_assert_int_eq(options.transport, FRONT_CLASSIC);
 	ck_assert_int_eq(options.policy, MIRROR_POLICY_LEG1);
 	ck_assert_uint_eq(options.write_mostly, 1);
 	ck_assert_str_eq(options.leg, "/dev/other");
