@@ -20,6 +20,7 @@
 #define MIRRORFS_LEG_H
 
 #include "mirrorfs/base/error.h"
+#include "mirrorfs/base/sync.h"
 #include "mirrorfs/base/uuid.h"
 
 #include <stdbool.h>
@@ -53,7 +54,8 @@ struct leg_io {
 	size_t length; /* bytes, a multiple of geometry.block_size, > 0 and <= geometry.max_io; for a discard up to
 			  the leg's size */
 	void *data; /* aligned to geometry.mem_align; stays untouched (read: unread) until done */
-	void (*done)(struct leg_io *io); /* an engine's thread; must not wait for I/O or for buffers; may submit */
+	/* An engine's thread, or the submitter's in leg_wait(); must not wait for I/O or for buffers; may submit. */
+	void (*done)(struct leg_io *io);
 	void *context; /* the caller's own */
 
 	/* filled by the engine before done */
@@ -136,6 +138,24 @@ void leg_close(struct leg *leg);
  * completed with -ENXIO.
  */
 int leg_submit(struct leg *leg, struct leg_io *io);
+
+/*
+ * Waiting for what oneself submits, without a change of threads. Between leg_wait_begin() and leg_wait() a thread only
+ * submits (and what it submits may be answered there, and not before); leg_wait() returns when somebody, on whatever
+ * thread, has called leg_wait_done(). Locks may be held that rank before those which the completions take. Not from a
+ * completion, and not one within another. Each begin has its wait.
+ */
+struct leg_ring;
+struct leg_wait {
+	/* its own */
+	struct mutex lock;
+	struct cond cond;
+	bool done;
+	struct leg_ring *ring;
+};
+void leg_wait_begin(struct leg_wait *wait);
+void leg_wait(struct leg_wait *wait);
+void leg_wait_done(struct leg_wait *wait); /* once; any context; `wait` may be gone when it returns */
 
 /* Submits and waits for the completion; returns io->error or the refusal. May wait; not from a completion. */
 int leg_submit_wait(struct leg *leg, struct leg_io *io);

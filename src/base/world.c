@@ -120,6 +120,8 @@ void thread_on_start(void (*hook)(void))
 	thread_hook = hook;
 }
 
+static _Thread_local struct thread *self;
+
 static void *real_thread_main(void *arg)
 {
 	struct thread *thread = arg;
@@ -127,7 +129,9 @@ static void *real_thread_main(void *arg)
 	if (thread_hook)
 		thread_hook();
 	prctl(PR_SET_NAME, thread->name);
+	self = thread;
 	thread->run(thread->arg);
+	must(sem_post(&thread->ended));
 	return NULL;
 }
 
@@ -139,6 +143,8 @@ static int real_thread_start(struct thread *thread, const char *name, void (*run
 	(void)name;
 	(void)run;
 	(void)arg;
+	must(sem_init(&thread->ended, 0, 0));
+	thread->lingers = false;
 	sigfillset(&all);
 	sigdelset(&all, SIGSYS);
 	must(pthread_sigmask(SIG_SETMASK, &all, &before));
@@ -149,7 +155,16 @@ static int real_thread_start(struct thread *thread, const char *name, void (*run
 
 static void real_thread_join(struct thread *thread)
 {
-	must(pthread_join(thread->real, NULL));
+	while (sem_wait(&thread->ended))
+		; /* EINTR */
+	must(thread->lingers ? pthread_detach(thread->real) : pthread_join(thread->real, NULL));
+	must(sem_destroy(&thread->ended));
+}
+
+void thread_linger(void)
+{
+	if (self)
+		self->lingers = true;
 }
 
 static uint64_t real_now_ns(void)

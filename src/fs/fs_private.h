@@ -535,7 +535,7 @@ struct writeout {
 	uint64_t sequence; /* of its commit */
 	uint32_t taken; /* blocks, of all files */
 	struct mutex lock;
-	struct cond done;
+	struct leg_wait wait;
 	unsigned int in_flight; /* under lock */
 	int error; /* under lock */
 	int refused; /* why it cannot be committed */

@@ -37,14 +37,14 @@ int writeout_begin(struct writeout *wo, struct fs *fs)
 	wo->size = FS_SIZE_MAX;
 	wo->sequence = 0;
 	wo->taken = 0;
-	wo->in_flight = wo->file_count = wo->request_count = 0;
+	wo->in_flight = 1; /* we, until it is waited for */
+	wo->file_count = wo->request_count = 0;
 	wo->error = wo->refused = 0;
 	wo->buf = NULL;
 	wo->txn = meta_txn_begin(fs->meta);
 	if (!wo->txn)
 		return -ENOMEM;
 	mutex_init(&wo->lock, RANK_LEAF);
-	cond_init(&wo->done);
 	return 0;
 }
 
@@ -66,16 +66,23 @@ void writeout_cut(struct writeout *wo, struct inode *inode, uint64_t size)
 	writeout_file(wo, inode);
 }
 
-static void writeout_written(struct meta_write *write)
+/* One less is in flight. Whoever is the last may be the end of the wait, and of `wo`. */
+static void writeout_returned(struct writeout *wo, int error)
 {
-	struct writeout *wo = write->context;
+	bool last;
 
 	mutex_lock(&wo->lock);
-	if (write->io.error && !wo->error)
-		wo->error = write->io.error;
-	if (!--wo->in_flight)
-		cond_signal(&wo->done);
+	if (error && !wo->error)
+		wo->error = error;
+	last = !--wo->in_flight;
 	mutex_unlock(&wo->lock);
+	if (last)
+		leg_wait_done(&wo->wait);
+}
+
+static void writeout_written(struct meta_write *write)
+{
+	writeout_returned(write->context, write->io.error);
 }
 
 /* ---- gathering ---- */
@@ -148,10 +155,8 @@ static void writeout_submit(struct writeout *wo)
 	wo->in_flight++;
 	mutex_unlock(&wo->lock);
 	error = meta_write(wo->fs->meta, write);
-	if (error) {
-		write->io.error = error;
-		writeout_written(write);
-	}
+	if (error)
+		writeout_returned(wo, error);
 }
 
 /* What was last put into the buffer lies there on the legs: in the last request, or the first of a new one. */
@@ -306,14 +311,13 @@ ssize_t writeout_add_bytes(struct writeout *wo, struct inode *inode, uint64_t bl
 /* The legs have it, or have refused it. What was read there before is not it. */
 static int writeout_wait(struct writeout *wo)
 {
-	mutex_lock(&wo->lock);
-	while (wo->in_flight)
-		cond_wait(&wo->done, &wo->lock);
-	mutex_unlock(&wo->lock);
+	leg_wait_begin(&wo->wait);
+	writeout_submit(wo);
+	writeout_returned(wo, 0);
+	leg_wait(&wo->wait);
 	for (unsigned int i = 0; i < wo->request_count; i++)
 		ahead_forget(wo->fs, wo->requests[i].io.block, wo->requests[i].io.count);
 	mutex_fini(&wo->lock);
-	cond_fini(&wo->done);
 	return wo->error;
 }
 
@@ -384,8 +388,9 @@ int writeout_commit(struct writeout *wo)
 {
 	int error = wo->refused, home = 0;
 
-	writeout_submit(wo);
-	if (!wo->in_record) {
+	if (wo->in_record) {
+		writeout_submit(wo);
+	} else {
 		home = writeout_wait(wo);
 		if (!error)
 			error = home;
@@ -407,7 +412,6 @@ int writeout_commit(struct writeout *wo)
 
 void writeout_cancel(struct writeout *wo)
 {
-	writeout_submit(wo);
 	writeout_wait(wo);
 	iobuf_put(wo->buf);
 	meta_txn_abort(wo->txn);

@@ -313,42 +313,24 @@ void leg_complete(struct leg_io *io, int error, size_t bytes)
 	io->done(io);
 }
 
-struct leg_waiter {
-	struct mutex lock;
-	struct cond cond;
-	bool done;
-};
-
-static void leg_waiter_done(struct leg_io *io)
+static void leg_waited_for(struct leg_io *io)
 {
-	struct leg_waiter *waiter = io->context;
-
-	mutex_lock(&waiter->lock);
-	waiter->done = true;
-	cond_signal(&waiter->cond);
-	mutex_unlock(&waiter->lock);
+	leg_wait_done(io->context);
 }
 
 int leg_submit_wait(struct leg *leg, struct leg_io *io)
 {
-	struct leg_waiter waiter = { .done = false };
+	struct leg_wait wait;
 	int error;
 
-	mutex_init(&waiter.lock, RANK_LEAF);
-	cond_init(&waiter.cond);
-	io->done = leg_waiter_done;
-	io->context = &waiter;
+	io->done = leg_waited_for;
+	io->context = &wait;
+	leg_wait_begin(&wait);
 	error = leg_submit(leg, io);
-	if (!error) {
-		mutex_lock(&waiter.lock);
-		while (!waiter.done)
-			cond_wait(&waiter.cond, &waiter.lock);
-		mutex_unlock(&waiter.lock);
-		error = io->error;
-	}
-	cond_fini(&waiter.cond);
-	mutex_fini(&waiter.lock);
-	return error;
+	if (error)
+		leg_wait_done(&wait);
+	leg_wait(&wait);
+	return error ? error : io->error;
 }
 
 const struct leg_geometry *leg_geometry(const struct leg *leg)

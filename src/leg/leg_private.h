@@ -86,6 +86,16 @@ int leg_file_result(const struct leg *leg, const struct leg_io *io, long result,
 int leg_uring_create(struct leg_file *file, const char *address, struct leg **leg);
 int leg_threads_create(struct leg_file *file, const char *address, struct leg **leg);
 
+/* io_uring has answered a request of that engine: completes it, or asks again. Any thread. */
+void leg_uring_answered(struct leg_io *io, int result);
+
+/* The ring of this thread, which waits for what it submits (wait.c). False: it has none, or none with room. */
+struct leg_ring;
+struct io_uring_sqe;
+bool leg_wait_takes(struct leg_ring **ring);
+struct io_uring_sqe *leg_wait_sqe(struct leg_ring *ring); /* for a request of an io_uring leg; never NULL */
+void leg_wait_tidy(void); /* sees whether requests that nobody waited for have come to an end */
+
 /* Requests waiting for an engine's thread: a queue through leg_io.next, under the leg's lock. */
 struct leg_queue {
 	struct leg_io *first;

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * The io_uring engine: one ring a leg and one thread that owns it. Whoever submits a request only queues it and
- * wakes that thread; it alone enters the kernel, reaps, and calls done.
+ * wakes that thread; it enters the kernel, reaps, and calls done. A thread that waits for what it submits does all that
+ * itself, on a ring of its own (wait.c).
  *
  * Why one owner. A request belongs, in the kernel, to the thread that submitted it: it interrupts that thread to
  * complete, and a request that waits for a kernel worker is cancelled when that thread exits. Threads that serve
@@ -45,9 +46,8 @@ struct uring_leg {
 	unsigned int in_kernel;
 };
 
-static void uring_prepare(struct uring_leg *uring, struct leg_io *io)
+static void uring_prepare(struct uring_leg *uring, struct leg_io *io, struct io_uring_sqe *sqe)
 {
-	struct io_uring_sqe *sqe = io_uring_get_sqe(&uring->ring);
 	const int fd = uring->leg.fd;
 
 	switch (io->op) {
@@ -63,7 +63,6 @@ static void uring_prepare(struct uring_leg *uring, struct leg_io *io)
 		io_uring_prep_fsync(sqe, fd, IORING_FSYNC_DATASYNC);
 	}
 	io_uring_sqe_set_data(sqe, io);
-	uring->in_kernel++;
 }
 
 /* Moves what is queued into the ring. False: the leg closes and nothing is left to do. */
@@ -80,8 +79,10 @@ static bool uring_fill(struct uring_leg *uring)
 		uring->wake_armed = true;
 	}
 	mutex_lock(&uring->leg.lock);
-	while (uring->in_kernel < URING_DEPTH && (io = leg_queue_take(&uring->queue)))
-		uring_prepare(uring, io);
+	while (uring->in_kernel < URING_DEPTH && (io = leg_queue_take(&uring->queue))) {
+		uring_prepare(uring, io, io_uring_get_sqe(&uring->ring));
+		uring->in_kernel++;
+	}
 	uring->asleep = true;
 	stop = uring->stopping;
 	mutex_unlock(&uring->leg.lock);
@@ -107,20 +108,19 @@ static void uring_wake(struct uring_leg *uring)
 	(void)!eventfd_write(uring->wake_fd, 1);
 }
 
-static void uring_done(struct uring_leg *uring, struct leg_io *io, int result)
+void leg_uring_answered(struct leg_io *io, int result)
 {
+	struct uring_leg *uring = (struct uring_leg *)io->leg;
 	uintptr_t tries = (uintptr_t)io->engine + 1;
+	bool again = (result == -EAGAIN || result == -EINTR) && tries < LEG_FILE_TRIES;
 	size_t bytes;
 	int error;
 
-	uring->in_kernel--;
-	if ((result == -EAGAIN || result == -EINTR) && tries < LEG_FILE_TRIES) {
+	if (again)
 		io->engine = (void *)tries;
-		uring_queue(uring, io); /* this thread: it is awake */
-		return;
-	}
-	if (leg_file_goes_on(&uring->leg, io, result)) {
-		uring_queue(uring, io);
+	if (again || leg_file_goes_on(&uring->leg, io, result)) {
+		if (uring_queue(uring, io))
+			uring_wake(uring);
 		return;
 	}
 	error = leg_file_result(&uring->leg, io, result, &bytes);
@@ -136,10 +136,12 @@ static void uring_reap(struct uring_leg *uring)
 		int result = cqe->res;
 
 		io_uring_cqe_seen(&uring->ring, cqe);
-		if (io)
-			uring_done(uring, io, result);
-		else
+		if (!io) {
 			uring->wake_armed = false;
+			continue;
+		}
+		uring->in_kernel--;
+		leg_uring_answered(io, result);
 	}
 }
 
@@ -166,6 +168,7 @@ static void uring_run(void *arg)
 static int uring_submit(struct leg *leg, struct leg_io *io)
 {
 	struct uring_leg *uring = (struct uring_leg *)leg;
+	struct leg_ring *ring;
 	bool elsewhere;
 
 	mutex_lock(&leg->lock);
@@ -173,6 +176,8 @@ static int uring_submit(struct leg *leg, struct leg_io *io)
 	mutex_unlock(&leg->lock);
 	if (elsewhere)
 		leg_workers_submit(&uring->workers, io);
+	else if (leg_wait_takes(&ring))
+		uring_prepare(uring, io, leg_wait_sqe(ring));
 	else if (uring_queue(uring, io))
 		uring_wake(uring);
 	return 0;
@@ -183,6 +188,7 @@ static void uring_close(struct leg *leg)
 	struct uring_leg *uring = (struct uring_leg *)leg;
 
 	leg_workers_stop(&uring->workers);
+	leg_wait_tidy();
 	mutex_lock(&leg->lock);
 	uring->stopping = true;
 	mutex_unlock(&leg->lock);

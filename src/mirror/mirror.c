@@ -434,42 +434,24 @@ int mirror_submit(struct mirror *mirror, struct mirror_io *io)
 	return 0;
 }
 
-struct waiter {
-	struct mutex lock;
-	struct cond cond;
-	bool done;
-};
-
-static void wake_waiter(struct mirror_io *io)
+static void waited_for(struct mirror_io *io)
 {
-	struct waiter *waiter = io->context;
-
-	mutex_lock(&waiter->lock);
-	waiter->done = true;
-	cond_signal(&waiter->cond);
-	mutex_unlock(&waiter->lock);
+	leg_wait_done(io->context);
 }
 
 int mirror_submit_wait(struct mirror *mirror, struct mirror_io *io)
 {
-	struct waiter waiter = {.done = false};
+	struct leg_wait wait;
 	int error;
 
-	mutex_init(&waiter.lock, RANK_LEAF);
-	cond_init(&waiter.cond);
-	io->done = wake_waiter;
-	io->context = &waiter;
+	io->done = waited_for;
+	io->context = &wait;
+	leg_wait_begin(&wait);
 	error = mirror_submit(mirror, io);
-	if (!error) {
-		mutex_lock(&waiter.lock);
-		while (!waiter.done)
-			cond_wait(&waiter.cond, &waiter.lock);
-		mutex_unlock(&waiter.lock);
-		error = io->error;
-	}
-	cond_fini(&waiter.cond);
-	mutex_fini(&waiter.lock);
-	return error;
+	if (error)
+		leg_wait_done(&wait);
+	leg_wait(&wait);
+	return error ? error : io->error;
 }
 
 /* ---- questions ---- */

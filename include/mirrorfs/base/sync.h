@@ -13,6 +13,7 @@
 #include "mirrorfs/base/world.h"
 
 #include <pthread.h>
+#include <semaphore.h>
 
 /* Ascending: outer locks first. Gaps are for newcomers. */
 enum lock_rank {
@@ -62,6 +63,8 @@ struct thread {
 	void *sim;
 	void (*run)(void *arg);
 	void *arg;
+	sem_t ended; /* the real one's: its function has */
+	bool lingers;
 	char name[16];
 };
 
@@ -94,6 +97,11 @@ void rwlock_unlock(struct rwlock *lock);
  */
 int thread_start(struct thread *thread, const char *name, void (*run)(void *arg), void *arg);
 void thread_join(struct thread *thread);
+/*
+ * The kernel may not let this thread go for a while after its function has ended: thread_join() waits for that end
+ * only. Nothing happens on a thread that thread_start() has not started.
+ */
+void thread_linger(void);
 /* Each thread that is started from now on calls it first: what a thread has of its own may be taken from it there. */
 void thread_on_start(void (*hook)(void));
 

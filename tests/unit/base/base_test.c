@@ -274,6 +274,36 @@ START_TEST(nothing_that_many_threads_count_at_once_is_lost)
 }
 END_TEST
 
+/* ---- threads that the kernel does not let go ---- */
+
+static pthread_key_t held_up;
+static sem_t let_go;
+
+static void hold_up(void *unused)
+{
+	while (sem_wait(&let_go))
+		;
+}
+
+static void linger(void *unused)
+{
+	pthread_setspecific(held_up, &let_go);
+	thread_linger();
+}
+
+START_TEST(a_thread_that_lingers_holds_up_nobody)
+{
+	struct thread *thread = malloc(sizeof(*thread));
+
+	ck_assert_int_eq(sem_init(&let_go, 0, 0), 0);
+	ck_assert_int_eq(pthread_key_create(&held_up, hold_up), 0);
+	ck_assert_int_eq(thread_start(thread, "lingers", linger, NULL), 0);
+	thread_join(thread);
+	free(thread);
+	sem_post(&let_go);
+}
+END_TEST
+
 int main(void)
 {
 	Suite *suite = suite_create("base");
@@ -299,6 +329,7 @@ int main(void)
 	tcase_add_test_raise_signal(tests, a_lock_out_of_order_aborts, SIGABRT);
 #endif
 	tcase_add_test(tests, a_timed_wait_ends_at_its_deadline);
+	tcase_add_test(tests, a_thread_that_lingers_holds_up_nobody);
 	suite_add_tcase(suite, tests);
 	runner = srunner_create(suite);
 	srunner_run_all(runner, CK_ENV);

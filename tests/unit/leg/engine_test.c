@@ -585,6 +585,126 @@ START_TEST(a_device_is_handed_over_when_what_was_under_way_has_ended)
 }
 END_TEST
 
+/* ---- waiting for one's own requests ---- */
+
+struct answer {
+	struct leg_io io;
+	struct leg_wait wait;
+	struct mutex lock;
+	struct cond cond;
+	pthread_t by;
+	bool answered;
+};
+
+static void answered(struct leg_io *io)
+{
+	struct answer *answer = io->context;
+
+	mutex_lock(&answer->lock);
+	answer->by = pthread_self();
+	answer->answered = true;
+	cond_signal(&answer->cond);
+	mutex_unlock(&answer->lock);
+}
+
+static void answered_and_done(struct leg_io *io)
+{
+	answered(io);
+	leg_wait_done(&((struct answer *)io->context)->wait);
+}
+
+static void answer_init(struct answer *answer, void *data, void (*done)(struct leg_io *io))
+{
+	*answer = (struct answer){ .io = { .op = LEG_READ, .length = 4096, .data = data, .done = done,
+					   .context = answer } };
+	mutex_init(&answer->lock, RANK_LEAF);
+	cond_init(&answer->cond);
+}
+
+/* No other thread is woken for it. */
+START_TEST(who_waits_for_a_request_is_the_one_who_completes_it)
+{
+	char *path = leg_test_image(IMAGE_SIZE);
+	struct leg *leg = open_leg(path, (struct leg_options){ .engine = LEG_ENGINE_URING });
+	struct answer answer;
+	unsigned char *data = leg_test_buffer(4096, 0);
+
+	for (int i = 0; i < 3; i++) {
+		answer_init(&answer, data, answered_and_done);
+		leg_wait_begin(&answer.wait);
+		ck_assert_int_eq(leg_submit(leg, &answer.io), 0);
+		ck_assert(!answer.answered);
+		leg_wait(&answer.wait);
+		ck_assert(answer.answered && pthread_equal(answer.by, pthread_self()));
+		ck_assert_int_eq(answer.io.error, 0);
+	}
+	leg_close(leg);
+	leg_test_unlink(path);
+	free(data);
+}
+END_TEST
+
+/* As when one leg hangs and the other one has answered. */
+START_TEST(a_request_that_nobody_waits_for_any_more_is_completed_all_the_same)
+{
+	char *path = leg_test_image(IMAGE_SIZE);
+	struct leg *leg = open_leg(path, (struct leg_options){ .engine = LEG_ENGINE_URING });
+	struct leg_counters counters;
+	struct answer answer;
+	unsigned char *data = leg_test_buffer(4096, 0);
+
+	answer_init(&answer, data, answered);
+	leg_wait_begin(&answer.wait);
+	ck_assert_int_eq(leg_submit(leg, &answer.io), 0);
+	leg_wait_done(&answer.wait);
+	leg_wait(&answer.wait);
+	mutex_lock(&answer.lock);
+	while (!answer.answered)
+		cond_wait(&answer.cond, &answer.lock);
+	mutex_unlock(&answer.lock);
+	ck_assert(!pthread_equal(answer.by, pthread_self()));
+	leg_counters(leg, &counters);
+	ck_assert_uint_eq(counters.in_flight, 0);
+	leg_close(leg);
+	leg_test_unlink(path);
+	free(data);
+}
+END_TEST
+
+static void end_wait(void *arg)
+{
+	struct answer *answer = arg;
+
+	mutex_lock(&answer->lock);
+	while (!answer->answered)
+		cond_wait(&answer->cond, &answer->lock);
+	mutex_unlock(&answer->lock);
+	leg_wait_done(&answer->wait);
+}
+
+/* It sits in the kernel by then, and has nothing there. */
+START_TEST(another_thread_ends_a_wait)
+{
+	char *path = leg_test_image(IMAGE_SIZE);
+	struct leg *leg = open_leg(path, (struct leg_options){ .engine = LEG_ENGINE_URING });
+	struct answer answer;
+	struct thread thread;
+	unsigned char *data = leg_test_buffer(4096, 0);
+
+	for (int i = 0; i < 20; i++) {
+		answer_init(&answer, data, answered); /* its answer ends nothing */
+		leg_wait_begin(&answer.wait);
+		ck_assert_int_eq(leg_submit(leg, &answer.io), 0);
+		ck_assert_int_eq(thread_start(&thread, "end", end_wait, &answer), 0);
+		leg_wait(&answer.wait);
+		thread_join(&thread);
+	}
+	leg_close(leg);
+	leg_test_unlink(path);
+	free(data);
+}
+END_TEST
+
 Suite *engine_suite(void)
 {
 	Suite *suite = suite_create("engine");
@@ -608,6 +728,9 @@ Suite *engine_suite(void)
 	tcase_add_test(tests, no_descriptor_is_inherited_or_left);
 	tcase_add_loop_test(tests, a_loop_device_is_a_leg, 0, 2);
 	tcase_add_loop_test(tests, a_device_that_was_handed_over_is_kept_from_other_legs, 0, 2);
+	tcase_add_test(tests, who_waits_for_a_request_is_the_one_who_completes_it);
+	tcase_add_test(tests, a_request_that_nobody_waits_for_any_more_is_completed_all_the_same);
+	tcase_add_test(tests, another_thread_ends_a_wait);
 	suite_add_tcase(suite, tests);
 	return suite;
 }

@@ -1,0 +1,252 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Waiting for one's own requests. A thread that has nothing to do but wait for what it submits needs no other thread
+ * to submit it and to be woken by: it puts the requests into a ring of its own, enters the kernel once to submit and
+ * wait, and reaps. That is one change of threads a request instead of four.
+ *
+ * A ring is lent to a thread for one wait. Idle ones lie in a small table that is looked through without a lock,
+ * beginning at the processor's own place.
+ *
+ * Who waits may be answered before all of its requests are: a leg hangs, and the other one was asked. Then the ring is
+ * left to a thread that reaps what still comes, since nobody else would see it, and ends with it. In the kernel these
+ * requests belong to the thread that submitted them, and hold up its exit: so that one lingers, and is not waited for
+ * when it is joined.
+ */
+#include "leg_private.h"
+
+#include <errno.h>
+#include <liburing.h>
+#include <sched.h>
+#include <stdlib.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#define RING_DEPTH 16u /* requests of one wait; more go the usual way */
+#define RINGS_KEPT 64u
+#define RING_RETRY_MSEC 10 /* until a submission that the kernel had no memory for is tried again */
+
+struct leg_ring {
+	struct io_uring ring;
+	pid_t process; /* a child that was forked has rings of its own */
+	int wake_fd; /* an eventfd that the ring reads: others end the wait by it */
+	bool wake_armed;
+	uint64_t wake_count;
+	unsigned int in_kernel; /* requests, also those that are not submitted yet */
+	/* of one that was left */
+	struct thread thread;
+	_Atomic(bool) drained;
+	struct leg_ring *next;
+};
+
+static _Atomic(struct leg_ring *) kept[RINGS_KEPT];
+static _Atomic(struct leg_ring *) left; /* stack; pushed one by one, taken as a whole */
+static _Thread_local struct leg_wait *current;
+
+/* ---- rings ---- */
+
+static void ring_destroy(struct leg_ring *ring)
+{
+	io_uring_queue_exit(&ring->ring);
+	close(ring->wake_fd);
+	free(ring);
+}
+
+static struct leg_ring *ring_create(void)
+{
+	struct leg_ring *ring = calloc(1, sizeof(*ring));
+
+	if (!ring)
+		return NULL;
+	ring->process = getpid();
+	ring->wake_fd = eventfd(0, EFD_CLOEXEC);
+	if (ring->wake_fd >= 0 && (!io_uring_queue_init(RING_DEPTH + 1, &ring->ring, IORING_SETUP_COOP_TASKRUN) ||
+				   !io_uring_queue_init(RING_DEPTH + 1, &ring->ring, 0)))
+		return ring;
+	if (ring->wake_fd >= 0)
+		close(ring->wake_fd);
+	free(ring);
+	return NULL;
+}
+
+static unsigned int ring_place(void)
+{
+	int cpu = sched_getcpu();
+
+	return cpu < 0 ? 0 : (unsigned int)cpu;
+}
+
+static struct leg_ring *ring_take(void)
+{
+	unsigned int place = ring_place();
+
+	for (unsigned int i = 0; i < RINGS_KEPT; i++) {
+		_Atomic(struct leg_ring *) *at = &kept[(place + i) % RINGS_KEPT];
+		struct leg_ring *ring = atomic_load(at) ? atomic_exchange(at, NULL) : NULL;
+
+		if (ring && ring->process == getpid())
+			return ring;
+		if (ring)
+			ring_destroy(ring);
+	}
+	return ring_create();
+}
+
+static void ring_keep(struct leg_ring *ring)
+{
+	unsigned int place = ring_place();
+
+	for (unsigned int i = 0; i < RINGS_KEPT; i++) {
+		struct leg_ring *nothing = NULL;
+
+		if (atomic_compare_exchange_strong(&kept[(place + i) % RINGS_KEPT], &nothing, ring))
+			return;
+	}
+	ring_destroy(ring);
+}
+
+static void ring_reap(struct leg_ring *ring)
+{
+	struct io_uring_cqe *cqe;
+
+	while (!io_uring_peek_cqe(&ring->ring, &cqe)) {
+		struct leg_io *io = io_uring_cqe_get_data(cqe);
+		int result = cqe->res;
+
+		io_uring_cqe_seen(&ring->ring, cqe);
+		if (!io) {
+			ring->wake_armed = false;
+			continue;
+		}
+		ring->in_kernel--;
+		leg_uring_answered(io, result);
+	}
+}
+
+/* Submits what is prepared, waits for an answer or a wake-up, and sees to what there is. */
+static void ring_turn(struct leg_ring *ring)
+{
+	if (!ring->wake_armed) {
+		struct io_uring_sqe *sqe = io_uring_get_sqe(&ring->ring);
+
+		io_uring_prep_read(sqe, ring->wake_fd, &ring->wake_count, sizeof(ring->wake_count), 0);
+		io_uring_sqe_set_data(sqe, NULL);
+		ring->wake_armed = true;
+	}
+	if (io_uring_submit_and_wait(&ring->ring, 1) < 0) {
+		/* No memory, or interrupted: what was not submitted stays in the ring for the next round. */
+		struct __kernel_timespec pause = { .tv_nsec = RING_RETRY_MSEC * 1000000L };
+		struct io_uring_cqe *cqe;
+
+		io_uring_wait_cqe_timeout(&ring->ring, &cqe, &pause);
+	}
+	ring_reap(ring);
+}
+
+/* ---- what is left ---- */
+
+static void left_run(void *arg)
+{
+	struct leg_ring *ring = arg;
+
+	while (ring->in_kernel)
+		ring_turn(ring);
+	atomic_store(&ring->drained, true);
+}
+
+static void left_push(struct leg_ring *ring)
+{
+	ring->next = atomic_load(&left);
+	while (!atomic_compare_exchange_weak(&left, &ring->next, ring))
+		;
+}
+
+void leg_wait_tidy(void)
+{
+	struct leg_ring *ring = atomic_exchange(&left, NULL), *next;
+
+	for (; ring; ring = next) {
+		next = ring->next;
+		if (!atomic_load(&ring->drained)) {
+			left_push(ring);
+			continue;
+		}
+		thread_join(&ring->thread);
+		ring_destroy(ring);
+	}
+}
+
+static void ring_leave(struct leg_ring *ring)
+{
+	leg_wait_tidy();
+	if (thread_start(&ring->thread, "leg-left", left_run, ring)) {
+		left_run(ring); /* there is no thread to be had: this one waits, as long as it takes */
+		ring_keep(ring);
+		return;
+	}
+	thread_linger();
+	left_push(ring);
+}
+
+/* ---- waiting ---- */
+
+void leg_wait_begin(struct leg_wait *wait)
+{
+	mutex_init(&wait->lock, RANK_LEAF);
+	cond_init(&wait->cond);
+	wait->done = false;
+	wait->ring = NULL;
+	current = world == &world_real ? wait : NULL;
+}
+
+bool leg_wait_takes(struct leg_ring **ring)
+{
+	struct leg_wait *wait = current;
+
+	if (!wait)
+		return false;
+	mutex_lock(&wait->lock);
+	if (!wait->ring && !wait->done)
+		wait->ring = ring_take();
+	*ring = wait->done ? NULL : wait->ring;
+	mutex_unlock(&wait->lock);
+	return *ring && (*ring)->in_kernel < RING_DEPTH;
+}
+
+struct io_uring_sqe *leg_wait_sqe(struct leg_ring *ring)
+{
+	ring->in_kernel++;
+	return io_uring_get_sqe(&ring->ring);
+}
+
+void leg_wait(struct leg_wait *wait)
+{
+	mutex_lock(&wait->lock);
+	while (!wait->done) {
+		if (!wait->ring) {
+			cond_wait(&wait->cond, &wait->lock);
+			continue;
+		}
+		mutex_unlock(&wait->lock);
+		ring_turn(wait->ring);
+		mutex_lock(&wait->lock);
+	}
+	mutex_unlock(&wait->lock);
+	current = NULL;
+	if (wait->ring && wait->ring->in_kernel)
+		ring_leave(wait->ring);
+	else if (wait->ring)
+		ring_keep(wait->ring);
+	cond_fini(&wait->cond);
+	mutex_fini(&wait->lock);
+}
+
+void leg_wait_done(struct leg_wait *wait)
+{
+	mutex_lock(&wait->lock);
+	wait->done = true;
+	if (wait->ring && wait != current)
+		(void)!eventfd_write(wait->ring->wake_fd, 1);
+	else
+		cond_signal(&wait->cond);
+	mutex_unlock(&wait->lock);
+}
