@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "answer.h"
+#include "watch.h"
 
 #include <stdbool.h>
+#include <string.h>
 #include <time.h>
 
 const char *answer_text(const json_t *json, const char *key)
@@ -26,6 +28,17 @@ const char *answer_size(unsigned long long bytes, char text[32])
 	}
 	snprintf(text, 32, unit ? "%.1f %s" : "%.0f %s", value, units[unit]);
 	return text;
+}
+
+void answer_print_health(const json_t *answer)
+{
+	const char *health = answer_text(answer, "health");
+	int colour = !strcmp(health, "healthy") ? 32 : !strcmp(health, "degraded") ? 33 : 31;
+
+	if (watch_colours())
+		printf("\033[1;%dm%s\033[m", colour, health);
+	else
+		fputs(health, stdout);
 }
 
 static void print_leg(const json_t *leg)
@@ -109,7 +122,7 @@ double answer_percent(const json_t *scrub)
 }
 
 /* Where a scrub stands, without a newline. */
-void answer_print_progress(FILE *out, const json_t *scrub)
+static void print_progress(FILE *out, const json_t *scrub)
 {
 	unsigned long long left = answer_number(scrub, "seconds_left");
 
@@ -131,12 +144,12 @@ static void print_scrub(const json_t *scrub)
 	}
 	strftime(when, sizeof(when), "%F %R", localtime(ended ? &ended : &began));
 	printf("  scrub    %s %s: ", running ? "under way since" : ended ? "ended" : "stopped, began", when);
-	answer_print_progress(stdout, scrub);
+	print_progress(stdout, scrub);
 	putchar('\n');
 }
 
 /* "12.3 % of 1.0 GiB, 40 s left" */
-void answer_print_resync(FILE *out, const json_t *resync)
+static void print_resync(FILE *out, const json_t *resync)
 {
 	unsigned long long done = answer_number(resync, "done_bytes"), total = answer_number(resync, "total_bytes");
 	double seconds = (double)answer_number(resync, "elapsed_ns") / 1e9;
@@ -159,8 +172,9 @@ void answer_print_status(const json_t *status)
 	char free_text[32], size[32], fixed[32];
 	size_t i;
 
-	printf("%s: %s%s\n", answer_text(volume, "mountpoint"), answer_text(status, "health"),
-	       json_is_true(json_object_get(volume, "read_only")) ? ", read-only" : "");
+	printf("%s: ", answer_text(volume, "mountpoint"));
+	answer_print_health(status);
+	printf("%s\n", json_is_true(json_object_get(volume, "read_only")) ? ", read-only" : "");
 	if (answer_text(volume, "damage")[0])
 		printf("  damage   %s: unmount, and run fsck.mirrorfs\n", answer_text(volume, "damage"));
 	if (answer_text(volume, "why")[0])
@@ -170,7 +184,7 @@ void answer_print_status(const json_t *status)
 	json_array_foreach(json_object_get(status, "legs"), i, leg) print_leg(leg);
 	if (json_integer_value(json_object_get(json_object_get(status, "resync"), "leg")) >= 0) {
 		fputs("  resync   ", stdout);
-		answer_print_resync(stdout, json_object_get(status, "resync"));
+		print_resync(stdout, json_object_get(status, "resync"));
 		putchar('\n');
 	}
 	printf("  mirror   %llu retries, %llu request errors, %llu deadlines missed, %llu blocks unrecoverable, "

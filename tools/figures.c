@@ -2,8 +2,7 @@
 /* What "stats" answers, as tables for people. */
 #include "answer.h"
 
-/* "1.23 ms", always as wide. */
-static const char *duration(unsigned long long ns, char text[16])
+const char *answer_duration(unsigned long long ns, char text[16])
 {
 	static const char *const units[] = { "us", "ms", "s " };
 	double value = (double)ns / 1e3;
@@ -24,9 +23,10 @@ static void print_times(const char *name, const json_t *times)
 
 	if (count)
 		printf("  %-18s %12llu %s %s %s %s", name, count,
-		       duration(answer_number(times, "sum_ns") / count, mean),
-		       duration(answer_number(times, "p50_ns"), half), duration(answer_number(times, "p99_ns"), most),
-		       duration(answer_number(times, "p999_ns"), nearly));
+		       answer_duration(answer_number(times, "sum_ns") / count, mean),
+		       answer_duration(answer_number(times, "p50_ns"), half),
+		       answer_duration(answer_number(times, "p99_ns"), most),
+		       answer_duration(answer_number(times, "p999_ns"), nearly));
 }
 
 static void print_operations(const json_t *operations)
@@ -86,8 +86,9 @@ void answer_print_stats(const char *mountpoint, const json_t *result)
 	const json_t *cache = json_object_get(result, "cache");
 	char used[32], budget[32], resident[32];
 
-	printf("%s: %s\n  %-18s %12s %10s %10s %10s %10s\n", mountpoint, answer_text(result, "health"), "", "count",
-	       "mean", "half below", "99 %", "99.9 %");
+	printf("%s: ", mountpoint);
+	answer_print_health(result);
+	printf("\n  %-18s %12s %10s %10s %10s %10s\n", "", "count", "mean", "half below", "99 %", "99.9 %");
 	print_operations(json_object_get(result, "operations"));
 	print_leg_times(json_object_get(result, "legs"));
 	print_journal_times(json_object_get(json_object_get(result, "meta"), "times"));

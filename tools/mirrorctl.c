@@ -3,6 +3,7 @@
 #include "answer.h"
 #include "mountpoint.h"
 #include "options.h"
+#include "watch.h"
 
 #include "mirrorfs/base/clock.h"
 #include "mirrorfs/base/sync.h"
@@ -23,7 +24,10 @@ enum { EXIT_HEALTHY = 0, EXIT_FAILED = 1, EXIT_USAGE = 2, EXIT_DEGRADED = 3, EXI
 enum { FILES = 256, FOLLOW, PROMETHEUS }; /* options without a letter */
 
 #define MOUNTS_MAX 64
+#define BLOCK 4096ull
 #define DRILL_SECONDS 60
+#define TOP_SECONDS 1.0
+#define TOP_SECONDS_MAX 3600.0
 #define POLL_MSEC 200 /* how often a scrub is asked about */
 
 static bool as_json, force, files, follow, prometheus; /* options */
@@ -124,6 +128,56 @@ static int drop_caches(const struct ctl_mount *mount, char **words)
 	return code;
 }
 
+static void pause_msec(unsigned int msec)
+{
+	uint64_t until = clock_now_ns() + msec * NSEC_PER_MSEC;
+	struct mutex lock;
+	struct cond never;
+
+	mutex_init(&lock, RANK_LEAF);
+	cond_init(&never);
+	mutex_lock(&lock);
+	while (cond_wait_until(&never, &lock, until))
+		;
+	mutex_unlock(&lock);
+	cond_fini(&never);
+	mutex_fini(&lock);
+}
+
+/* Until the daemon goes, somebody ends it, or so often. */
+static int top(const struct ctl_mount *mount, char **words)
+{
+	double seconds = TOP_SECONDS;
+	uint64_t before_ns, now_ns;
+	json_t *before, *now;
+	char *end = "";
+	long count = 0;
+	int code;
+
+	if (words[0])
+		seconds = strtod(words[0], &end);
+	if (words[0] && words[1] && !*end)
+		count = strtol(words[1], &end, 10);
+	if (*end || !(seconds >= 0.1 && seconds <= TOP_SECONDS_MAX) || count < 0)
+		return EXIT_USAGE;
+	before_ns = clock_now_ns();
+	code = ask(mount, json_pack("{s:s}", "command", "stats"), &before);
+	for (long n = 0; !code && (!count || n < count); n++) {
+		pause_msec((unsigned int)(seconds * 1e3));
+		now_ns = clock_now_ns();
+		code = ask(mount, json_pack("{s:s}", "command", "stats"), &now);
+		if (!code && !as_json) {
+			fputs(isatty(STDOUT_FILENO) ? "\033[H\033[J" : n ? "\n" : "", stdout);
+			answer_print_top(mount->mountpoint, now, before, (double)(now_ns - before_ns) / 1e9);
+		}
+		json_decref(before);
+		before = now;
+		before_ns = now_ns;
+	}
+	json_decref(before);
+	return code;
+}
+
 /* ---- scrub ---- */
 
 static json_t *scrub_request(const char *what, uint64_t limit)
@@ -162,39 +216,24 @@ static int scrub_print(const struct ctl_mount *mount, const json_t *result)
 		       : EXIT_HEALTHY;
 }
 
-static void pause_msec(unsigned int msec)
-{
-	uint64_t until = clock_now_ns() + msec * NSEC_PER_MSEC;
-	struct mutex lock;
-	struct cond never;
-
-	mutex_init(&lock, RANK_LEAF);
-	cond_init(&never);
-	mutex_lock(&lock);
-	while (cond_wait_until(&never, &lock, until))
-		;
-	mutex_unlock(&lock);
-	cond_fini(&never);
-	mutex_fini(&lock);
-}
-
 /* Asks until it has ended. */
 static int scrub_watch(const struct ctl_mount *mount, json_t *result)
 {
-	bool terminal = !as_json && isatty(STDERR_FILENO);
+	struct watch watch;
+	char more[80];
 	int code = 0;
 
+	watch_begin(&watch, "scrub", as_json);
 	while (!code && json_is_true(json_object_get(result, "running"))) {
-		if (terminal) {
-			fputs("\r\033[Kscrub: ", stderr);
-			answer_print_progress(stderr, result);
-		}
+		snprintf(more, sizeof(more), ", healed %llu, unrecoverable %llu", answer_number(result, "repaired"),
+			 answer_number(result, "unrecoverable"));
+		watch_tell(&watch, answer_number(result, "done") * BLOCK, answer_number(result, "total") * BLOCK,
+			   more);
 		pause_msec(POLL_MSEC);
 		json_decref(result);
 		code = ask(mount, scrub_request("show", 0), &result);
 	}
-	if (terminal)
-		fputs("\r\033[K", stderr);
+	watch_end(&watch);
 	if (!code)
 		code = scrub_print(mount, result);
 	json_decref(result);
@@ -361,14 +400,44 @@ static int grow(const struct ctl_mount *mount, char **words)
 	return code;
 }
 
+static int trim(const struct ctl_mount *mount, char **words)
+{
+	json_t *result;
+	int code = ask(mount, json_pack("{s:s}", "command", "trim"), &result);
+	char size[32];
+
+	if (!code && !as_json)
+		printf("%s: the legs were told of %s that are free\n", mount->mountpoint,
+		       answer_size(answer_number(result, "trimmed_bytes"), size));
+	json_decref(result);
+	return code;
+}
+
+static int set(const struct ctl_mount *mount, char **words)
+{
+	const char *value = strchr(words[0], '=');
+	json_t *result;
+	int code;
+
+	if (!value)
+		return EXIT_USAGE;
+	code = ask(mount,
+		   json_pack("{s:s, s:s%, s:s}", "command", "set", "option", words[0], (size_t)(value - words[0]),
+			     "value", value + 1),
+		   &result);
+	json_decref(result);
+	return code;
+}
+
 /* Waits until one more resync has ended. */
 static int resync_watch(const struct ctl_mount *mount, unsigned long long ended)
 {
-	bool terminal = !as_json && isatty(STDERR_FILENO);
+	struct watch watch;
 	const char *health;
 	json_t *result;
 	int code;
 
+	watch_begin(&watch, "resync", as_json);
 	for (;;) {
 		const json_t *resync;
 
@@ -378,15 +447,11 @@ static int resync_watch(const struct ctl_mount *mount, unsigned long long ended)
 		resync = json_object_get(result, "resync");
 		if (answer_number(resync, "ended") > ended)
 			break;
-		if (terminal) {
-			fputs("\r\033[Kresync: ", stderr);
-			answer_print_resync(stderr, resync);
-		}
+		watch_tell(&watch, answer_number(resync, "done_bytes"), answer_number(resync, "total_bytes"), "");
 		json_decref(result);
 		pause_msec(POLL_MSEC);
 	}
-	if (terminal)
-		fputs("\r\033[K", stderr);
+	watch_end(&watch);
 	health = answer_text(result, "health");
 	if (!as_json)
 		printf("%s: %s\n", mount->mountpoint, health);
@@ -459,6 +524,8 @@ static const struct verb {
 	{ "attach", attach, 1, 1, false, true },  { "replace", replace, 2, 2, false, true },
 	{ "grow", grow, 0, 0, false, false },	  { "drill", drill, 2, 3, false, false },
 	{ "stats", stats, 0, 0, true, false },	  { "drop-caches", drop_caches, 0, 0, false, false },
+	{ "top", top, 0, 2, false, false },	  { "trim", trim, 0, 0, false, false },
+	{ "set", set, 1, 1, false, false },
 	{ "events", events, 0, 0, false, false }, { "umount", unmount, 0, 0, false, false },
 };
 
@@ -470,6 +537,7 @@ static void usage(FILE *out)
 	      "  status --files MNT   the files that have blocks on one leg alone\n"
 	      "  stats [MNT]      how long operations and legs take, what the cache holds and has done\n"
 	      "  stats --prometheus [MNT]   the same and more, for Prometheus\n"
+	      "  top MNT [SECONDS [COUNT]]   what happens, every second\n"
 	      "  drop-caches MNT  forget what is clean, give its memory back\n"
 	      "  events [-f] MNT  what has happened; -f, --follow: and what happens\n"
 	      "  scrub MNT [limit=SIZE]   verify every copy, rewrite bad ones, wait for the end\n"
@@ -480,6 +548,10 @@ static void usage(FILE *out)
 	      "  attach MNT LEG   let a leg join that was away, or a new one\n"
 	      "  replace MNT OLD NEW   put a leg in another one's place\n"
 	      "  grow MNT         take up what the legs have become larger by\n"
+	      "  trim MNT         tell the legs which blocks are free\n"
+	      "  set MNT label=TEXT   name the volume\n"
+	      "  set MNT read-policy=auto|round-robin|leg0|leg1   which leg answers reads\n"
+	      "  set MNT write-mostly=0|1|none   read this leg only where the other one cannot answer\n"
 	      "  umount MNT       unmount, and wait until the legs are safe to pull\n"
 	      "  drill MNT LEG RULES [SECONDS]   rehearse a fault of leg 0 or 1 (60 seconds); off: end it\n\n"
 	      "  -f, --force      attach, replace: give up what the leg holds; events: --follow\n"

@@ -370,6 +370,7 @@ struct mirror_status {
 		uint64_t timeouts;
 		uint64_t abandoned; /* requests the kernel has not yet given back */
 		uint64_t charged; /* errors charged to the leg */
+		uint64_t queue; /* requests that it has */
 		char drill[LEG_DRILL_MAX]; /* the rules of a drill that is on; "" */
 		uint64_t drill_left_ns;
 		char why[256]; /* why it is not in sync; "" */
@@ -399,6 +400,9 @@ int mirror_drill(struct mirror *mirror, int leg, const char *rules, uint64_t las
 void mirror_lost(struct mirror *mirror, uint64_t block, uint32_t count);
 /* Those above cannot write any more: nothing is written from here on (I12). Only a new mount ends that. */
 void mirror_fail(struct mirror *mirror, const char *why);
+/* From now on; as the options of the mount. */
+void mirror_set_policy(struct mirror *mirror, enum mirror_read_policy policy);
+void mirror_set_write_mostly(struct mirror *mirror, unsigned int mask);
 /* The volume's label, on every leg that has one to be written, durably. 0, -EINVAL too long, -EIO, -EROFS. */
 int mirror_set_label(struct mirror *mirror, const char *label);
 /* Sets back what was counted of errors and repairs: a scrub has found every copy on every leg sound. */

@@ -204,16 +204,50 @@ int client_answer(FILE *stream, json_t **result, struct error *error)
 	return code;
 }
 
-int ctl_request(const struct ctl_mount *mount, json_t *request, json_t **result, struct error *error)
+/* Whoever serves this socket is stopped (SIGSTOP, a debugger), and answers nobody: 0, or its process. */
+static pid_t peer_stopped(int fd)
+{
+	struct ucred peer;
+	socklen_t length = sizeof(peer);
+	char path[40], state = 0;
+	FILE *file;
+
+	if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &length) || peer.pid <= 0)
+		return 0;
+	snprintf(path, sizeof(path), "/proc/%d/stat", (int)peer.pid);
+	file = fopen(path, "re");
+	if (!file)
+		return 0;
+	/* Behind the name, which may have brackets itself; ours has none. */
+	if (fscanf(file, "%*d (%*[^)]) %c", &state) != 1)
+		state = 0;
+	fclose(file);
+	return state == 'T' || state == 't' ? peer.pid : 0;
+}
+
+int client_connect(const struct ctl_mount *mount, struct error *error)
 {
 	int fd = mount->socket[0] ? path_connect(mount->socket) : -ENOENT;
+	pid_t stopped = fd < 0 ? 0 : peer_stopped(fd);
+
+	if (fd < 0)
+		return error_set(error, fd, "no daemon answers for this mount: %s", strerror(-fd));
+	if (!stopped)
+		return fd;
+	close(fd);
+	return error_set(error, -ETIMEDOUT, "the daemon is stopped, and so is the mount; kill -CONT %d lets it go on",
+			 (int)stopped);
+}
+
+int ctl_request(const struct ctl_mount *mount, json_t *request, json_t **result, struct error *error)
+{
+	int fd = client_connect(mount, error), code;
 	FILE *stream;
-	int code;
 
 	*result = NULL;
 	if (fd < 0) {
 		json_decref(request);
-		return error_set(error, fd, "no daemon answers for this mount: %s", strerror(-fd));
+		return fd;
 	}
 	code = request_send(fd, request);
 	json_decref(request);

@@ -173,6 +173,8 @@ static const struct {
 	{ "attach", legs_change },
 	{ "replace", legs_change },
 	{ "grow", legs_change },
+	{ "trim", legs_change },
+	{ "set", legs_change },
 	{ "drill", drill_command },
 	{ "files", files_command },
 	{ "events", events_command },

@@ -116,6 +116,7 @@ void events_add(struct ctl *ctl, const char *kind, bool minor, json_t *more, con
 void events_watch_space(struct ctl *ctl); /* tells when it becomes scarce */
 
 /* client.c */
+int client_connect(const struct ctl_mount *mount, struct error *error); /* a socket, or -errno told */
 int client_answer(FILE *stream, json_t **result, struct error *error); /* reads one; on failure it is NULL */
 
 /* end.c */

@@ -102,9 +102,9 @@ int ctl_end_ask(const struct ctl_mount *mount, struct ctl_end *end, struct error
 	int code;
 
 	end->process = -1;
-	end->socket = mount->socket[0] ? path_connect(mount->socket) : -ENOENT;
+	end->socket = client_connect(mount, error);
 	if (end->socket < 0)
-		return error_set(error, end->socket, "no daemon answers for this mount: %s", strerror(-end->socket));
+		return end->socket;
 	if (!getsockopt(end->socket, SOL_SOCKET, SO_PEERCRED, &peer, &length) && peer.pid > 0)
 		end->process = pidfd_open(peer.pid, 0);
 	code = promise_ask(end->socket);

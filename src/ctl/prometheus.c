@@ -63,7 +63,7 @@ static const struct metric volume_metrics[] = {
 static const struct metric leg_metrics[] = {
 	{ "leg_slow", "gauge", "The leg is far slower than the other one.", NULL, "slow", 1 },
 	{ "leg_size_bytes", "gauge", "Size of the leg.", NULL, "size_bytes", 1 },
-	{ "leg_in_flight", "gauge", "Requests that the leg has.", "io", "in_flight", 1 },
+	{ "leg_in_flight", "gauge", "Requests that the leg has.", NULL, "queue", 1 },
 	{ "leg_abandoned", "gauge", "Requests given up that the leg still has.", NULL, "abandoned", 1 },
 	{ "leg_read_errors_total", "counter", "Reads that failed on the leg or came back wrong.", NULL, "read_errors",
 	  1 },

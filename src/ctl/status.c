@@ -86,6 +86,7 @@ static json_t *leg_json(const struct mirror_status *status, int i)
 			 INT(status->leg[i].repaired), "timeouts", INT(status->leg[i].timeouts), "abandoned",
 			 INT(status->leg[i].abandoned), "charged", INT(status->leg[i].charged), "io",
 			 counters_json(&status->leg[i].counters));
+	json_object_set_new(json, "queue", json_integer(INT(status->leg[i].queue)));
 	json_object_set_new(json, "leaving", json_boolean(status->leg[i].leaving));
 	if (status->leg[i].replaces[0])
 		json_object_set_new(json, "replaces", json_string(status->leg[i].replaces));

@@ -601,6 +601,16 @@ void mirror_scrubbed(struct mirror *mirror, int leg, uint64_t bad, uint64_t rewr
 	mutex_unlock(&mirror->lock);
 }
 
+static uint64_t tries_count(const struct mirror_leg *mine)
+{
+	const struct try *try;
+	uint64_t count = 0;
+
+	TAILQ_FOREACH (try, &mine->tries, entry)
+		count++;
+	return count;
+}
+
 void mirror_status(struct mirror *mirror, struct mirror_status *status)
 {
 	memset(status, 0, sizeof(*status));
@@ -640,6 +650,7 @@ void mirror_status(struct mirror *mirror, struct mirror_status *status)
 		status->leg[leg].timeouts = mine->timeouts;
 		status->leg[leg].abandoned = mine->abandoned;
 		status->leg[leg].charged = mine->charged;
+		status->leg[leg].queue = tries_count(mine);
 		if (!mine->leg)
 			continue;
 		snprintf(status->leg[leg].address, sizeof(status->leg[leg].address), "%s", leg_address(mine->leg));

@@ -112,7 +112,7 @@ _mirrorfs_fsck()
 _mirrorfs_ctl()
 {
 	local typed words=() word
-	local verbs='status stats drop-caches events scrub resync detach attach replace grow umount drill'
+	local verbs='status stats top drop-caches events scrub resync detach attach replace grow trim set umount drill'
 
 	typed=$(_mirrorfs_typed)
 	COMPREPLY=()
@@ -128,6 +128,7 @@ _mirrorfs_ctl()
 	1:*) _mirrorfs_mounts "$typed" ;;
 	2:scrub) _mirrorfs_reply "$typed" 'start stop limit=' ;;
 	3:scrub | 2:resync) _mirrorfs_reply "$typed" limit= ;;
+	2:set) _mirrorfs_reply "$typed" 'label= read-policy= write-mostly=' ;;
 	2:drill) _mirrorfs_reply "$typed" '0 1' ;;
 	3:drill) _mirrorfs_reply "$typed" 'off read,hang read,error=EIO write,error=EIO read,corrupt' ;;
 	2:detach | 2:replace)
