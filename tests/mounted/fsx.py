@@ -13,8 +13,12 @@ LIBC = ctypes.CDLL(None, use_errno=True)
 
 
 class Exerciser:
-    def __init__(self, path, seed):
+    def __init__(self, path, seed, direct=True, mapped=True):
         self.path = path
+        self.odirect = os.O_DIRECT if direct else 0
+        self.ways = [self.write, self.write, self.read, self.read, self.truncate, self.fallocate, self.sync]
+        if mapped:
+            self.ways.append(self.mapped)
         self.random = random.Random(seed)
         self.data = bytearray()
         self.step = 0
@@ -23,7 +27,7 @@ class Exerciser:
 
     def open(self):
         flags = os.O_RDWR | os.O_CREAT
-        self.plain, self.direct = os.open(self.path, flags), os.open(self.path, flags | os.O_DIRECT)
+        self.plain, self.direct = os.open(self.path, flags), os.open(self.path, flags | self.odirect)
 
     def close(self):
         os.close(self.plain)
@@ -110,10 +114,9 @@ class Exerciser:
                                  + "\n".join(map(str, self.done[-15:])))
 
     def run(self, steps):
-        ways = (self.write, self.write, self.read, self.read, self.truncate, self.fallocate, self.mapped, self.sync)
         for _ in range(steps):
             self.step += 1
-            way = self.random.choice(ways)
+            way = self.random.choice(self.ways)
             self.done.append((self.step, way.__name__, *way()))
         self.check()
 

@@ -6,18 +6,18 @@ import fsx
 from cases import FULL, LONG, case
 
 
-def exercised(ws, rounds, steps):
+def exercised(ws, rounds, steps, cache="4M", **ways):
     seed = int(os.environ.get("MIRRORFS_SEED") or int.from_bytes(os.urandom(4), "little"))
-    print(f"note: seed {seed}", flush=True)
-    volume = ws.volume()
-    volume.mount("cache=4M", "commit=0.1")  # little of it fits
-    files = [fsx.Exerciser(volume.path(f"f{i}"), f"{seed}/{i}") for i in range(3)]
+    print(f"note: seed {seed} cache={cache} {ways}", flush=True)
+    volume = ws.volume(f"v{cache}{''.join(map(str, ways.values()))}")
+    volume.mount(f"cache={cache}", "commit=0.1")  # of 4M, little fits
+    files = [fsx.Exerciser(volume.path(f"f{i}"), f"{seed}/{i}", **ways) for i in range(3)]
     for number in range(rounds):
         for file in files:
             file.run(steps)
         for file in files:
             file.close()
-        volume.remount("cache=4M", f"commit={(0.1, 600)[number % 2]}")
+        volume.remount(f"cache={cache}", f"commit={(0.1, 600)[number % 2]}")
         for file in files:
             file.open()
             file.check()
@@ -34,4 +34,6 @@ def a_file_is_what_was_made_of_it_in_every_way(ws):
 
 @case(LONG, timeout=3600)
 def a_file_is_what_was_made_of_it_in_every_way_for_long(ws):
-    exercised(ws, 20, 2000)
+    for cache in ("4M", "1G"):
+        for ways in ({}, {"direct": False}, {"mapped": False}):
+            exercised(ws, 7, 1000, cache, **ways)
