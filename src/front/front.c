@@ -275,6 +275,7 @@ int front_mount(struct fs *fs, const struct front_options *options, struct front
 	front->block_device = options->block_device;
 	front->unmount = options->unmount;
 	front->transport = options->transport;
+	front->old_kernel = getenv("MIRRORFS_LINUX61");
 	front->threads = options->threads ? options->threads : WORKERS;
 	LIST_INIT(&front->handles);
 	mutex_init(&front->lock, RANK_FRONT);

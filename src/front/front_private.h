@@ -56,6 +56,7 @@ struct front {
 	size_t io_max; /* the longest read or write that this mount takes */
 	enum front_transport transport; /* that was asked for */
 	unsigned int threads; /* for as many requests at a time */
+	bool old_kernel; /* a test: nothing that is newer than Linux 6.1 is used, here or in a request */
 	bool negotiated;
 	uint64_t agreed; /* of the FUSE_ flags of INIT, flags2 above flags */
 	struct ring *rings; /* none: the classic transport */

@@ -15,6 +15,8 @@
 /* Newer than the kernel's headers may be. */
 #define OVER_IO_URING (UINT64_C(1) << 41) /* Linux 6.14 */
 
+#define LINUX_6_1 ((UINT64_C(1) << 34) - 1) /* all flags that it may offer */
+
 #define BACKGROUND_PER_WORKER 4 /* readahead and direct requests in flight before the kernel holds more back */
 
 /*
@@ -29,15 +31,17 @@ static const uint64_t wanted = FUSE_INIT_EXT | OVER_IO_URING | FUSE_ASYNC_READ |
 			       FUSE_HANDLE_KILLPRIV_V2 | FUSE_POSIX_ACL | FUSE_DONT_MASK | FUSE_SETXATTR_EXT;
 
 /* All that the kernel has; whatever is newer than some kernel goes through here. */
-static uint64_t offered(const struct fuse_init_in *in)
+static uint64_t offered(const struct front *front, const struct fuse_init_in *in)
 {
-	return in->flags & FUSE_INIT_EXT ? (uint64_t)in->flags2 << 32 | in->flags : in->flags;
+	uint64_t flags = in->flags & FUSE_INIT_EXT ? (uint64_t)in->flags2 << 32 | in->flags : in->flags;
+
+	return front->old_kernel ? flags & LINUX_6_1 : flags;
 }
 
 void init_answer(struct front *front, const struct fuse_init_in *in, struct fuse_init_out *out)
 {
 	unsigned int background = front->threads * BACKGROUND_PER_WORKER;
-	uint64_t agreed = offered(in) & wanted;
+	uint64_t agreed = offered(front, in) & wanted;
 	int error = 0;
 
 	if (front->transport == FRONT_CLASSIC)

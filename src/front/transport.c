@@ -118,15 +118,16 @@ static ssize_t receive(struct front_worker *worker)
 
 /*
  * What Debian's libfuse does not know yet goes to the handler of what it is made like, which asks transport_opcode():
- * TMPFILE has the arguments and the answer of CREATE, STATX begins with those of GETATTR.
+ * TMPFILE has the arguments and the answer of CREATE, STATX begins with those of GETATTR. (STATX came with Linux 6.6,
+ * TMPFILE with 6.1. What libfuse does not know it answers with ENOSYS, and is not asked again.)
  */
-static uint32_t opcode_for_libfuse(uint32_t opcode)
+static uint32_t opcode_for_libfuse(const struct front *front, uint32_t opcode)
 {
 	switch (opcode) {
 	case OPCODE_TMPFILE:
 		return FUSE_CREATE;
 	case OPCODE_STATX:
-		return FUSE_GETATTR;
+		return front->old_kernel ? opcode : FUSE_GETATTR;
 	}
 	return opcode;
 }
@@ -154,7 +155,7 @@ static void carry_out(struct front_worker *worker, size_t length)
 	}
 	if (in->opcode == FUSE_DESTROY)
 		front_last_request(worker->front);
-	in->opcode = opcode_for_libfuse(in->opcode);
+	in->opcode = opcode_for_libfuse(worker->front, in->opcode);
 	fuse_session_process_buf(worker->front->session, &request);
 }
 

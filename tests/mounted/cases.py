@@ -51,6 +51,15 @@ def _jsonschema():
         raise Skip("jsonschema: python3-jsonschema is not installed")
 
 
+def as_on_linux_6_1():
+    return "MIRRORFS_LINUX61" in os.environ
+
+
+def _newer():
+    if as_on_linux_6_1():
+        raise Skip("newer: Linux 6.1 has not what this is about")
+
+
 def _uring():
     if not uring_is_on():
         raise Skip(f"uring: the kernel has no FUSE over io_uring, or no Y in {URING_SWITCH}")
@@ -59,12 +68,13 @@ def _uring():
 def uring_is_on():
     try:
         with open(URING_SWITCH, encoding="ascii") as file:
-            return file.read().strip() == "Y"
+            return file.read().strip() == "Y" and not as_on_linux_6_1()
     except OSError:
         return False
 
 
-CAPABILITIES = {"fuse": _fuse, "root": _root, "loop": _loop, "jsonschema": _jsonschema, "uring": _uring}
+CAPABILITIES = {"fuse": _fuse, "root": _root, "loop": _loop, "jsonschema": _jsonschema, "uring": _uring,
+                "newer": _newer}
 
 
 def require(needs):

@@ -86,7 +86,7 @@ def a_file_without_a_name_needs_the_right_to_write_the_folder(ws):
     end(volume)
 
 
-@case(QUICK, transports=TRANSPORTS)
+@case(QUICK, needs=["newer"], transports=TRANSPORTS)
 def a_file_knows_when_it_was_made(ws):
     volume = mount(ws)
     before = time.time_ns() - 10**8
@@ -103,6 +103,21 @@ def a_file_knows_when_it_was_made(ws):
     volume.mount()
     assert linux.birth_ns(volume.path("g")) == made
     volume.umount()
+
+@case(QUICK)
+def a_mount_can_do_without_what_is_newer_than_linux_6_1(ws):
+    volume = ws.volume()
+    volume.mount(env={**os.environ, "MIRRORFS_LINUX61": "1"})
+    told, _ = volume.status()
+    assert told["transport"]["transport"] == "classic", told["transport"]
+    trees.write(volume.path("f"), b"x")
+    assert linux.birth_ns(volume.path("f")) is None
+    fd = linux.tmpfile(volume.mnt)
+    linux.give_name(fd, volume.path("g"))
+    os.close(fd)
+    assert os.stat(volume.path("g")).st_nlink == 1
+    volume.umount()
+
 
 @case(QUICK, transports=TRANSPORTS)
 def attributes_of_all_sizes_are_kept(ws):
