@@ -325,6 +325,12 @@ static bool is_leg_of(const struct ctl_mount *mount, const char *address)
 	return served;
 }
 
+/* Anybody can make a mount that looks like one of ours, and answer for it what he likes, or nothing. */
+static bool is_trusted(const struct ctl_mount *mount)
+{
+	return mount->owner == 0 || mount->owner == geteuid();
+}
+
 /*
  * If this volume is mounted already, that is the answer, not "in use by process 4711". The daemons are asked, and no
  * label is read: the leg may be locked by one that hangs with it.
@@ -335,7 +341,7 @@ static int refuse_mounted(const char *address, struct error *error)
 	int code = 0, count = mounts ? ctl_mounts(NULL, mounts, MOUNTS_MAX, NULL) : 0;
 
 	for (int i = 0; i < count && !code; i++) {
-		if (is_leg_of(&mounts[i], address))
+		if (is_trusted(&mounts[i]) && is_leg_of(&mounts[i], address))
 			code = error_set(error, -EALREADY, "%s: this volume is already mounted at %s", path_in(address),
 					 mounts[i].mountpoint);
 	}

@@ -98,7 +98,8 @@ int ctl_mounts(const char *mountpoint, struct ctl_mount *mounts, int max, struct
 
 /*
  * Sends `request` (stolen). 0 and the answer in *result, the caller's; -ECONNREFUSED or -ENOENT: no daemon; -ETIMEDOUT:
- * it does not answer.
+ * it does not answer; -EMSGSIZE: it does not come to an end. However it behaves, and whoever it is, "status" takes
+ * 20 seconds at most; others may take as long as an empty line comes in each 20 seconds.
  */
 int ctl_request(const struct ctl_mount *mount, json_t *request, json_t **result, struct error *error);
 

@@ -5,14 +5,23 @@
  */
 #include "ctl_private.h"
 
+#include "mirrorfs/base/clock.h"
+
 #include <ctype.h>
 #include <errno.h>
 #include <limits.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
+
+#define ANSWER_LEAST ((size_t)16 << 10)
+#define ANSWER_MAX ((size_t)64 << 20) /* bytes of a line; the longest tells of a thousand files */
+#define LOOK_MSEC 60000
+
+uint64_t client_patience_ns = CTL_ANSWER_SECONDS * NSEC_PER_SEC;
 
 /* ---- mounts ---- */
 
@@ -175,32 +184,108 @@ static int request_send(int fd, json_t *request)
 	return sent == length ? 0 : -errno;
 }
 
-int client_answer(FILE *stream, json_t **result, struct error *error)
+/* What comes next within the time: as many bytes, 0 at the end, or -errno. */
+static ssize_t receive(int fd, char *to, size_t room, uint64_t until_ns)
 {
-	char *line = NULL;
-	size_t size = 0;
+	struct pollfd some = { .fd = fd, .events = POLLIN };
+	uint64_t now_ns, left_ms;
+	ssize_t got;
+
+	do {
+		now_ns = clock_now_ns();
+		if (now_ns >= until_ns)
+			return -ETIMEDOUT;
+		left_ms = (until_ns - now_ns) / NSEC_PER_MSEC + 1;
+		poll(&some, 1, left_ms < LOOK_MSEC ? (int)left_ms : LOOK_MSEC);
+		got = recv(fd, to, room, MSG_DONTWAIT);
+	} while (got < 0 && (errno == EAGAIN || errno == EINTR));
+	return got < 0 ? -errno : got;
+}
+
+static uint64_t until(enum client_patience patience)
+{
+	return patience == CLIENT_ENDLESS ? CLOCK_NEVER : clock_now_ns() + client_patience_ns;
+}
+
+static bool grow(char **text, size_t *room)
+{
+	size_t wanted = *room ? 2 * *room : ANSWER_LEAST;
+	char *larger = wanted <= ANSWER_MAX ? realloc(*text, wanted) : NULL;
+
+	if (!larger)
+		return false;
+	*text = larger;
+	*room = wanted;
+	return true;
+}
+
+/* Empty lines say that it goes on. */
+static size_t signs(const char *text, size_t length)
+{
+	size_t count = 0;
+
+	while (count < length && text[count] == '\n')
+		count++;
+	return count;
+}
+
+/* The first line that is not empty: 0, and *line is the caller's. Whoever answers may be anybody: all is bounded. */
+static int line_read(int fd, enum client_patience patience, char **line)
+{
+	uint64_t until_ns = until(patience);
+	size_t length = 0, room = 0;
+	char *text = NULL, *end = NULL;
+	ssize_t got = 1;
+
+	while (!end) {
+		size_t skip;
+
+		if (length == room && !grow(&text, &room))
+			got = -EMSGSIZE;
+		if (got > 0)
+			got = receive(fd, text + length, room - length, until_ns);
+		if (got <= 0)
+			break;
+		skip = length ? 0 : signs(text, (size_t)got);
+		if (skip && patience == CLIENT_SIGNS)
+			until_ns = until(patience);
+		if (skip)
+			memmove(text, text + skip, (size_t)got - skip);
+		end = memchr(text + length, '\n', (size_t)got - skip);
+		length += (size_t)got - skip;
+	}
+	if (end) {
+		*end = '\0';
+		*line = text;
+		return 0;
+	}
+	free(text);
+	*line = NULL;
+	return got ? (int)got : -ECONNREFUSED;
+}
+
+int client_answer(int fd, enum client_patience patience, json_t **result, struct error *error)
+{
+	char *line;
 	json_t *json = NULL;
-	ssize_t length;
-	int code = 0;
+	int code = line_read(fd, patience, &line);
 
 	*result = NULL;
-	/* Empty lines say that it goes on. */
-	do {
-		errno = 0;
-		length = getline(&line, &size, stream);
-	} while (length == 1 && *line == '\n');
-	if (length < 0)
-		code = errno == EAGAIN ? error_set(error, -ETIMEDOUT, "the daemon does not answer") :
-					 error_set(error, -ECONNREFUSED, "the daemon has gone");
+	if (code == -ETIMEDOUT)
+		error_set(error, code, "the daemon does not answer");
+	else if (code == -EMSGSIZE)
+		error_set(error, code, "the daemon's answer has no end");
+	else if (code)
+		code = error_set(error, -ECONNREFUSED, "the daemon has gone");
 	else
 		json = json_loads(line, 0, NULL);
+	free(line);
 	if (!code && json_integer_value(json_object_get(json, "version")) != CTL_VERSION)
 		code = error_set(error, -EPROTO, "the daemon speaks another version of the control protocol");
 	if (code)
 		json_decref(json);
 	else
 		*result = json;
-	free(line);
 	return code;
 }
 
@@ -241,8 +326,10 @@ int client_connect(const struct ctl_mount *mount, struct error *error)
 
 int ctl_request(const struct ctl_mount *mount, json_t *request, json_t **result, struct error *error)
 {
+	const char *command = json_string_value(json_object_get(request, "command"));
+	/* Who is asked for his status may be anybody; whoever asks for more knows whom. */
+	enum client_patience patience = command && !strcmp(command, "status") ? CLIENT_BRIEF : CLIENT_SIGNS;
 	int fd = client_connect(mount, error), code;
-	FILE *stream;
 
 	*result = NULL;
 	if (fd < 0) {
@@ -251,13 +338,10 @@ int ctl_request(const struct ctl_mount *mount, json_t *request, json_t **result,
 	}
 	code = request_send(fd, request);
 	json_decref(request);
-	stream = code ? NULL : fdopen(fd, "r");
-	if (!stream) {
-		close(fd);
-		code = code ? code : -ENOMEM;
-		return error_set(error, code, "cannot send: %s", strerror(-code));
-	}
-	code = client_answer(stream, result, error);
-	fclose(stream);
+	if (code)
+		error_set(error, code, "cannot send: %s", strerror(-code));
+	else
+		code = client_answer(fd, patience, result, error);
+	close(fd);
 	return code;
 }

@@ -12,6 +12,7 @@
 #define CTL_PATH_SIZE sizeof(((struct sockaddr_un *)0)->sun_path)
 #define CTL_REQUEST_MAX 4096u /* bytes of a request line */
 #define CTL_CONNECTIONS 16
+#define CTL_ANSWER_SECONDS 20 /* a daemon that says nothing for so long does not answer */
 #define CTL_FINDINGS 256u
 #define CTL_FINDINGS_HEALED 128u /* of these: what is lost must be known, what was healed is counted as well */
 #define CTL_FINDING_PATH 512
@@ -117,7 +118,14 @@ void events_watch_space(struct ctl *ctl); /* tells when it becomes scarce */
 
 /* client.c */
 int client_connect(const struct ctl_mount *mount, struct error *error); /* a socket, or -errno told */
-int client_answer(FILE *stream, json_t **result, struct error *error); /* reads one; on failure it is NULL */
+enum client_patience {
+	CLIENT_BRIEF, /* the whole answer has to be there in time */
+	CLIENT_SIGNS, /* or each time an empty line */
+	CLIENT_ENDLESS,
+};
+extern uint64_t client_patience_ns; /* tests have less */
+/* Reads an answer. 0; -ECONNREFUSED nobody is there any more; -ETIMEDOUT, -EMSGSIZE, -EPROTO: *result is NULL. */
+int client_answer(int fd, enum client_patience patience, json_t **result, struct error *error);
 
 /* end.c */
 void end_command(struct ctl *ctl, int fd, const json_t *request);

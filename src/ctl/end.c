@@ -96,7 +96,6 @@ static int promise_ask(int socket)
 
 int ctl_end_ask(const struct ctl_mount *mount, struct ctl_end *end, struct error *error)
 {
-	const struct timeval for_ever = { .tv_sec = 0 };
 	struct ucred peer;
 	socklen_t length = sizeof(peer);
 	int code;
@@ -108,10 +107,8 @@ int ctl_end_ask(const struct ctl_mount *mount, struct ctl_end *end, struct error
 	if (!getsockopt(end->socket, SOL_SOCKET, SO_PEERCRED, &peer, &length) && peer.pid > 0)
 		end->process = pidfd_open(peer.pid, 0);
 	code = promise_ask(end->socket);
-	if (!code) {
-		setsockopt(end->socket, SOL_SOCKET, SO_RCVTIMEO, &for_ever, sizeof(for_ever));
+	if (!code)
 		return 0;
-	}
 	/* A daemon that lives may hang up, too: on whom it has no room for. */
 	if (code == -ECONNRESET)
 		code = process_wait(end->process, DEATH_MSEC) ? -ECONNREFUSED : -EBUSY;
@@ -140,19 +137,10 @@ static bool is_busy(const json_t *told)
 
 int ctl_end_wait(struct ctl_end *end, struct error *error)
 {
-	FILE *stream = fdopen(end->socket, "r");
-	const json_t *told;
 	json_t *answer;
-	int code;
+	int code = client_answer(end->socket, CLIENT_ENDLESS, &answer, NULL);
+	const json_t *told = json_object_get(answer, "error");
 
-	if (!stream) {
-		ctl_end_forget(end);
-		return error_set(error, -ENOMEM, "out of memory");
-	}
-	end->socket = -1;
-	code = client_answer(stream, &answer, NULL);
-	fclose(stream);
-	told = json_object_get(answer, "error");
 	if (code)
 		code = error_set(error, -ECONNRESET, "the daemon was killed: what was not synced is lost");
 	else if (told)

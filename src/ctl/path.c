@@ -11,8 +11,6 @@
 #include <sys/time.h>
 #include <unistd.h>
 
-#define ANSWER_SECONDS 20 /* a daemon that says nothing for so long does not answer */
-
 bool path_directory(uid_t owner, int n, char *directory, size_t size)
 {
 	const char *runtime = owner == geteuid() ? getenv("XDG_RUNTIME_DIR") : NULL;
@@ -47,7 +45,7 @@ bool path_trusted(const char *directory, uid_t owner)
 int path_connect(const char *path)
 {
 	struct sockaddr_un address = { .sun_family = AF_UNIX };
-	struct timeval patience = { .tv_sec = ANSWER_SECONDS };
+	struct timeval patience = { .tv_sec = CTL_ANSWER_SECONDS };
 	int fd, error;
 
 	if (strlen(path) >= sizeof(address.sun_path))

@@ -1,14 +1,17 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Bad input gives one clear line and changes nothing."""
+import fcntl
 import hashlib
 import os
+import signal
+import socket
 import struct
 
 import ondisk
 import programs
 import trees
 from cases import FULL, QUICK, case
-from workspace import mounted
+from workspace import alive, mounted, wait_for
 
 MIB = 1 << 20
 NOBODY = 65534
@@ -178,6 +181,33 @@ def a_mount_refuses_one_leg_twice(ws):
     refused(ws, ["mirrorfs", volume.legs[0], copy, volume.mnt], ["same leg"], MOUNT_FAILED, [*volume.legs, copy])
     os.link(volume.legs[0], ws.join("link"))
     refused(ws, ["mirrorfs", volume.legs[0], ws.join("link"), volume.mnt], ["same leg"], MOUNT_FAILED, volume.legs)
+
+
+@case(FULL, needs=["root"])
+def roots_mount_asks_no_daemon_of_another_user(ws):
+    """Anybody can make a mount of that type and say what he likes for it, or nothing."""
+    theirs, volume = ws.volume("theirs", size="64M", user=NOBODY), ws.volume(size="64M")
+    theirs.mount()
+    with open("/proc/self/mountinfo", encoding="utf-8") as info:
+        device, = (line.split()[2] for line in info if line.split()[4] == theirs.mnt)
+    link = f"/tmp/mirrorfs-{NOBODY}/{device}"
+    address = os.path.join(os.path.dirname(link), os.readlink(link))
+    os.kill(theirs.pid, signal.SIGKILL)
+    wait_for("the end of their daemon", lambda: not alive(theirs.pid))
+    os.unlink(address)
+    with socket.socket(socket.AF_UNIX) as listener, open(volume.legs[0], "rb") as leg:
+        listener.bind(address)
+        listener.listen()
+        listener.setblocking(False)
+        fcntl.flock(leg, fcntl.LOCK_EX)
+        refused(ws, ["mirrorfs", "-o", "wait=0", *volume.legs, volume.mnt], [volume.legs[0]], MOUNT_FAILED)
+        try:
+            listener.accept()
+            raise AssertionError("it was asked")
+        except BlockingIOError:
+            pass
+    os.unlink(address)
+    os.unlink(link)
 
 
 @case(QUICK)

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* Server and client over a real socket, with a volume on two legs in memory behind them. */
-#include "mirrorfs/ctl.h"
+#include "ctl_private.h"
 
+#include "mirrorfs/base/clock.h"
 #include "mirrorfs/base/iobuf.h"
 #include "mirrorfs/leg.h"
 
@@ -453,29 +454,95 @@ START_TEST(who_cannot_be_told_of_the_end_does_not_wait)
 }
 END_TEST
 
-static void *hang_up(void *listener)
+/* Somebody else, who says `first` and then `again` until nobody hears it. */
+struct other {
+	struct ctl_mount mount;
+	const char *first, *again;
+	int listener;
+	pthread_t thread;
+};
+
+static void *other_run(void *arg)
 {
-	close(accept(*(int *)listener, NULL, NULL));
+	const struct other *other = arg;
+	int fd = accept(other->listener, NULL, NULL);
+
+	if (*other->first)
+		send(fd, other->first, strlen(other->first), MSG_NOSIGNAL);
+	while (*other->again && send(fd, other->again, strlen(other->again), MSG_NOSIGNAL) > 0)
+		;
+	close(fd);
 	return NULL;
+}
+
+static struct other *other_begin(const char *first, const char *again)
+{
+	static struct other other;
+	struct sockaddr_un address = { .sun_family = AF_UNIX };
+
+	other = (struct other){ .first = first, .again = again };
+	other.listener = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	snprintf(other.mount.socket, sizeof(other.mount.socket), "%s/other.sock", directory);
+	strcpy(address.sun_path, other.mount.socket);
+	ck_assert_int_eq(bind(other.listener, (struct sockaddr *)&address, sizeof(address)), 0);
+	ck_assert_int_eq(listen(other.listener, 1), 0);
+	ck_assert_int_eq(pthread_create(&other.thread, NULL, other_run, &other), 0);
+	return &other;
+}
+
+static void other_end(struct other *other)
+{
+	pthread_join(other->thread, NULL);
+	close(other->listener);
+	unlink(other->mount.socket);
 }
 
 START_TEST(a_daemon_that_hangs_up_and_lives_is_not_waited_for)
 {
-	struct sockaddr_un address = { .sun_family = AF_UNIX };
-	int listener = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-	struct ctl_mount other = mount;
+	struct other *other = other_begin("", "");
 	struct ctl_end end;
-	pthread_t thread;
 
-	snprintf(other.socket, sizeof(other.socket), "%s/other.sock", directory);
-	strcpy(address.sun_path, other.socket);
-	ck_assert_int_eq(bind(listener, (struct sockaddr *)&address, sizeof(address)), 0);
-	ck_assert_int_eq(listen(listener, 1), 0);
-	ck_assert_int_eq(pthread_create(&thread, NULL, hang_up, &listener), 0);
-	ck_assert_int_eq(ctl_end_ask(&other, &end, NULL), -EBUSY);
-	pthread_join(thread, NULL);
-	close(listener);
-	unlink(other.socket);
+	ck_assert_int_eq(ctl_end_ask(&other->mount, &end, NULL), -EBUSY);
+	other_end(other);
+}
+END_TEST
+
+START_TEST(whoever_never_comes_to_the_answer_is_not_heard_for_ever)
+{
+	struct other *other = other_begin("", "\n\n\n");
+	json_t *answer;
+
+	client_patience_ns = NSEC_PER_SEC / 10;
+	ck_assert_int_eq(ctl_request(&other->mount, json_pack("{s:s}", "command", "status"), &answer, NULL),
+			 -ETIMEDOUT);
+	ck_assert_ptr_null(answer);
+	other_end(other);
+}
+END_TEST
+
+START_TEST(an_answer_without_end_is_not_kept)
+{
+	static char much[1 << 20];
+	struct other *other;
+	json_t *answer;
+
+	memset(much, 'x', sizeof(much) - 1);
+	other = other_begin("", much);
+	ck_assert_int_eq(ctl_request(&other->mount, json_pack("{s:s}", "command", "status"), &answer, NULL),
+			 -EMSGSIZE);
+	other_end(other);
+}
+END_TEST
+
+START_TEST(an_answer_comes_behind_empty_lines)
+{
+	struct other *other = other_begin("\n\n{\"version\": 1, \"result\": {}}\n", "");
+	json_t *answer;
+
+	ck_assert_int_eq(ctl_request(&other->mount, json_pack("{s:s}", "command", "files"), &answer, NULL), 0);
+	ck_assert_ptr_nonnull(json_object_get(answer, "result"));
+	json_decref(answer);
+	other_end(other);
 }
 END_TEST
 
@@ -531,6 +598,9 @@ int main(void)
 	tcase_add_test(tests, who_does_not_wait_after_all_leaves_room_for_others);
 	tcase_add_test(tests, who_cannot_be_told_of_the_end_does_not_wait);
 	tcase_add_test(tests, a_daemon_that_hangs_up_and_lives_is_not_waited_for);
+	tcase_add_test(tests, whoever_never_comes_to_the_answer_is_not_heard_for_ever);
+	tcase_add_test(tests, an_answer_without_end_is_not_kept);
+	tcase_add_test(tests, an_answer_comes_behind_empty_lines);
 	tcase_add_test(tests, a_daemon_that_ends_without_a_word_was_killed);
 	tcase_add_test(tests, no_mount_is_found_where_none_is);
 	suite_add_tcase(suite, tests);
