@@ -286,6 +286,9 @@ def a_replacement_that_is_killed_goes_on_without_the_old_leg(ws):
     volume = ws.volume()
     volume.mount()
     trees.write(volume.path("file"), trees.pattern(20 * MIB))
+    # What waits to be written is on both legs as soon as it is, and nothing is left to copy.
+    with open(volume.path("file"), "rb") as file:
+        os.fsync(file.fileno())
     new, old = ws.join("new"), volume.legs[1]
     ws.run("truncate", "-s", "256M", new)
     ws.run("mirrorctl", "resync", volume.mnt, "limit=1M")
