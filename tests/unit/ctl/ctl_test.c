@@ -99,7 +99,7 @@ static json_t *ask(const char *command)
 	return last;
 }
 
-static int client_connect(void)
+static int socket_connect(void)
 {
 	struct sockaddr_un address = { .sun_family = AF_UNIX };
 	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
@@ -255,7 +255,7 @@ START_TEST(garbage_is_answered_and_survived)
 
 	for (size_t i = 0; i < sizeof(garbage) / sizeof(garbage[0]); i++) {
 		char line[256] = "";
-		int fd = client_connect();
+		int fd = socket_connect();
 
 		ck_assert_int_gt(send(fd, garbage[i], strlen(garbage[i]), 0), 0);
 		ck_assert_int_gt(recv(fd, line, sizeof(line) - 1, 0), 0);
@@ -270,7 +270,7 @@ START_TEST(a_line_without_end_is_cut_off)
 {
 	static char endless[3 * 4096];
 	char line[256] = "";
-	int fd = client_connect();
+	int fd = socket_connect();
 
 	memset(endless, 'x', sizeof(endless));
 	send(fd, endless, sizeof(endless), MSG_NOSIGNAL);
@@ -284,7 +284,7 @@ END_TEST
 START_TEST(a_request_may_come_in_pieces)
 {
 	char line[256] = "";
-	int fd = client_connect();
+	int fd = socket_connect();
 
 	ck_assert_int_eq(send(fd, "{\"comm", 6, 0), 6);
 	assert_status_works();
@@ -300,7 +300,7 @@ START_TEST(silent_clients_do_not_keep_others_out)
 	int fds[MANY];
 
 	for (int i = 0; i < MANY; i++) {
-		fds[i] = client_connect();
+		fds[i] = socket_connect();
 		assert_status_works();
 	}
 	for (int i = 0; i < MANY; i++)
@@ -311,7 +311,7 @@ END_TEST
 START_TEST(a_client_that_leaves_at_once_harms_nobody)
 {
 	for (int i = 0; i < MANY; i++) {
-		int fd = client_connect();
+		int fd = socket_connect();
 
 		ck_assert_int_gt(send(fd, "{\"command\": \"status\"}\n", 22, 0), 0);
 		close(fd);
