@@ -2,6 +2,7 @@
 /* mirrorfs: mounts a volume and serves it. */
 #include "budget.h"
 #include "daemon.h"
+#include "dump.h"
 #include "helper.h"
 #include "journald.h"
 #include "legs.h"
@@ -80,6 +81,7 @@ static void signals_block(sigset_t *set)
 	sigaddset(set, SIGTERM);
 	sigaddset(set, SIGINT);
 	sigaddset(set, SIGHUP);
+	sigaddset(set, SIGUSR1);
 	sigprocmask(SIG_BLOCK, set, NULL);
 	signal(SIGPIPE, SIG_IGN);
 }
@@ -97,6 +99,7 @@ static bool pause_or_signal(void)
 struct watcher {
 	struct thread thread;
 	struct front *front;
+	struct mirror *mirror;
 	int signals, done;
 };
 
@@ -122,6 +125,10 @@ static void watcher_run(void *arg)
 			continue;
 		if (read(watcher->signals, &info, sizeof(info)) != sizeof(info))
 			continue;
+		if (info.ssi_signo == SIGUSR1) {
+			dump_in_flight(watcher->front, watcher->mirror);
+			continue;
+		}
 		log_info("%s: unmounting", strsignal((int)info.ssi_signo));
 		notify_send("STOPPING=1", "unmounting");
 		if (notify_wanted())
@@ -130,12 +137,13 @@ static void watcher_run(void *arg)
 	}
 }
 
-static int watcher_start(struct watcher *watcher, struct front *front)
+static int watcher_start(struct watcher *watcher, struct front *front, struct mirror *mirror)
 {
 	sigset_t set;
 
 	signals_block(&set);
 	watcher->front = front;
+	watcher->mirror = mirror;
 	watcher->signals = signalfd(-1, &set, SFD_CLOEXEC);
 	watcher->done = eventfd(0, EFD_CLOEXEC);
 	if (watcher->signals < 0 || watcher->done < 0)
@@ -426,7 +434,7 @@ static void tell_ready(const struct volume *volume)
 static int serve(struct volume *volume, struct error *error)
 {
 	struct watcher watcher;
-	int code = watcher_start(&watcher, volume->front);
+	int code = watcher_start(&watcher, volume->front, volume->mirror);
 
 	if (code) {
 		front_stop(volume->front);
@@ -626,11 +634,17 @@ int main(int argc, char **argv)
 						      { NULL, 0, NULL, 0 } };
 	static struct volume volume;
 	struct helper_options helper = { .argv = argv, .mountpoint = volume.mountpoint };
+	const char *debugged = getenv("MIRRORFS_DEBUG");
 	struct error error = { "" };
 	sigset_t set;
 	int code, c;
 
 	options_init(&volume.options);
+	if (debugged && !log_debug_storeys(debugged)) {
+		say("MIRRORFS_DEBUG=%s: there are base, leg, mirror, range, cache, meta, fs, front, ctl, tools and all",
+		    debugged);
+		return EXIT_USAGE;
+	}
 	while ((c = getopt_long(argc, argv, "o:fdhV", long_options, NULL)) >= 0) {
 		switch (c) {
 		case 'o':
@@ -640,7 +654,7 @@ int main(int argc, char **argv)
 			}
 			break;
 		case 'd':
-			log_set_level(LOG_LEVEL_DEBUG);
+			log_debug_storeys("all");
 			helper.foreground = true;
 			break;
 		case 'f':
@@ -670,5 +684,6 @@ int main(int argc, char **argv)
 	}
 	daemon_begin(helper.foreground);
 	signals_block(&set);
+	dump_last_line();
 	return run(&volume);
 }

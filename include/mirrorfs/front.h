@@ -81,6 +81,14 @@ struct front_stats {
 };
 void front_stats(struct front *front, struct front_stats *stats);
 
+/* Requests that are being carried out now; the count, at most `most`. */
+struct front_in_flight {
+	const char *op;
+	uint64_t node, since_ns; /* inode; for so long */
+	uint32_t pid;
+};
+size_t front_in_flight(struct front *front, struct front_in_flight *list, size_t most);
+
 /* What was wrong with a request that ended with an error. */
 enum front_error {
 	FRONT_ERROR_CALLER, /* the caller's affair: no such file, not empty, not allowed */

@@ -403,6 +403,16 @@ void mirror_fail(struct mirror *mirror, const char *why);
 /* From now on; as the options of the mount. */
 void mirror_set_policy(struct mirror *mirror, enum mirror_read_policy policy);
 void mirror_set_write_mostly(struct mirror *mirror, unsigned int mask);
+/* What the legs have now; the count, at most `most`. */
+struct mirror_in_flight {
+	int leg;
+	const char *op;
+	uint64_t block, since_ns; /* of the mirrored space; for so long */
+	uint32_t count;
+	bool abandoned;
+};
+size_t mirror_in_flight(struct mirror *mirror, struct mirror_in_flight *list, size_t most);
+
 /* The volume's label, on every leg that has one to be written, durably. 0, -EINVAL too long, -EIO, -EROFS. */
 int mirror_set_label(struct mirror *mirror, const char *label);
 /* Sets back what was counted of errors and repairs: a scrub has found every copy on every leg sound. */

@@ -34,7 +34,8 @@ struct front_worker {
 	unsigned char *payload; /* page aligned; a WRITE's data lies here, a reply's data is made here */
 	_Atomic uint64_t requests;
 	_Atomic bool busy;
-	uint64_t began_ns; /* the request that it carries out */
+	_Atomic uint64_t began_ns, node; /* the request that it carries out; began_ns 0: none */
+	_Atomic uint32_t pid, series;
 	int error; /* and what was answered */
 	uint32_t answered_bytes;
 };

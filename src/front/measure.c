@@ -8,6 +8,7 @@
 #include "front_private.h"
 
 #include "mirrorfs/base/clock.h"
+#include "mirrorfs/base/probe.h"
 
 #include <errno.h>
 
@@ -88,9 +89,15 @@ static enum front_error class_of(int error)
 
 void measure_begin(struct front_worker *worker)
 {
-	worker->began_ns = clock_now_ns();
+	const struct fuse_in_header *in = (const void *)worker->request;
+
 	worker->error = 0;
 	worker->answered_bytes = 0;
+	atomic_store_explicit(&worker->series, series_of(worker->opcode), memory_order_relaxed);
+	atomic_store_explicit(&worker->node, in->nodeid, memory_order_relaxed);
+	atomic_store_explicit(&worker->pid, in->pid, memory_order_relaxed);
+	atomic_store_explicit(&worker->began_ns, clock_now_ns(), memory_order_release);
+	probe4(request_begin, worker->opcode, in->unique, in->nodeid, in->pid);
 }
 
 void measure_answer(struct front_worker *worker, const struct fuse_out_header *out)
@@ -116,13 +123,35 @@ void measure_end(struct front_worker *worker)
 {
 	struct histograms *times = worker->front->times;
 	unsigned int series = series_of(worker->opcode);
-	uint64_t now_ns = clock_now_ns(), took_ns = now_ns - worker->began_ns;
+	uint64_t now_ns = clock_now_ns();
+	uint64_t took_ns = now_ns - atomic_load_explicit(&worker->began_ns, memory_order_relaxed);
+
+	atomic_store_explicit(&worker->began_ns, 0, memory_order_relaxed);
+	probe3(request_end, worker->opcode, worker->error, took_ns);
 
 	histograms_add(times, series, took_ns);
 	if (worker->error)
 		histograms_count(times, series, class_of(worker->error), 1);
 	else if (series == FUSE_READ || series == FUSE_WRITE)
 		transfer_end(worker, series == FUSE_WRITE, now_ns, took_ns);
+}
+
+size_t front_in_flight(struct front *front, struct front_in_flight *list, size_t most)
+{
+	uint64_t now_ns = clock_now_ns();
+	size_t count = 0;
+
+	for (unsigned int i = 0; i < front->worker_count && count < most; i++) {
+		struct front_worker *worker = &front->workers[i];
+		uint64_t began_ns = atomic_load_explicit(&worker->began_ns, memory_order_acquire);
+
+		if (began_ns && began_ns <= now_ns)
+			list[count++] = (struct front_in_flight){ .op = names[atomic_load(&worker->series)],
+								  .node = atomic_load(&worker->node),
+								  .since_ns = now_ns - began_ns,
+								  .pid = atomic_load(&worker->pid) };
+	}
+	return count;
 }
 
 const char *front_op_name(unsigned int op)

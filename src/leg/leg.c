@@ -8,6 +8,7 @@
 
 #include "mirrorfs/base/clock.h"
 #include "mirrorfs/base/log.h"
+#include "mirrorfs/base/probe.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -288,6 +289,7 @@ int leg_submit_past_drill(struct leg *leg, struct leg_io *io)
 	io->error = 0;
 	io->bytes = 0;
 	io->submitted_ns = clock_now_ns();
+	probe4(leg_begin, leg->path, io->op, io->offset, io->length);
 	error = leg->ops->submit(leg, io);
 	if (error) {
 		mutex_lock(&leg->lock);
@@ -303,6 +305,10 @@ void leg_complete(struct leg_io *io, int error, size_t bytes)
 
 	io->error = error;
 	io->bytes = bytes;
+	probe4(leg_end, leg->path, io->op, error, bytes);
+	log_debug("completed op=%d offset=%llu bytes=%zu of=%zu error=%d us=%llu path=%s", io->op,
+		  (unsigned long long)io->offset, bytes, io->length, error,
+		  (unsigned long long)(clock_now_ns() - io->submitted_ns) / 1000, leg->path);
 	mutex_lock(&leg->lock);
 	leg->counters.in_flight--;
 	leg->counters.ops[io->op]++;

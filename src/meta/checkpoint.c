@@ -14,6 +14,7 @@
 #include "meta_private.h"
 
 #include "mirrorfs/base/clock.h"
+#include "mirrorfs/base/log.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -214,6 +215,8 @@ static int checkpoint_make(struct meta *meta, bool always, uint64_t generation)
 		mirror_generation_durable(meta->mirror, cut.generation);
 		atomic_fetch_add(&meta->checkpoints, 1);
 		histograms_add(meta->times, META_TIME_CHECKPOINT, clock_now_ns() - began_ns);
+		log_debug("checkpoint generation=%llu nodes=%zu us=%llu", (unsigned long long)cut.generation,
+			  cut.dirty.count, (unsigned long long)(clock_now_ns() - began_ns) / 1000);
 	} else if (error && cut.generation) {
 		meta_fail(meta, error);
 	}

@@ -665,6 +665,31 @@ void mirror_status(struct mirror *mirror, struct mirror_status *status)
 	mutex_unlock(&mirror->lock);
 }
 
+size_t mirror_in_flight(struct mirror *mirror, struct mirror_in_flight *list, size_t most)
+{
+	static const char *const names[LEG_OPS] = { "read", "write", "flush", "discard", "look" };
+	uint64_t now_ns = clock_now_ns();
+	const struct try *try;
+	size_t count = 0;
+
+	mutex_lock(&mirror->lock);
+	for (int leg = 0; leg < PLACES; leg++) {
+		TAILQ_FOREACH (try, &mirror->legs[leg].tries, entry) {
+			if (count == most)
+				break;
+			list[count++] = (struct mirror_in_flight){
+				.leg = leg, .op = names[try->io.op], .abandoned = try->state == TRY_ABANDONED,
+				.block = try->io.length ? (try->io.offset - MIRROR_SPACE_OFFSET) / MIRROR_BLOCK : 0,
+				.count = (uint32_t)(try->io.length / MIRROR_BLOCK),
+				/* It may just be on its way. */
+				.since_ns = try->io.submitted_ns ? now_ns - try->io.submitted_ns : 0,
+			};
+		}
+	}
+	mutex_unlock(&mirror->lock);
+	return count;
+}
+
 void mirror_times(struct mirror *mirror, int leg, enum leg_op op, struct histogram *histogram)
 {
 	histograms_read(mirror->times, (unsigned int)leg * LEG_OPS + op, histogram);

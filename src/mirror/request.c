@@ -5,6 +5,8 @@
  */
 #include "mirror_private.h"
 
+#include "mirrorfs/base/probe.h"
+
 #include <assert.h>
 #include <stdlib.h>
 #include <string.h>
@@ -33,6 +35,7 @@ struct request *request_create(struct mirror *mirror, struct mirror_io *io)
 	request->flags = io->flags;
 	request->block = io->block;
 	request->count = io->count;
+	probe3(mirror_begin, io->op, io->block, io->count);
 	request->only = io->flags & MIRROR_ONLY_LEG0 ? 0 : io->flags & MIRROR_ONLY_LEG1 ? 1 : -1;
 	for (int leg = 0; leg < PLACES; leg++) {
 		request->tries[leg].request = request;
@@ -99,6 +102,9 @@ void request_end(struct request *request, int error)
 	bool repair = request->op == MIRROR_READ && repair_prepare(request);
 
 	assert(io && !request->waiting);
+	probe4(mirror_end, request->op, request->block, request->count, error);
+	log_debug("answered op=%d block=%llu count=%u error=%d", request->op, (unsigned long long)request->block,
+		  request->count, error);
 	if (request->op == MIRROR_READ)
 		read_deliver(request);
 	mutex_lock(&mirror->lock);

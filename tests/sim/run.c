@@ -311,7 +311,7 @@ static void play_in_child(const struct run_order *order, struct run_outcome *out
 	if (order->quiet && !freopen("/dev/null", "w", stderr))
 		_exit(2);
 	report_start(order->verbose && !order->quiet);
-	log_set_level(LOG_LEVEL_DEBUG);
+	log_debug_storeys("all");
 	log_set_sink(log_to_story);
 	play();
 	_exit(0);
