@@ -144,8 +144,11 @@ void meta_skip_objects(struct meta *meta, uint64_t last); /* numbers up to `last
  * can be written. -ENOSPC; never waits for I/O but for a commit that frees space.
  */
 int meta_promise(struct meta *meta, uint64_t blocks);
-/* One block that takes the place of another, which becomes free: some are held back for these on a full volume. */
-int meta_promise_to_cut(struct meta *meta);
+/*
+ * One block that takes the place of block `offset` of the file: some are held back for these on a full volume, if the
+ * other one becomes free, being shared with no other file. May wait for a node to be read, too; then also -EIO.
+ */
+int meta_promise_to_cut(struct meta *meta, uint64_t object, uint64_t offset);
 void meta_unpromise(struct meta *meta, uint64_t blocks); /* never waits */
 
 /* Where blocks should lie, as struct range_request has it; what cannot be is done otherwise. */

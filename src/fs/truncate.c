@@ -158,7 +158,7 @@ static int truncate_cut(struct inode *inode, uint64_t size)
 
 	if (size % FS_BLOCK) {
 		error = filepage_get(inode, size / FS_BLOCK, &tail);
-		if (!error && !meta_promise_to_cut(meta))
+		if (!error && !meta_promise_to_cut(meta, inode->number, size / FS_BLOCK))
 			promises = 1;
 	}
 	if (!error) {
@@ -337,7 +337,7 @@ static int fallocate_zero_part(struct inode *inode, uint64_t from, uint64_t to)
 	error = meta_map(inode->fs->meta, inode->number, block, 1, &mapping);
 	if (error || (!mapping.address && !cache_range_dirty(&inode->space, block, block)))
 		return error;
-	error = meta_promise_to_cut(inode->fs->meta);
+	error = meta_promise_to_cut(inode->fs->meta, inode->number, block);
 	if (error)
 		return error;
 	error = filepage_get(inode, block, &page);

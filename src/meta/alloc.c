@@ -469,9 +469,11 @@ int meta_promise(struct meta *meta, uint64_t blocks)
 	return promise(meta, blocks, false);
 }
 
-int meta_promise_to_cut(struct meta *meta)
+int meta_promise_to_cut(struct meta *meta, uint64_t object, uint64_t offset)
 {
-	return promise(meta, 1, true);
+	int shared = share_has(meta, object, offset);
+
+	return shared < 0 ? shared : promise(meta, 1, !shared);
 }
 
 void meta_unpromise(struct meta *meta, uint64_t blocks)

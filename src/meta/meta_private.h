@@ -414,6 +414,7 @@ struct share_record { /* TYPE_ALLOC */
 	uint64_t birth;
 	uint32_t length, references;
 };
+int share_has(struct meta *meta, uint64_t object, uint64_t offset); /* 1: not the only one, 0, -errno. It may wait. */
 void share_put_record(struct meta_txn *txn, const struct share_record *record);
 /* The record that the block is in, as the transaction leaves it. If it is counted, nobody else changes it till then. */
 int share_record_at(struct meta_txn *txn, uint64_t address, struct share_record *record);

@@ -146,6 +146,27 @@ int share_record_at(struct meta_txn *txn, uint64_t address, struct share_record 
 	return record_look(txn, address, record);
 }
 
+int share_has(struct meta *meta, uint64_t object, uint64_t offset)
+{
+	struct meta_key first = { OBJECT_VOLUME, TYPE_ALLOC, 0 }, key = { OBJECT_VOLUME, TYPE_ALLOC, 0 };
+	struct share_record record;
+	struct meta_mapping mapping;
+	struct format_alloc alloc;
+	ssize_t size;
+	int error = meta_map(meta, object, offset, 1, &mapping);
+
+	if (error || !mapping.address)
+		return error;
+	key.offset = mapping.address;
+	if (key.offset >= EXTENT_BLOCKS_MAX)
+		first.offset = key.offset - EXTENT_BLOCKS_MAX + 1;
+	size = meta_previous(meta, &key, &first, &alloc, sizeof(alloc));
+	if (size < 0 && size != -ENOENT)
+		return (int)size;
+	return size == sizeof(alloc) && record_parse(&key, &alloc, sizeof(alloc), &record) &&
+	       record_has(&record, mapping.address) && record.references > 1;
+}
+
 void share_put_record(struct meta_txn *txn, const struct share_record *record)
 {
 	const struct meta_key key = { OBJECT_VOLUME, TYPE_ALLOC, record->address };

@@ -2,6 +2,7 @@
 #include "fixture.h"
 
 #include <linux/falloc.h>
+#include <stdio.h>
 
 #define KEEP FALLOC_FL_KEEP_SIZE
 #define PUNCH (FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE)
@@ -152,6 +153,34 @@ START_TEST(a_file_does_not_grow_over_an_unfinished_cut)
 	cache_drop_clean(cache);
 	expect_pattern(file, 0, 2 * FS_BLOCK, 1);
 	expect_zeros(file, 2 * FS_BLOCK, 7 * FS_BLOCK);
+}
+END_TEST
+
+/* What it would take the place of stays, and the blocks held back are for those that give one back. */
+START_TEST(cuts_of_copies_leave_room_for_other_cuts_on_a_full_volume)
+{
+	uint64_t alone = make_file(ROOT, "alone"), from = make_file(ROOT, "from"), copies[40];
+
+	put_pattern(alone, 0, 3 * FS_BLOCK, 1);
+	put_pattern(from, 0, 3 * FS_BLOCK, 2);
+	for (int i = 0; i < 40; i++) {
+		char name[16];
+
+		snprintf(name, sizeof(name), "copy %d", i);
+		copies[i] = make_file(ROOT, name);
+		ck_assert_int_eq(fs_copy_range(fs, from, 0, copies[i], 0, 3 * FS_BLOCK), 3 * FS_BLOCK);
+	}
+	ck_assert_int_eq(fs_sync(fs), 0);
+	volume_fill();
+	for (int i = 0; i < 40; i++) {
+		struct fs_attr attr = { .st.st_size = FS_BLOCK + 100 };
+		int error = fs_setattr(fs, copies[i], FS_SET_SIZE, &attr);
+
+		ck_assert(!error || error == -ENOSPC);
+		ck_assert_int_eq(fs_sync(fs), 0);
+	}
+	set_size(alone, FS_BLOCK + 100);
+	expect_pattern(alone, 0, FS_BLOCK + 100, 1);
 }
 END_TEST
 
@@ -327,6 +356,7 @@ Suite *truncate_suite(void)
 	tcase_add_checked_fixture(small, volume_setup_small, volume_teardown);
 	tcase_set_timeout(small, 60);
 	tcase_add_test(small, a_cut_on_a_full_volume_works_anywhere);
+	tcase_add_test(small, cuts_of_copies_leave_room_for_other_cuts_on_a_full_volume);
 	suite_add_tcase(suite, small);
 	return suite;
 }
