@@ -3,6 +3,7 @@
 #include "answer.h"
 #include "mountpoint.h"
 #include "options.h"
+#include "report.h"
 #include "watch.h"
 
 #include "mirrorfs/base/clock.h"
@@ -331,6 +332,61 @@ static int events(const struct ctl_mount *mount, char **words)
 	return code;
 }
 
+/* All that are kept; NULL: told. */
+static json_t *events_all(const struct ctl_mount *mount)
+{
+	json_t *all = json_array(), *result;
+	json_int_t after = 0;
+
+	for (;;) {
+		const json_t *list;
+
+		if (ask(mount, json_pack("{s:s, s:I}", "command", "events", "after", after), &result)) {
+			json_decref(all);
+			return NULL;
+		}
+		list = json_object_get(result, "events");
+		json_array_extend(all, (json_t *)list);
+		after = json_integer_value(
+			json_object_get(json_array_get(list, json_array_size(list) - 1), "number"));
+		if (!json_array_size(list))
+			break;
+		json_decref(result);
+	}
+	json_decref(result);
+	return all;
+}
+
+static int report(const struct ctl_mount *mount, char **words)
+{
+	json_t *stats_now = NULL, *history = NULL, *happened = NULL, *data;
+	uint32_t nanoseconds;
+	int64_t seconds;
+	int code;
+
+	clock_wall(&seconds, &nanoseconds);
+	code = ask(mount, json_pack("{s:s}", "command", "stats"), &stats_now);
+	if (!code)
+		code = ask(mount, json_pack("{s:s}", "command", "history"), &history);
+	if (!code)
+		happened = events_all(mount);
+	if (!code && happened) {
+		data = json_pack("{s:I, s:O, s:O, s:O}", "time", (json_int_t)seconds, "stats", stats_now, "history",
+				 history, "events", happened);
+		code = report_write(words[0], data);
+		if (code)
+			say("%s: %s", words[0], strerror(-code));
+		json_decref(data);
+		code = code ? EXIT_FAILED : EXIT_HEALTHY;
+	} else if (!code) {
+		code = EXIT_NO_DAEMON;
+	}
+	json_decref(stats_now);
+	json_decref(history);
+	json_decref(happened);
+	return code;
+}
+
 /* ---- legs ---- */
 
 /* A path as the daemon must be told it: it has another working directory. False: told. */
@@ -525,7 +581,7 @@ static const struct verb {
 	{ "grow", grow, 0, 0, false, false },	  { "drill", drill, 2, 3, false, false },
 	{ "stats", stats, 0, 0, true, false },	  { "drop-caches", drop_caches, 0, 0, false, false },
 	{ "top", top, 0, 2, false, false },	  { "trim", trim, 0, 0, false, false },
-	{ "set", set, 1, 1, false, false },
+	{ "set", set, 1, 1, false, false },	  { "report", report, 1, 1, false, false },
 	{ "events", events, 0, 0, false, false }, { "umount", unmount, 0, 0, false, false },
 };
 
@@ -538,6 +594,7 @@ static void usage(FILE *out)
 	      "  stats [MNT]      how long operations and legs take, what the cache holds and has done\n"
 	      "  stats --prometheus [MNT]   the same and more, for Prometheus\n"
 	      "  top MNT [SECONDS [COUNT]]   what happens, every second\n"
+	      "  report MNT FILE  a page for a browser: health, times, legs, space, scrubs\n"
 	      "  drop-caches MNT  forget what is clean, give its memory back\n"
 	      "  events [-f] MNT  what has happened; -f, --follow: and what happens\n"
 	      "  scrub MNT [limit=SIZE]   verify every copy, rewrite bad ones, wait for the end\n"

@@ -9,6 +9,7 @@
  * {"command": "attach", "address": ADDRESS, "force": BOOL}; {"command": "replace"} with all of these;
  * {"command": "events", "after": NUMBER}: the events kept of those behind that one, some at a time;
  * {"command": "files"}: what is on one leg alone, perhaps with empty lines before the answer while it is looked for;
+ * {"command": "history"}: what was counted, in the course of the mount, and where space is free;
  * {"command": "grow"}; {"command": "trim"}; {"command": "set", "option": NAME, "value": TEXT}: label, read-policy or
  * write-mostly; {"command": "end"}: an empty line, and the answer when the mount has ended and the legs are
  * closed, see ctl_end_ask();

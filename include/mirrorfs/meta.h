@@ -289,6 +289,9 @@ struct meta_stats {
 };
 void meta_stats(struct meta *meta, struct meta_stats *stats);
 
+/* How much of each of `cells` equal pieces of the space for files and metadata is free, in thousandths. */
+void meta_free_map(struct meta *meta, uint32_t *parts, uint32_t cells);
+
 /* How long what came to a good end took since the mount. */
 enum meta_time {
 	META_TIME_COMMIT, /* the writing of a record, with the flush before it, if it needs one */

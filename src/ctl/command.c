@@ -166,6 +166,7 @@ static const struct {
 } commands[] = {
 	{ "status", status_command },
 	{ "stats", stats_command },
+	{ "history", history_command },
 	{ "drop-caches", drop_caches_command },
 	{ "scrub", scrub_command },
 	{ "resync", legs_resync },

@@ -9,6 +9,7 @@
  */
 #include "ctl_private.h"
 
+#include "mirrorfs/base/clock.h"
 #include "mirrorfs/base/log.h"
 
 #include <dirent.h>
@@ -186,6 +187,7 @@ static void serve(void *arg)
 {
 	struct ctl *ctl = arg;
 	struct pollfd polls[2 + CTL_CONNECTIONS];
+	uint64_t next_ns;
 
 	for (;;) {
 		polls[0] = (struct pollfd){ .fd = ctl->wake, .events = POLLIN };
@@ -193,7 +195,8 @@ static void serve(void *arg)
 		for (int i = 0; i < CTL_CONNECTIONS; i++)
 			polls[2 + i] = (struct pollfd){ .fd = ctl->connections[i].fd, .events = POLLIN };
 		events_watch_space(ctl);
-		if (poll(polls, 2 + CTL_CONNECTIONS, SPACE_MSEC) <= 0)
+		next_ns = history_note(ctl) / NSEC_PER_MSEC + 1;
+		if (poll(polls, 2 + CTL_CONNECTIONS, next_ns < SPACE_MSEC ? (int)next_ns : SPACE_MSEC) <= 0)
 			continue;
 		if (polls[0].revents)
 			return;

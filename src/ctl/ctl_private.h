@@ -58,6 +58,26 @@ struct ctl_worker {
 	json_t *request;
 };
 
+/* What was counted since the mount, at one look; see history.c. */
+#define CTL_LOOKS 512u
+#define CTL_LOOK_OPERATIONS 3
+#define CTL_MAP_CELLS 1024u
+
+struct ctl_sum {
+	uint64_t count, sum_ns, bytes;
+};
+
+struct ctl_look {
+	int64_t wall;
+	struct ctl_sum operation[CTL_LOOK_OPERATIONS], leg[MIRROR_LEGS][2];
+};
+
+struct ctl_history {
+	uint64_t step_ns, due_ns;
+	unsigned int count;
+	struct ctl_look look[CTL_LOOKS];
+};
+
 struct ctl {
 	struct ctl_subjects subjects;
 	char path[CTL_PATH_SIZE]; /* of the socket */
@@ -67,6 +87,7 @@ struct ctl {
 	struct thread thread;
 	struct ctl_connection connections[CTL_CONNECTIONS];
 	struct ctl_scrub scrub;
+	struct ctl_history history; /* the serving thread's own */
 	struct ctl_worker legs, files;
 	_Atomic bool files_stop;
 	int waiters[CTL_CONNECTIONS]; /* clients to be told of the end; -1: none */
@@ -100,6 +121,10 @@ void command_send(int fd, const char *text, size_t length, int flags); /* as far
 /* stats.c */
 void stats_command(struct ctl *ctl, int fd, const json_t *request);
 void stats_http(struct ctl *ctl, int fd, const char *line, size_t length); /* answers the first line of a GET */
+
+/* history.c */
+uint64_t history_note(struct ctl *ctl); /* how long until it is to be called again, ns */
+void history_command(struct ctl *ctl, int fd, const json_t *request);
 
 /* worker.c; the serving thread, but for worker_done(), which is the last that a worker does */
 void worker_start(struct ctl_worker *worker, const char *name, int fd, const json_t *request, void (*run)(void *),

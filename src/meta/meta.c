@@ -568,3 +568,45 @@ void meta_times(struct meta *meta, enum meta_time what, struct histogram *histog
 {
 	histograms_read(meta->times, what, histogram);
 }
+
+struct free_map {
+	uint64_t start, blocks; /* of the heap */
+	uint32_t cells;
+	uint64_t *free; /* blocks of each cell */
+};
+
+/* A range may lie in many cells. */
+static bool free_map_add(void *context, uint64_t start, uint64_t length)
+{
+	struct free_map *map = context;
+	uint64_t at = start - map->start, end = at + length;
+
+	while (at < end) {
+		uint64_t cell = at * map->cells / map->blocks;
+		uint64_t next = ((cell + 1) * map->blocks + map->cells - 1) / map->cells;
+
+		next = next < end ? next : end;
+		map->free[cell] += next - at;
+		at = next;
+	}
+	return true;
+}
+
+void meta_free_map(struct meta *meta, uint32_t *parts, uint32_t cells)
+{
+	struct free_map map = {
+		.start = meta->heap_start, .blocks = meta->heap_end - meta->heap_start, .cells = cells
+	};
+
+	map.free = calloc(cells, sizeof(*map.free));
+	if (!map.free)
+		return;
+	range_each_free(meta->data_range, free_map_add, &map);
+	range_each_free(meta->node_range, free_map_add, &map);
+	for (uint32_t i = 0; i < cells; i++) {
+		uint64_t part = map.free[i] * 1000 * cells / map.blocks;
+
+		parts[i] = part < 1000 ? (uint32_t)part : 1000;
+	}
+	free(map.free);
+}

@@ -113,7 +113,8 @@ _mirrorfs_fsck()
 _mirrorfs_ctl()
 {
 	local typed words=() word
-	local verbs='status stats top drop-caches events scrub resync detach attach replace grow trim set umount drill'
+	local verbs='status stats top report drop-caches events scrub resync detach attach replace grow trim set
+		umount drill'
 
 	typed=$(_mirrorfs_typed)
 	COMPREPLY=()
@@ -136,7 +137,7 @@ _mirrorfs_ctl()
 		_mirrorfs_reply "$typed" '0 1'
 		((${#COMPREPLY[@]})) || _mirrorfs_paths "$typed"
 		;;
-	2:attach | 3:replace) _mirrorfs_paths "$typed" ;;
+	2:attach | 2:report | 3:replace) _mirrorfs_paths "$typed" ;;
 	esac
 }
 
