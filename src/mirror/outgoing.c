@@ -51,7 +51,8 @@ bool outgoing_tend_locked(struct mirror *mirror)
 	char path[256];
 	bool closed;
 
-	if (!leg || is_filled(mirror))
+	/* Once it was let go, nobody who then takes the place keeps it. */
+	if (!leg || (outgoing->state != MIRROR_OFFLINE && is_filled(mirror)))
 		return false;
 	/* No reader asks it, or waits for it, from here on. */
 	outgoing->state = MIRROR_OFFLINE;

@@ -348,6 +348,7 @@ static int copy_all(struct mirror *mirror, int leg, const struct mirror_since *s
 
 	while (!error) {
 		mutex_lock(&mirror->lock);
+		outgoing_tend_locked(mirror);
 		yield_locked(mirror, leg);
 		mutex_unlock(&mirror->lock);
 		if (!goes_on(mirror, leg)) {

@@ -287,6 +287,40 @@ START_TEST(a_leg_that_is_replaced_and_hangs_holds_up_nobody)
 }
 END_TEST
 
+START_TEST(a_leg_that_was_let_go_is_not_kept_for_whoever_joins_next)
+{
+	struct mirror_pin *pin = mirror_pin(mirror);
+	struct shot shot;
+
+	ck_assert_int_eq(replace(1), 0);
+	serve(0);
+	wait_state(1, MIRROR_RESYNC);
+	disk_rule_set(disks[1], rule_hang, NULL);
+	rot(0, 4);
+	shot_init(&shot, MIRROR_READ, 4, 1);
+	shot.io.verify = verify_blocks;
+	shot.io.verify_blocks = 1;
+	shot.io.pin = pin;
+	ck_assert_int_eq(shot_fire(&shot), 0);
+	disk_wait_hanging(disks[1], 1);
+	gate_open(UINT64_MAX);
+	ck_assert_int_eq(mirror_detach(mirror, 1, &why), 0);
+	ck_assert_int_eq(shot_wait(&shot), -EIO);
+	mirror_pin_put(pin);
+	gate_open(0);
+	ck_assert_int_eq(mirror_attach(mirror, disk_open(newcomer), false, &why), 0);
+	wait_state(1, MIRROR_RESYNC);
+	ck_assert_uint_eq(disks_open(), 3);
+	disk_release(disks[1], 0);
+	/* That one goes on being filled, and still is. */
+	gate_open(FILLED / 2);
+	wait_released();
+	ck_assert_int_eq(state_of(1), MIRROR_RESYNC);
+	ck_assert_uint_eq(disks_open(), 2);
+	serve_no_more();
+}
+END_TEST
+
 START_TEST(a_leg_that_is_replaced_and_hangs_does_not_keep_the_volume_open)
 {
 	static struct mirror *leaked; /* it stays: reachable, so that no leak checker complains */
@@ -419,6 +453,7 @@ TCase *replace_tests(void)
 	tcase_add_test(tests, a_block_that_is_lost_everywhere_stops_no_replacement);
 	tcase_add_loop_test(tests, a_leg_that_is_replaced_is_released_when_that_has_come_to_an_end, 0, 3);
 	tcase_add_test(tests, a_leg_that_is_replaced_and_hangs_holds_up_nobody);
+	tcase_add_test(tests, a_leg_that_was_let_go_is_not_kept_for_whoever_joins_next);
 	tcase_add_test(tests, a_leg_that_is_replaced_and_hangs_does_not_keep_the_volume_open);
 	tcase_add_test(tests, a_crash_does_not_make_the_replaced_leg_one_of_the_volume);
 	tcase_add_test(tests, nothing_is_given_up_for_a_leg_that_cannot_be_labelled);
