@@ -306,7 +306,7 @@ void mirror_resync_limit(struct mirror *mirror, uint64_t bytes_per_second);
 /*
  * The leg is taken out and closed; what it lacks from then on is remembered. -EBUSY: the other one is not whole or is
  * leaving, or this one has not given everything back (then it is out, and may be detached again later); -ENOENT,
- * -EROFS. May wait.
+ * -EROFS; -ETIMEDOUT: so is it, and the other one's label hangs. May wait, as long as a request may take.
  */
 int mirror_detach(struct mirror *mirror, int leg, struct error *error);
 /*
@@ -413,7 +413,7 @@ struct mirror_in_flight {
 };
 size_t mirror_in_flight(struct mirror *mirror, struct mirror_in_flight *list, size_t most);
 
-/* The volume's label, on every leg that has one to be written, durably. 0, -EINVAL too long, -EIO, -EROFS. */
+/* The volume's label, durable on each leg that has one to be written. 0, -EINVAL too long, -EIO, -EROFS, -ETIMEDOUT. */
 int mirror_set_label(struct mirror *mirror, const char *label);
 /* Sets back what was counted of errors and repairs: a scrub has found every copy on every leg sound. */
 void mirror_counters_clear(struct mirror *mirror);

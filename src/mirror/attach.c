@@ -51,6 +51,13 @@ static int may_leave_locked(const struct mirror *mirror, int leg, struct error *
 	return 0;
 }
 
+/* Its label says all that it is to say: 0. If it hangs, whoever waits for this has his deadline, as the closing has. */
+static int survivor_tell_locked(struct mirror *mirror, int survivor)
+{
+	return relabel_wait_until_locked(mirror, survivor, mirror->legs[survivor].relabel.wanted,
+					 relabel_deadline_ns(mirror));
+}
+
 /* It has failed, as far as anybody else is concerned. 0: and has given everything back. Drops the lock meanwhile. */
 static int leave_locked(struct mirror *mirror, int leg, const char *why, struct error *error)
 {
@@ -63,9 +70,10 @@ static int leave_locked(struct mirror *mirror, int leg, const char *why, struct 
 		state_set_locked(mirror, leg, MIRROR_OFFLINE, "%s", why);
 	else
 		leg_out_locked(mirror, leg, "%s", why);
-	code = relabel_wait_locked(mirror, !leg, mirror->legs[!leg].relabel.wanted);
+	code = survivor_tell_locked(mirror, !leg);
 	if (code)
-		return error_set(error, code, "the label of the other leg cannot be written");
+		return error_set(error, code, "leg %d is out, but the label of the other leg cannot be written%s", leg,
+				 code == -ETIMEDOUT ? " in time" : "");
 	until_ns = clock_now_ns() + mine->timeout_ns + 2 * TICK_NS;
 	while (!leg_quiet(mine)) {
 		if (!cond_wait_until(&mirror->idle, &mirror->lock, until_ns) && !leg_quiet(mine))
@@ -238,7 +246,7 @@ int mirror_attach(struct mirror *mirror, struct leg *leg, bool force, struct err
 	if (!code) {
 		join_locked(mirror, place, &new);
 		/* It names the newcomer, durably: what is written from now on may be missing there. */
-		(void)relabel_wait_locked(mirror, !place, mirror->legs[!place].relabel.wanted);
+		(void)survivor_tell_locked(mirror, !place);
 	}
 	mutex_unlock(&mirror->lock);
 	return code;
@@ -280,7 +288,7 @@ int mirror_replace(struct mirror *mirror, int leg, struct leg *by, bool force, s
 	if (!code) {
 		depart_locked(mirror, leg, "replaced");
 		join_locked(mirror, leg, &new);
-		(void)relabel_wait_locked(mirror, !leg, mirror->legs[!leg].relabel.wanted);
+		(void)survivor_tell_locked(mirror, !leg);
 	}
 	mutex_unlock(&mirror->lock);
 	leg_close(gone);

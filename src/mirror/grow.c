@@ -89,7 +89,7 @@ int mirror_grow_allocate(struct mirror *mirror, uint64_t block, uint64_t count, 
 
 int mirror_grow(struct mirror *mirror, uint64_t blocks, struct error *error)
 {
-	uint64_t version[MIRROR_LEGS];
+	uint64_t version[MIRROR_LEGS], until_ns = relabel_deadline_ns(mirror);
 	int code;
 
 	mutex_lock(&mirror->lock);
@@ -102,7 +102,7 @@ int mirror_grow(struct mirror *mirror, uint64_t blocks, struct error *error)
 	if (!code)
 		mirror->space_blocks = blocks;
 	for (int leg = 0; leg < mirror->identity.leg_count && !code; leg++) {
-		code = relabel_wait_locked(mirror, leg, version[leg]);
+		code = relabel_wait_until_locked(mirror, leg, version[leg], until_ns);
 		error_set(code ? error : NULL, code, "the label of leg %d cannot be written: nothing has grown", leg);
 	}
 	mutex_unlock(&mirror->lock);

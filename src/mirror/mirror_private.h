@@ -309,6 +309,8 @@ uint64_t relabel_want_locked(struct mirror *mirror, int leg);
 bool relabel_durable_locked(const struct mirror *mirror, int leg, uint64_t version);
 /* Waits until it is durable: 0. -EIO: the leg is out, or the volume has failed. -EINTR: it ends. Not for the keeper. */
 int relabel_wait_locked(struct mirror *mirror, int leg, uint64_t version);
+int relabel_wait_until_locked(struct mirror *mirror, int leg, uint64_t version, uint64_t until_ns); /* or -ETIMEDOUT */
+uint64_t relabel_deadline_ns(const struct mirror *mirror); /* for somebody who waits from now on */
 bool relabel_flying_locked(const struct mirror *mirror);
 /* What the labels are still to say, they say; or they never will. */
 bool relabel_settled_locked(const struct mirror *mirror);

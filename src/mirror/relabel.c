@@ -5,7 +5,7 @@
  *
  * What may not be acknowledged before a label says so is held until that version is durable (I8). A label that cannot
  * be written, or hangs, takes its leg out; on the last leg in sync a failure stops the volume (I12), and one that hangs
- * leaves what waits for it to their deadlines.
+ * leaves what waits for it to their deadlines (I6). Only a resync waits without one, until it is stopped.
  */
 #include "mirror_private.h"
 
@@ -44,21 +44,35 @@ bool relabel_settled_locked(const struct mirror *mirror)
 	return true;
 }
 
-int relabel_wait_locked(struct mirror *mirror, int leg, uint64_t version)
+int relabel_wait_until_locked(struct mirror *mirror, int leg, uint64_t version, uint64_t until_ns)
 {
+	bool late = false;
+
 	while (!relabel_durable_locked(mirror, leg, version)) {
 		if (mirror->failed || !labelled(mirror, leg))
 			return -EIO;
 		if (mirror->resync.stopping)
 			return -EINTR;
-		cond_wait(&mirror->idle, &mirror->lock);
+		if (late)
+			return -ETIMEDOUT;
+		late = !cond_wait_until(&mirror->idle, &mirror->lock, until_ns);
 	}
 	return 0;
 }
 
+int relabel_wait_locked(struct mirror *mirror, int leg, uint64_t version)
+{
+	return relabel_wait_until_locked(mirror, leg, version, CLOCK_NEVER);
+}
+
+uint64_t relabel_deadline_ns(const struct mirror *mirror)
+{
+	return clock_now_ns() + mirror->deadline_ns;
+}
+
 int mirror_set_label(struct mirror *mirror, const char *label)
 {
-	uint64_t version[MIRROR_LEGS] = { 0 };
+	uint64_t version[MIRROR_LEGS] = { 0 }, until_ns = relabel_deadline_ns(mirror);
 	int error = 0, survivor;
 
 	if (strlen(label) >= sizeof(mirror->identity.label))
@@ -77,12 +91,13 @@ int mirror_set_label(struct mirror *mirror, const char *label)
 		strcpy(mirror->identity.label, label);
 	/* One that goes out meanwhile gets it when it comes back. */
 	for (int leg = 0; leg < MIRROR_LEGS && !error; leg++) {
-		if (version[leg] && relabel_wait_locked(mirror, leg, version[leg]) == -EIO && mirror->failed)
-			error = -EIO;
+		error = version[leg] ? relabel_wait_until_locked(mirror, leg, version[leg], until_ns) : 0;
+		if (error == -EINTR || (error == -EIO && !mirror->failed))
+			error = 0;
 	}
 	survivor = error ? -1 : write_alone_locked(mirror);
 	if (survivor >= 0)
-		error = relabel_wait_locked(mirror, survivor, mirror->legs[survivor].relabel.wanted);
+		error = relabel_wait_until_locked(mirror, survivor, mirror->legs[survivor].relabel.wanted, until_ns);
 	mutex_unlock(&mirror->lock);
 	return error;
 }

@@ -107,6 +107,39 @@ START_TEST(a_write_held_by_a_hanging_label_is_answered_by_its_deadline)
 }
 END_TEST
 
+static void open_hurried(void)
+{
+	close_mirror();
+	options.deadline_ns = NSEC_PER_SEC / 4;
+	ck_assert_int_eq(open_both(), 0);
+}
+
+START_TEST(who_changes_the_label_of_a_volume_has_a_deadline)
+{
+	open_hurried();
+	ck_assert_int_eq(mirror_detach(mirror, 0, &why), 0);
+	disk_rule_set(disks[1], rule_hang_labels, NULL);
+	ck_assert_int_eq(mirror_set_label(mirror, "new"), -ETIMEDOUT);
+	disk_rule_set(disks[1], NULL, NULL);
+	disk_release(disks[1], 0);
+	ck_assert_int_eq(mirror_set_label(mirror, "newer"), 0);
+	ck_assert_str_eq((const char *)label_of(disks[1]).name, "newer");
+}
+END_TEST
+
+START_TEST(who_detaches_a_leg_has_a_deadline)
+{
+	open_hurried();
+	disk_rule_set(disks[1], rule_hang_labels, NULL);
+	ck_assert_int_eq(mirror_detach(mirror, 0, &why), -ETIMEDOUT);
+	ck_assert_int_eq(state_of(0), MIRROR_OFFLINE);
+	disk_rule_set(disks[1], NULL, NULL);
+	disk_release(disks[1], 0);
+	ck_assert_int_eq(mirror_detach(mirror, 0, &why), 0);
+	ck_assert_int_eq(state_of(0), MIRROR_ABSENT);
+}
+END_TEST
+
 START_TEST(a_label_that_cannot_be_written_fails_the_volume)
 {
 	disk_rule_set(disks[1], rule_fail_labels, &eio);
@@ -470,6 +503,8 @@ TCase *write_tests(void)
 	tcase_add_test(tests, a_write_is_answered_only_after_the_label_says_who_lacks_it);
 	tcase_add_test(tests, writes_are_held_while_the_label_is_not_durable);
 	tcase_add_test(tests, a_write_held_by_a_hanging_label_is_answered_by_its_deadline);
+	tcase_add_test(tests, who_changes_the_label_of_a_volume_has_a_deadline);
+	tcase_add_test(tests, who_detaches_a_leg_has_a_deadline);
 	tcase_add_test(tests, a_label_that_cannot_be_written_fails_the_volume);
 	tcase_add_test(tests, a_media_error_of_a_write_is_retried_once);
 	tcase_add_test(tests, a_second_media_error_takes_the_leg_out);
