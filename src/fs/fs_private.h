@@ -117,6 +117,7 @@ struct inode {
 	/* a regular file's pages; see filepage.c */
 	struct cache_space space;
 	uint64_t evicted_promises; /* of dropped pages, to be given back by the dropper */
+	uint64_t copied; /* pages on their way to the legs, which attr.blocks will count; under state */
 	uint64_t promised; /* pages that hold one; under state, with the next two */
 	uint64_t recent[META_TXN_DATA_BLOCKS]; /* their indexes, and perhaps others */
 	unsigned int recent_count; /* above META_TXN_DATA_BLOCKS: not all of them */
@@ -546,6 +547,7 @@ struct writeout {
 		struct inode *inode;
 		struct cache_page **pages; /* NULL: what was written is in none */
 		size_t count; /* blocks that it got */
+		uint64_t copied; /* pages; see struct inode */
 		uint64_t end; /* of the bytes written */
 		uint64_t freed; /* blocks that it lost */
 		uint64_t blocks_before, size_before, logged_before; /* the commit */

@@ -121,8 +121,8 @@ void inode_fill_attr(struct inode *inode, struct fs_attr *attr)
 	attr->st.st_ctim = from->ctime;
 	attr->st.st_size = (off_t)(inode_is_directory(inode) ? (from->size + 2) * 32 : from->size);
 	/* What waits to be written counts: tools take a file without blocks for one hole. */
-	attr->st.st_blocks = (blkcnt_t)((from->blocks + inode->promised) * (FS_BLOCK / 512));
-	attr->blocks_pending = inode->promised > 0;
+	attr->st.st_blocks = (blkcnt_t)((from->blocks + inode->promised + inode->copied) * (FS_BLOCK / 512));
+	attr->blocks_pending = inode->promised + inode->copied > 0;
 	mutex_unlock(&inode->state);
 }
 

@@ -130,6 +130,8 @@ static void writeout_copy(struct writeout *wo, struct writeout_file *file, struc
 	end = inode->attr.size < wo->size ? inode->attr.size : wo->size;
 	memcpy(to, page->data, FS_BLOCK);
 	filepage_set_mark(inode, page, PAGE_WRITTEN);
+	inode->copied++;
+	file->copied++;
 	mutex_unlock(&inode->state);
 	if (end < start)
 		end = start;
@@ -321,6 +323,13 @@ static int writeout_wait(struct writeout *wo)
 	return wo->error;
 }
 
+/* They count as blocks now, or never will. State lock held. */
+static void writeout_counted(struct writeout_file *file)
+{
+	file->inode->copied -= file->copied;
+	file->copied = 0;
+}
+
 /* The fields as they are behind this transaction, and the item. */
 static void writeout_put_item(struct writeout *wo, struct writeout_file *file)
 {
@@ -331,6 +340,7 @@ static void writeout_put_item(struct writeout *wo, struct writeout_file *file)
 	file->size_before = inode->attr.size;
 	file->logged_before = inode->logged_size;
 	inode->attr.blocks += file->count - file->freed;
+	writeout_counted(file);
 	if (wo->cut)
 		inode->attr.size = inode->logged_size = wo->size;
 	else if (file->end > inode->logged_size)
@@ -379,6 +389,7 @@ static void writeout_unmark(struct writeout *wo)
 			if (filepage_mark(file->pages[j]) == PAGE_WRITTEN)
 				filepage_set_mark(file->inode, file->pages[j], PAGE_UNPROMISED);
 		}
+		writeout_counted(file);
 		mutex_unlock(&file->inode->state);
 		file->inode->goal_address = 0;
 	}

@@ -97,6 +97,40 @@ START_TEST(a_page_dirtied_during_its_write_out_is_written_again)
 }
 END_TEST
 
+static void expect_blocks(uint64_t file, bool pending)
+{
+	struct fs_attr attr = attr_of(file);
+
+	ck_assert_int_eq(attr.st.st_blocks, 8);
+	ck_assert_int_eq(attr.blocks_pending, pending);
+}
+
+/* Neither waiting nor counted yet: whoever asks just then is not told that the file is a hole, for ever. */
+START_TEST(blocks_on_their_way_to_the_legs_are_counted_and_not_final)
+{
+	uint64_t file = make_file(ROOT, "file");
+	struct cache_page *page;
+	struct writeout wo;
+	struct inode *inode;
+
+	put_pattern(file, 0, 3000, 1);
+	expect_blocks(file, true);
+	ck_assert_int_eq(inode_get(fs, file, &inode), 0);
+	ck_assert_int_eq(filepage_get(inode, 0, &page), 0);
+	ck_assert(cache_write_begin(page));
+	mutex_lock(&inode->log);
+	ck_assert_int_eq(writeout_begin(&wo, fs), 0);
+	ck_assert_int_eq(writeout_add(&wo, inode, &page, 1, 1), 1);
+	expect_blocks(file, true);
+	ck_assert_int_eq(writeout_commit(&wo), 0);
+	mutex_unlock(&inode->log);
+	cache_written(page, 0);
+	cache_put(page);
+	inode_put(inode);
+	expect_blocks(file, false);
+}
+END_TEST
+
 START_TEST(many_writes_and_syncs_leave_the_latest)
 {
 	uint64_t file = make_file(ROOT, "file");
@@ -335,6 +369,7 @@ Suite *writeout_suite(void)
 	tcase_add_test(tests, the_size_on_disk_never_runs_ahead_of_the_data);
 	tcase_add_test(tests, bytes_behind_the_end_are_zeros_on_disk);
 	tcase_add_test(tests, a_page_dirtied_during_its_write_out_is_written_again);
+	tcase_add_test(tests, blocks_on_their_way_to_the_legs_are_counted_and_not_final);
 	tcase_add_test(tests, many_writes_and_syncs_leave_the_latest);
 	tcase_add_test(tests, a_file_written_in_order_lies_in_order);
 	tcase_add_test(tests, an_fsync_writes_no_other_file);
