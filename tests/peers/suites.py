@@ -12,6 +12,7 @@ import time
 import workspace
 
 MINUTE = 60
+NOBODY = 65534
 APT = "deb-src http://deb.debian.org/debian {0} main\ndeb-src http://deb.debian.org/debian-security {0}-security main\n"
 JOBS = str(len(os.sched_getaffinity(0)))
 
@@ -95,7 +96,8 @@ class Sqlite(Suite):
         script = "all.test" if self.everything else "veryquick.test"
         work = os.path.join(folder, "sqlite")
         os.makedirs(work)
-        done = self.ws.run(f"{self.build}/testfixture", f"{self.tree}/test/{script}", cwd=work, ok=False,
+        os.chown(work, NOBODY, NOBODY)
+        done = self.ws.run(f"{self.build}/testfixture", f"{self.tree}/test/{script}", cwd=work, ok=False, user=NOBODY,
                            timeout=(600 if self.everything else 90) * MINUTE)
         with open(f"{self.store}/sqlite-{'ours' if volume else 'ext4'}.out", "w", encoding="utf-8") as file:
             file.write(done.stdout + done.stderr)
