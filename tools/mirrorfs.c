@@ -284,7 +284,9 @@ static int open_front(struct volume *volume, struct error *error)
 	if (code)
 		error_set(error, code, "%s: cannot be handed over to the mount: %s", volume->source, strerror(-code));
 	else
-		code = front_mount(volume->fs, &options, &volume->front, error);
+		sandbox_lift();
+	code = front_mount(volume->fs, &options, &volume->front, error);
+	sandbox_lower();
 	if (!code) {
 		front_stats(volume->front, &stats);
 		/* A transport that has threads for each processor may have more of them than planned. */
@@ -397,11 +399,16 @@ static void settle_memory(void)
 	mallopt(M_MMAP_THRESHOLD, 128 << 10);
 }
 
-/* A daemon under the page cache must neither wait for it when memory is short nor be killed to make room. */
+/*
+ * A daemon under the page cache must neither wait for it when memory is short nor be killed to make room. What is there
+ * now stays in memory, that is the program; what the cache will have must be able to go.
+ */
 static void protect_process(void)
 {
 	FILE *file;
 
+	if (mlockall(MCL_CURRENT | MCL_ONFAULT))
+		log_debug("the program may be swapped out: %s", strerror(errno));
 	prctl(PR_SET_IO_FLUSHER, 1, 0, 0, 0);
 	file = fopen("/proc/self/oom_score_adj", "we");
 	if (!file)
@@ -411,12 +418,6 @@ static void protect_process(void)
 	fclose(file);
 }
 
-/* What is there stays: the program, its stacks, what requests lie in. Not what the cache will ask for. */
-static void protect_memory(void)
-{
-	if (mlockall(MCL_CURRENT | MCL_ONFAULT))
-		log_debug("the daemon may be swapped out: %s", strerror(errno));
-}
 
 static void tell_ready(const struct volume *volume)
 {
@@ -445,7 +446,6 @@ static int serve(struct volume *volume, struct error *error)
 	if (code) {
 		front_stop(volume->front);
 	} else {
-		protect_memory();
 		sandbox_enter();
 		tell_ready(volume);
 	}

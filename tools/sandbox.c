@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * Capabilities are each thread's own, and only the main one needs them, to mount: so the others leave theirs when they
- * start, and it follows when all is set up. The filter is put on all at once.
+ * start, and it follows when all is set up. Until then it has them at hand only while it mounts, since what the kernel
+ * starts for a ring of io_uring keeps those that were in effect, and cannot leave them. The filter is put on all at
+ * once.
  *
  * What is not listed is refused. A list of what is forbidden would be shorter, and would end with the kernel that it
  * was written for.
@@ -27,22 +29,45 @@
 #include <sys/ucontext.h>
 #include <unistd.h>
 
+/* The runtime of a sanitizer makes calls that no daemon makes: they are not filtered. */
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#define SANITIZED true
+#else
+#define SANITIZED false
+#endif
+
 /* ---- capabilities ---- */
 
 static cap_t sandbox_kept;
+static cap_t sandbox_lifted, sandbox_lowered; /* of the main thread, while it may still mount */
+
+static void take_capabilities(cap_t set)
+{
+	if (set && cap_set_proc(set))
+		log_error("sandbox: capabilities are kept: %s", strerror(errno));
+}
 
 static void leave_capabilities(void)
 {
-	if (cap_set_proc(sandbox_kept))
-		log_error("sandbox: capabilities are kept: %s", strerror(errno));
+	take_capabilities(sandbox_kept);
+}
+
+void sandbox_lift(void)
+{
+	take_capabilities(sandbox_lifted);
+}
+
+void sandbox_lower(void)
+{
+	take_capabilities(sandbox_lowered);
 }
 
 void sandbox_begin(void)
 {
 	/* Without the second a locked stack that grows beyond a user's limit would end the daemon. */
 	static const cap_value_t kept[] = { CAP_DAC_OVERRIDE, CAP_IPC_LOCK };
-	cap_t now = cap_get_proc(), keep = cap_init();
-	int error = now && keep ? 0 : -1;
+	cap_t now = cap_get_proc(), keep = cap_init(), lowered = cap_dup(now);
+	int error = now && keep && lowered ? cap_clear_flag(lowered, CAP_EFFECTIVE) : -1;
 
 	for (size_t i = 0; i < sizeof(kept) / sizeof(kept[0]) && !error; i++) {
 		cap_flag_value_t has;
@@ -52,15 +77,18 @@ void sandbox_begin(void)
 			error = cap_set_flag(keep, CAP_PERMITTED, 1, &kept[i], has);
 		if (!error)
 			error = cap_set_flag(keep, CAP_EFFECTIVE, 1, &kept[i], has);
+		if (!error)
+			error = cap_set_flag(lowered, CAP_EFFECTIVE, 1, &kept[i], has);
 	}
-	cap_free(now);
 	if (error) {
 		log_error("sandbox: capabilities are kept: %s", strerror(errno));
-		cap_free(keep);
 		return;
 	}
 	sandbox_kept = keep;
+	sandbox_lifted = now;
+	sandbox_lowered = lowered;
 	thread_on_start(leave_capabilities);
+	sandbox_lower();
 }
 
 /* ---- the filter ---- */
@@ -101,11 +129,6 @@ static const int allowed[] = {
 	SCMP_SYS(getpid), SCMP_SYS(getppid), SCMP_SYS(gettid), SCMP_SYS(getuid), SCMP_SYS(geteuid), SCMP_SYS(getgid),
 	SCMP_SYS(getegid), SCMP_SYS(getgroups), SCMP_SYS(capget), SCMP_SYS(capset), SCMP_SYS(setsid),
 	SCMP_SYS(wait4), SCMP_SYS(waitid),
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-	/* their runtime looks at the process from a second one at its end */
-	SCMP_SYS(clone), SCMP_SYS(ptrace), SCMP_SYS(kill), SCMP_SYS(prctl), SCMP_SYS(mmap), SCMP_SYS(mprotect),
-	SCMP_SYS(prlimit64), SCMP_SYS(process_vm_readv), SCMP_SYS(pipe), SCMP_SYS(setrlimit),
-#endif
 };
 
 /* Allowed where an argument is one of these. */
@@ -222,11 +245,11 @@ static int filter_load(void)
 
 void sandbox_enter(void)
 {
-	int error;
+	int error = 0;
 
-	if (sandbox_kept)
-		leave_capabilities();
-	error = filter_load();
+	leave_capabilities();
+	if (!SANITIZED)
+		error = filter_load();
 	if (error)
 		log_warn("sandbox: system calls are not filtered: %s", strerror(-error));
 }

@@ -16,8 +16,11 @@
 #ifndef MIRRORFS_TOOLS_SANDBOX_H
 #define MIRRORFS_TOOLS_SANDBOX_H
 
-/* Before the first thread: those that start from now on leave their capabilities. The caller keeps its own. */
+/* Before the first thread: those that start from now on leave their capabilities. The caller's are out of effect. */
 void sandbox_begin(void);
+/* Between these the caller's are in effect, for mounting. */
+void sandbox_lift(void);
+void sandbox_lower(void);
 
 /* The caller leaves its own, and all threads get the filter. What the kernel does not have is told to the log. */
 void sandbox_enter(void);
