@@ -9,6 +9,7 @@
 #include <sys/mount.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
+#include <unistd.h>
 
 #define STACKED_MAX 64 /* dead mounts at one place */
 
@@ -22,14 +23,23 @@ static bool is_dead(const char *path)
 
 int mountpoint_clear(const char *path, struct error *error)
 {
-	struct ctl_mount *mount = malloc(sizeof(*mount));
-	int code = mount ? 0 : -ENOMEM;
+	struct ctl_mount *mount;
+	int code, lock;
 
+	if (!is_dead(path))
+		return 0;
+	/* Who else clears it may have mounted there, when we come to what we saw. */
+	lock = ctl_lock(error);
+	if (lock < 0)
+		return lock;
+	mount = malloc(sizeof(*mount));
+	code = mount ? 0 : -ENOMEM;
 	for (int i = 0; !code && i < STACKED_MAX && is_dead(path); i++) {
 		code = ctl_mounts(path, mount, 1, NULL);
 		code = code < 0 ? code : !code ? -ENOTCONN : front_unmount(mount->mountpoint, MNT_DETACH);
 	}
 	free(mount);
+	close(lock);
 	if (code)
 		return error_set(error, code, "%s: a mount whose daemon is gone lies here; first: umount -l %s", path,
 				 path);

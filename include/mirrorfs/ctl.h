@@ -91,6 +91,13 @@ struct ctl_mount {
 	char socket[108]; /* of its daemon; "" none found */
 	uid_t owner;
 };
+
+/*
+ * One process of a user at a time, to look what is mounted and change it: a descriptor, whose closing ends that, or
+ * -errno told. May wait for others.
+ */
+int ctl_lock(struct error *error);
+
 /*
  * Finds the mirrorfs mounts in /proc/self/mountinfo (`mountpoint` NULL: all), never touching the mount itself.
  * Returns the number found, at most `max`, or -errno.

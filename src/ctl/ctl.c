@@ -14,11 +14,13 @@
 
 #include <dirent.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
+#include <sys/file.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
@@ -37,6 +39,24 @@ static int directory_make(char *directory, size_t size, struct error *error)
 			return 0;
 	}
 	return error_set(error, -EACCES, "no directory for the control socket: %s is not ours alone", directory);
+}
+
+int ctl_lock(struct error *error)
+{
+	char directory[CTL_PATH_SIZE];
+	int code = directory_make(directory, sizeof(directory), error), fd;
+
+	if (code)
+		return code;
+	fd = open(directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	while (fd >= 0 && (code = flock(fd, LOCK_EX)) && errno == EINTR)
+		;
+	if (fd >= 0 && !code)
+		return fd;
+	code = error_set(error, -errno, "%s: cannot lock: %s", directory, strerror(errno));
+	if (fd >= 0)
+		close(fd);
+	return code;
 }
 
 static int path_make(struct ctl *ctl, struct error *error)

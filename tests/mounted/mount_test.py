@@ -1,11 +1,13 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """mirrorfs where an administrator looks for it: fstab, mount(8), umount(8)."""
 import contextlib
+import fcntl
 import os
 import re
 import signal
 import time
 import socket
+import subprocess
 
 import system
 import trees
@@ -16,6 +18,11 @@ NOBODY = 65534
 MOUNT_USAGE, MOUNT_FAILED = 1, 32
 NO_DAEMON = 5
 PAGE = os.path.join(os.path.dirname(__file__), "../../man/mirrorfs.8")
+
+
+def waits_for_a_lock(pid):
+    with open("/proc/locks", encoding="utf-8") as locks:
+        return any("->" in line and str(pid) in line.split() for line in locks)
 
 
 def legs_are_free(volume):
@@ -170,6 +177,25 @@ def who_cannot_be_told_of_the_end_unmounts_all_the_same(ws):
         assert done.returncode == 1 and "cannot tell" in done.stderr, done.stderr
         assert not mounted(volume.mnt)
     wait_for("the end of the daemon", lambda: not alive(volume.pid))
+
+
+@case(FULL, needs=["root"])
+def of_two_that_clear_a_dead_mount_none_clears_the_others(ws):
+    """One has seen it, and before it goes on, the other one has cleared it and mounted there."""
+    dead, first, second = (ws.volume(name, size="64M") for name in ("dead", "first", "second"))
+    dead.mount()
+    os.kill(dead.pid, signal.SIGKILL)
+    wait_for("the end of the daemon", lambda: not alive(dead.pid))
+    first.mnt = dead.mnt
+    lock = os.open("/run/mirrorfs", os.O_RDONLY)
+    fcntl.flock(lock, fcntl.LOCK_EX)
+    with subprocess.Popen([os.path.join(ws.tools, "mirrorfs"), *second.legs, dead.mnt]) as process:
+        wait_for("the second to wait", lambda: waits_for_a_lock(process.pid))
+        ws.run("umount", "-i", "-l", dead.mnt)
+        first.mount()
+        os.close(lock)
+        process.wait()
+    assert first.legs[0] in [source for _, source in system.mount_options(dead.mnt)]
 
 
 @case(QUICK, needs=["root"])
