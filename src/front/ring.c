@@ -4,6 +4,9 @@
  * kernel keeps a queue for each processor and gives a request to the queue of the processor that it was made on. So the
  * threads of a queue are pinned there, and one call answers a request and waits for the next.
  *
+ * What wakes no other processor is quick; but a long read or write is copied and summed on one while others idle, so
+ * with such a request a thread goes to where there is room.
+ *
  * Each thread has a ring of its own and in it one entry of its queue, for as many requests as it carries out at a time:
  * one, to its end. So a request that waits for a leg holds up no other: the queue's other threads go on. The kernel
  * gives a request to the thread that was free last, so that of many threads few are busy where few are needed.
@@ -54,9 +57,13 @@ struct ring_command {
 
 #define SHARE_LEAST 4 /* threads of a processor: a few that wait may not be all */
 
+#define LONG_BYTES (64u << 10)
+
 struct ring {
 	struct io_uring uring;
 	unsigned int cpu; /* the number of the queue, too */
+	cpu_set_t home, anywhere;
+	bool away;
 	bool entered; /* the entry is the kernel's or ours to give back */
 };
 
@@ -181,6 +188,14 @@ static int await(struct ring *ring)
 	return result;
 }
 
+/* A processor that is not there, or not for us, is refused: then the thread is wherever there is room. */
+static void go(struct ring *ring, bool away)
+{
+	if (ring->away != away)
+		sched_setaffinity(0, sizeof(cpu_set_t), away ? &ring->anywhere : &ring->home);
+	ring->away = away;
+}
+
 /* The ring becomes this thread's, and the entry the kernel's. */
 static int enter(struct front_worker *worker)
 {
@@ -189,13 +204,13 @@ static int enter(struct front_worker *worker)
 	struct ring *ring = worker->ring;
 	struct io_uring_sqe *sqe;
 	struct io_uring_cqe *cqe;
-	cpu_set_t cpus;
 	int error = 0;
 
-	CPU_ZERO(&cpus);
-	CPU_SET(ring->cpu, &cpus);
-	/* Refused where the processor is not there, or not for us: then wherever there is room. */
-	sched_setaffinity(0, sizeof(cpus), &cpus);
+	CPU_SET(ring->cpu, &ring->home);
+	if (!sched_getaffinity(0, sizeof(ring->anywhere), &ring->anywhere)) {
+		ring->away = true;
+		go(ring, false);
+	}
 	/* liburing 2.3 declares io_uring_enable_rings(), but does not export it. */
 	if (syscall(__NR_io_uring_register, ring->uring.ring_fd, IORING_REGISTER_ENABLE_RINGS, NULL, 0))
 		abort(); /* a ring made disabled by us can be enabled: anything else is corrupted memory */
@@ -231,9 +246,18 @@ static ssize_t assemble(struct front_worker *worker)
 	return in.len;
 }
 
+static bool is_long(const struct front_worker *worker)
+{
+	const struct fuse_in_header *in = (const void *)worker->request;
+	const struct fuse_read_in *read = (const void *)(in + 1);
+
+	return in->len >= LONG_BYTES || (in->opcode == FUSE_READ && read->size >= LONG_BYTES);
+}
+
 ssize_t ring_receive(struct front_worker *worker)
 {
 	struct ring *ring = worker->ring;
+	ssize_t length;
 	int error;
 
 	if (!ring->entered) {
@@ -250,7 +274,11 @@ ssize_t ring_receive(struct front_worker *worker)
 	error = await(ring);
 	if (error && error != -ENOTCONN && error != -ECONNABORTED)
 		log_error("taking requests over io_uring failed: %s", strerror(-error));
-	return error ? -ENODEV : assemble(worker);
+	if (error)
+		return -ENODEV;
+	length = assemble(worker);
+	go(ring, is_long(worker));
+	return length;
 }
 
 void ring_answer(struct front_worker *worker, const struct iovec *iov, int count)
