@@ -9,7 +9,7 @@ import time
 import trees
 from cases import FULL, LONG, QUICK, case
 from stats_test import stats, write_direct
-from workspace import BLOCK
+from workspace import BLOCK, wait_for
 
 LOGS = "lat", "bw", "iops"
 READ, WRITE = 0, 1
@@ -135,7 +135,8 @@ def randwrite(ws, seconds, msec):
     job, = fio(ws, *SLOW_WRITE, f"--io_submit_mode={'offload' if offloads(ws) else 'inline'}", "--size=64m",
                f"--filename={volume.path('testfile.io')}", f"--runtime={seconds}", "--write_lat_log=fio_lat")
     count, rate = job["write"]["total_ios"], job["write"]["iops"]
-    assert stats(volume)["operations"]["write"]["count"] == count > 0
+    assert count > 0
+    wait_for("the last request to be counted", lambda: stats(volume)["operations"]["write"]["count"] == count)
     volume.umount()
     assert fio_logs(ws, [f"fio_lat_{name}.1.log" for name in ("lat", "clat", "slat")]) > 0
     return prefix, count, rate
@@ -171,6 +172,7 @@ def the_second_job_of_2015_is_in_both_logs(ws):
                  "--filesize=64k", f"--directory={volume.mnt}", "--per_job_logs=1", "--write_bw_log=write_bw",
                  "--write_iops_log=write_iops", "--log_avg_msec=500")
     count, rate = group["write"]["total_ios"], group["write"]["iops"]
+    wait_for("the last request to be counted", lambda: stats(volume)["operations"]["write"]["count"] == count)
     told = stats(volume)["operations"]["write"]
     assert (told["count"], told["bytes"]) == (count, count * 32768), (told, count)
     volume.umount()

@@ -9,7 +9,7 @@ import subprocess
 
 import trees
 from cases import FULL, QUICK, case
-from workspace import BLOCK, MIB
+from workspace import BLOCK, MIB, wait_for
 
 SCHEMA = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "man", "mirrorctl.schema.json")
 
@@ -43,6 +43,8 @@ def each_operation_is_counted_once_with_its_time_and_its_errors(ws):
             os.getxattr(volume.path("file"), "user.none")
         except OSError:
             pass
+    # A request is counted when its answer has been given.
+    wait_for("the last request to be counted", lambda: stats(volume)["operations"]["getxattr"]["count"] == asked + 3)
     told = stats(volume)["operations"]
     assert (told["write"]["count"], told["write"]["bytes"]) == (37, 37 * BLOCK), told["write"]
     assert told["mkdir"]["count"] == 5 and not any(told["mkdir"]["errors"].values()), told["mkdir"]
@@ -112,6 +114,7 @@ def prometheus_takes_what_is_told_of_several_mounts_and_over_the_socket(ws):
     volume.mount()
     other.mount()
     write_direct(volume.path("file"), 23)
+    wait_for("the last request to be counted", lambda: stats(volume)["operations"]["write"]["count"] == 23)
     ws.run("mirrorctl", "detach", other.mnt, "1")
     # Other mounts of this machine may come and go: what is told of them is not looked at.
     text = ws.run("mirrorctl", "stats", "--prometheus", ok=False).stdout
