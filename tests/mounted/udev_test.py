@@ -86,9 +86,7 @@ def lsblk_shows_legs_and_fstab_finds_them_by_uuid_and_label(ws):
     udev = Udev(ws, rule, volume.legs)
     try:
         listed = json.loads(ws.run("lsblk", "-J", "-o", "PATH,FSTYPE,UUID,LABEL", *volume.legs).stdout)
-        # It lists them by their numbers, and leg 0 need not have the lower one.
-        listed = {device["path"]: device for device in listed["blockdevices"]}
-        for leg, device in zip(told, (listed[path] for path in volume.legs)):
+        for leg, device in zip(told, listed["blockdevices"]):
             assert (device["fstype"], device["uuid"], device["label"]) == ("mirrorfs", leg["ID_FS_UUID"], label), device
         shown = ws.run("udevadm", "info", "--query=property", volume.legs[1]).stdout
         assert f"ID_FS_UUID_SUB={told[1]['ID_FS_UUID_SUB']}\n" in shown, shown
