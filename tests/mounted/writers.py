@@ -10,6 +10,7 @@ import traceback
 from oracle import Model, look
 
 FILE_MAX = 400_000
+DIRECT_MAX = 200_000  # one request to the daemon: a longer direct write is cut anywhere, and each part is a write
 FILES_MOST = 24
 FOLDERS = ("a", "b")
 PUNCH_HOLE, KEEP_SIZE = 2, 1
@@ -168,7 +169,7 @@ class Writer:
         fd = os.open(self.path(name), os.O_RDWR | how)
         try:
             for _ in range(self.random.randrange(1, 5)):
-                length = self.length()
+                length = min(self.length(), DIRECT_MAX if how & os.O_DIRECT else FILE_MAX)
                 offset = self.random.choice((size, self.random.randrange(size + 1), self.random.randrange(FILE_MAX)))
                 if offset + length <= FILE_MAX:
                     self.write(fd, inode, offset, length, bool(rwf or how & os.O_DSYNC), rwf)
