@@ -204,7 +204,7 @@ START_TEST(a_walk_beside_a_copy_of_many_times_the_cache_keeps_its_metadata)
 		ck_assert_int_eq(fs_write(fs, to, data, PIECE, at % LONG, 0), PIECE);
 	}
 	warm = walk_all(files, FILES);
-	ck_assert_msg(warm <= cold / 20, "%llu nodes were read again of %llu", (unsigned long long)warm,
+	ck_assert_msg(warm <= cold / 10, "%llu nodes were read again of %llu", (unsigned long long)warm,
 		      (unsigned long long)cold);
 }
 END_TEST
