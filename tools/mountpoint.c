@@ -13,12 +13,15 @@
 
 #define STACKED_MAX 64 /* dead mounts at one place */
 
-/* The kernel remembers the attributes of a dead mount's root, but cannot tell its size. */
+/*
+ * The kernel remembers the attributes of a dead mount's root, but cannot tell its size. Who asks while the rings of a
+ * killed daemon are still being taken down hears that his request was cancelled, or aborted.
+ */
 static bool is_dead(const char *path)
 {
 	struct statvfs vfs;
 
-	return statvfs(path, &vfs) && errno == ENOTCONN;
+	return statvfs(path, &vfs) && (errno == ENOTCONN || errno == ECONNABORTED || errno == ECANCELED);
 }
 
 int mountpoint_clear(const char *path, struct error *error)
