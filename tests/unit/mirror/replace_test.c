@@ -241,10 +241,28 @@ START_TEST(a_leg_that_is_replaced_is_released_when_that_has_come_to_an_end)
 }
 END_TEST
 
+/* The new leg goes while the one that it replaces has not given back a read. */
+static void detach_while_the_old_one_owes(void)
+{
+	struct mirror_pin *pin = mirror_pin(mirror);
+	struct shot shot;
+
+	rot(0, 4);
+	disk_rule_set(disks[1], rule_hang, NULL);
+	shot_init(&shot, MIRROR_READ, 4, 1);
+	shot.io.verify = verify_blocks;
+	shot.io.verify_blocks = 1;
+	shot.io.pin = pin;
+	ck_assert_int_eq(shot_fire(&shot), 0);
+	disk_wait_hanging(disks[1], 1);
+	gate_open(UINT64_MAX);
+	ck_assert_int_eq(mirror_detach(mirror, 1, &why), 0);
+	ck_assert_int_eq(shot_wait(&shot), -EIO);
+	mirror_pin_put(pin);
+}
+
 START_TEST(a_leg_that_is_replaced_and_hangs_holds_up_nobody)
 {
-	struct shot shot;
-	struct mirror_pin *pin;
 	unsigned int asked;
 
 	ck_assert_int_eq(replace(1), 0);
@@ -265,19 +283,7 @@ START_TEST(a_leg_that_is_replaced_and_hangs_holds_up_nobody)
 		usleep(1000);
 	/* One that hangs when it is to be released is, as soon as it has given everything back. */
 	wait_repairs();
-	rot(0, 4);
-	disk_rule_set(disks[1], rule_hang, NULL);
-	pin = mirror_pin(mirror);
-	shot_init(&shot, MIRROR_READ, 4, 1);
-	shot.io.verify = verify_blocks;
-	shot.io.verify_blocks = 1;
-	shot.io.pin = pin;
-	ck_assert_int_eq(shot_fire(&shot), 0);
-	disk_wait_hanging(disks[1], 1);
-	gate_open(UINT64_MAX);
-	ck_assert_int_eq(mirror_detach(mirror, 1, &why), 0);
-	ck_assert_int_eq(shot_wait(&shot), -EIO);
-	mirror_pin_put(pin);
+	detach_while_the_old_one_owes();
 	ck_assert_uint_eq(disks_open(), 2);
 	ck_assert_uint_eq(events_of(MIRROR_EVENT_LEG_RELEASED), 0);
 	disk_release(disks[1], 0);
@@ -289,24 +295,10 @@ END_TEST
 
 START_TEST(a_leg_that_was_let_go_is_not_kept_for_whoever_joins_next)
 {
-	struct mirror_pin *pin = mirror_pin(mirror);
-	struct shot shot;
-
 	ck_assert_int_eq(replace(1), 0);
 	serve(0);
 	wait_state(1, MIRROR_RESYNC);
-	disk_rule_set(disks[1], rule_hang, NULL);
-	rot(0, 4);
-	shot_init(&shot, MIRROR_READ, 4, 1);
-	shot.io.verify = verify_blocks;
-	shot.io.verify_blocks = 1;
-	shot.io.pin = pin;
-	ck_assert_int_eq(shot_fire(&shot), 0);
-	disk_wait_hanging(disks[1], 1);
-	gate_open(UINT64_MAX);
-	ck_assert_int_eq(mirror_detach(mirror, 1, &why), 0);
-	ck_assert_int_eq(shot_wait(&shot), -EIO);
-	mirror_pin_put(pin);
+	detach_while_the_old_one_owes();
 	gate_open(0);
 	ck_assert_int_eq(mirror_attach(mirror, disk_open(newcomer), false, &why), 0);
 	wait_state(1, MIRROR_RESYNC);
