@@ -63,9 +63,11 @@ static void print_leg(const json_t *leg)
 		       answer_number(json_object_get(leg, "drill"), "seconds_left"));
 	if (!answer_number(leg, "size_bytes"))
 		return;
-	printf("           %s, engine %s%s, reads answered in %.1f ms, hardly any in more than %.1f ms%s\n",
+	printf("           %s, engine %s%s, leg-timeout=%g, "
+	       "reads answered in %.1f ms, hardly any in more than %.1f ms%s\n",
 	       answer_size(answer_number(leg, "size_bytes"), size), answer_text(leg, "engine"),
 	       json_is_true(json_object_get(leg, "direct")) ? ", direct" : "",
+	       json_number_value(json_object_get(leg, "timeout_ns")) / 1e9,
 	       (double)answer_number(leg, "latency_ns") / 1e6, (double)answer_number(leg, "usual_ns") / 1e6,
 	       json_is_true(json_object_get(leg, "slow")) ? "; SLOW" : "");
 	printf("           late reads: %llu, of which the other leg answered %llu first\n",
@@ -83,6 +85,15 @@ static void print_leg(const json_t *leg)
 		printf(" %s %" JSON_INTEGER_FORMAT, name, json_integer_value(value));
 	printf(", abandoned %llu, empty refused %llu, misaligned refused %llu\n", answer_number(leg, "abandoned"),
 	       answer_number(io, "empty_refused"), answer_number(io, "unaligned_refused"));
+}
+
+/* As "set" takes them. */
+static void print_settings(const json_t *settings)
+{
+	printf("  settings degraded=%s, read-policy=%s, write-mostly=%s, deadline=%g\n",
+	       answer_text(settings, "degraded"), answer_text(settings, "read_policy"),
+	       answer_text(settings, "write_mostly"),
+	       json_number_value(json_object_get(settings, "deadline_ns")) / 1e9);
 }
 
 static void print_cache(const json_t *cache)
@@ -192,6 +203,7 @@ void answer_print_status(const json_t *status)
 	       answer_number(mirror, "retries"), answer_number(mirror, "request_errors"),
 	       answer_number(mirror, "deadline_missed"), answer_number(mirror, "unrecoverable"),
 	       answer_number(mirror, "empty_refused"));
+	print_settings(json_object_get(status, "settings"));
 	printf("  space    %s free of %s\n", answer_size(answer_number(space, "available_bytes"), free_text),
 	       answer_size(answer_number(space, "size_bytes"), size));
 	print_free_extents(space);

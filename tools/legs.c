@@ -48,6 +48,19 @@ bool legs_answer(const char *address)
 	return leg_answers(path_in(address));
 }
 
+bool legs_may_lack(const struct mount_options *options, const char *other)
+{
+	struct mirror_label_info *info;
+	bool may = options->degraded;
+
+	if (may || !other || !legs_answer(other))
+		return may;
+	info = malloc(sizeof(*info));
+	may = info && !peek_label(path_in(other), info, NULL) && info->identity.degraded_auto;
+	free(info);
+	return may;
+}
+
 int legs_path(const char *address, char *path, size_t size)
 {
 	const char *named = path_in(address);
@@ -354,6 +367,12 @@ static bool is_missing(int code)
 	return code == -ENOENT || code == -ENXIO || code == -ENODEV || code == -ENOMEDIUM;
 }
 
+/* The leg that was named beside this one; NULL: none was. */
+static const char *other_spec(const struct legs_request *request, const char *address)
+{
+	return request->spec[request->spec[0] == address];
+}
+
 /* Opens one more leg of the search. 1: it is missing, or cannot be used and we are told to do without. */
 static int open_one(struct search *search, const char *address, struct error *error)
 {
@@ -379,7 +398,7 @@ static int open_one(struct search *search, const char *address, struct error *er
 		error_set(error, code, "%s", said.text);
 		return 1;
 	}
-	if (code == -ETIMEDOUT && options->degraded) {
+	if (code == -ETIMEDOUT && legs_may_lack(options, other_spec(search->request, address))) {
 		search->lacking = true;
 		error_set(error, code, "%s", said.text);
 		return 1;
@@ -398,7 +417,7 @@ static int open_one(struct search *search, const char *address, struct error *er
 	if (code) {
 		leg_close(leg);
 		error_set(error, code, "%s", said.text);
-		return code == -ETIMEDOUT && options->degraded ? 1 : code;
+		return code == -ETIMEDOUT && legs_may_lack(options, other_spec(search->request, address)) ? 1 : code;
 	}
 	if (options->degraded && mirror_space_blocks(leg_geometry(leg)->size_bytes) < label->space_blocks) {
 		error_set(error, -ENXIO, "%s is shorter than the volume needs: left out", leg_path(leg));
@@ -541,8 +560,11 @@ int legs_open(const struct legs_request *request, struct leg *legs[MIRROR_LEGS],
 	}
 	if (!code && said.text[0])
 		log_warn("%s", said.text);
-	/* If none was named, mirror_open says which one is missing and where it was. */
-	if (code == -ENOLINK && !search->lacking)
+	/*
+	 * If none was named, mirror_open says which one is missing and where it was. A volume that needs nobody's word
+	 * has waited as well: a disk that only comes late is not to lack anything for it.
+	 */
+	if (code == -ENOLINK && (!search->lacking || search->label[0].identity.degraded_auto))
 		code = 0;
 	if (code) {
 		search_close(search);

@@ -28,6 +28,11 @@ bool legs_mounted_at(const char *spec, const char *mountpoint);
 
 /* False: nobody answers for the path in an address: asking for it again would wait. */
 bool legs_answer(const char *address);
+/*
+ * A leg does not answer: may the volume be mounted without it, as the user says, or the label of the other one, which
+ * `other` names (NULL: nothing does)?
+ */
+bool legs_may_lack(const struct mount_options *options, const char *other);
 /* The path in an address, made absolute: "fault:RULES:PATH" and "PATH" give PATH. 0 or -errno. */
 int legs_path(const char *address, char *path, size_t size);
 

@@ -535,7 +535,7 @@ static int check_legs(const struct volume *volume)
 		if (!strncmp(volume->spec[i], "UUID=", 5) || !strncmp(volume->spec[i], "LABEL=", 6))
 			continue;
 		if (!legs_answer(volume->spec[i])) {
-			if (volume->options.degraded)
+			if (legs_may_lack(&volume->options, volume->spec[!i]))
 				continue;
 			say("%s: its filesystem does not answer; -o degraded mounts without it", volume->spec[i]);
 			return EXIT_FAIL;

@@ -10,7 +10,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define SECONDS_MAX 86400.0
 #define IOLOG_MSEC 1000
 #define IOLOG_MSEC_MAX 3600000
 #define CACHE_MIN (UINT64_C(4) << 20)
@@ -41,20 +40,6 @@ bool options_size(const char *text, uint64_t *bytes)
 		}
 	}
 	*bytes = value;
-	return true;
-}
-
-static bool seconds(const char *text, double least, uint64_t *ns)
-{
-	double value;
-	char *end;
-
-	if (!isdigit((unsigned char)text[0]))
-		return false;
-	value = strtod(text, &end);
-	if (*end || !(value >= least && value <= SECONDS_MAX))
-		return false;
-	*ns = (uint64_t)(value * 1e9);
 	return true;
 }
 
@@ -101,12 +86,12 @@ static bool set_blkdev(struct mount_options *options, const char *value)
 
 static bool set_wait(struct mount_options *options, const char *value)
 {
-	return seconds(value, 0, &options->wait_ns);
+	return clock_seconds(value, 0, &options->wait_ns);
 }
 
 static bool set_commit(struct mount_options *options, const char *value)
 {
-	return seconds(value, 0.01, &options->commit_ns);
+	return clock_seconds(value, 0.01, &options->commit_ns);
 }
 
 static bool set_iolog(struct mount_options *options, const char *value)
@@ -131,12 +116,12 @@ static bool set_iolog_msec(struct mount_options *options, const char *value)
 
 static bool set_leg_timeout(struct mount_options *options, const char *value)
 {
-	return seconds(value, 0.01, &options->leg_timeout_ns);
+	return clock_seconds(value, 0.01, &options->leg_timeout_ns);
 }
 
 static bool set_deadline(struct mount_options *options, const char *value)
 {
-	return seconds(value, 0.01, &options->deadline_ns);
+	return clock_seconds(value, 0.01, &options->deadline_ns);
 }
 
 static bool set_cache(struct mount_options *options, const char *value)
@@ -176,8 +161,7 @@ static bool set_transport(struct mount_options *options, const char *value)
 
 static bool set_policy(struct mount_options *options, const char *value)
 {
-	static const char *const names[] = { "auto", "round-robin", "leg0", "leg1", NULL };
-	int i = choice(value, names);
+	int i = mirror_policy_named(value);
 
 	options->policy = (enum mirror_read_policy)i;
 	return i >= 0;

@@ -10,9 +10,9 @@
  * {"command": "events", "after": NUMBER}: the events kept of those behind that one, some at a time;
  * {"command": "files"}: what is on one leg alone, perhaps with empty lines before the answer while it is looked for;
  * {"command": "history"}: what was counted, in the course of the mount, and where space is free;
- * {"command": "grow"}; {"command": "trim"}; {"command": "set", "option": NAME, "value": TEXT}: label, read-policy or
- * write-mostly; {"command": "end"}: an empty line, and the answer when the mount has ended and the legs are
- * closed, see ctl_end_ask();
+ * {"command": "grow"}; {"command": "trim"}; {"command": "set", "option": NAME, "value": TEXT}, of those in ctl/set.c;
+ * {"command": "end"}: an empty line, and the answer when the mount has ended and the legs are closed, see
+ * ctl_end_ask();
  * {"command": "drill", "leg": 0, "rules": "read,hang", "seconds": 60}. NAME is a leg's number or path. An answer
  * carries "version": 1 and "result" or "error". What takes long is started so, goes on by itself, and is asked about.
  * A request that begins with "GET /metrics" gets an HTTP answer instead: that of ctl_prometheus().

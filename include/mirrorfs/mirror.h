@@ -113,6 +113,7 @@ struct mirror_identity {
 	struct uuid volume;
 	struct uuid leg[MIRROR_LEGS];
 	char label[64]; /* of the volume; "" if none */
+	bool degraded_auto; /* a missing leg never needs the user's word */
 	int leg_count; /* 1: a single-leg volume */
 };
 
@@ -332,6 +333,25 @@ int mirror_replace(struct mirror *mirror, int leg, struct leg *by, bool force, s
  */
 int mirror_hand_over(struct mirror *mirror, const char *path);
 
+/* ---- what may be changed of a volume in use ---- */
+
+int mirror_policy_named(const char *name); /* -1: there is no such policy */
+const char *mirror_policy_name(enum mirror_read_policy policy);
+
+/* From now on, until the volume is closed; as the options that it was opened with. */
+void mirror_set_policy(struct mirror *mirror, enum mirror_read_policy policy);
+void mirror_set_write_mostly(struct mirror *mirror, unsigned int mask);
+/* Of what a leg is given from now on; 0: by what kind of leg it is. The deadline is raised where it is too short. */
+void mirror_set_leg_timeout(struct mirror *mirror, uint64_t ns);
+void mirror_set_deadline(struct mirror *mirror, uint64_t ns); /* of requests that come from now on; 0: 20 s */
+
+/*
+ * For good, durable on each leg that has a label to be written: what the volume is called, and whether it may be opened
+ * without mirror_options.degraded while a leg is missing. 0, -EINVAL too long, -EIO, -EROFS, -ETIMEDOUT.
+ */
+int mirror_set_label(struct mirror *mirror, const char *label);
+int mirror_set_degraded_auto(struct mirror *mirror, bool on);
+
 /* ---- legs that have become larger ---- */
 
 /*
@@ -352,6 +372,9 @@ struct mirror_status {
 	char failed_why[256];
 	bool read_only;
 	uint64_t compat, ro_compat; /* feature bits of the labels: none is known */
+	enum mirror_read_policy policy;
+	unsigned int write_mostly; /* mask of legs */
+	uint64_t deadline_ns;
 	uint64_t space_blocks;
 	struct {
 		enum mirror_leg_state state;
@@ -368,6 +391,7 @@ struct mirror_status {
 		uint64_t checksum_errors;
 		uint64_t repaired; /* blocks rewritten */
 		uint64_t timeouts;
+		uint64_t timeout_ns; /* of one try */
 		uint64_t abandoned; /* requests the kernel has not yet given back */
 		uint64_t charged; /* errors charged to the leg */
 		uint64_t queue; /* requests that it has */
@@ -400,9 +424,6 @@ int mirror_drill(struct mirror *mirror, int leg, const char *rules, uint64_t las
 void mirror_lost(struct mirror *mirror, uint64_t block, uint32_t count);
 /* Those above cannot write any more: nothing is written from here on (I12). Only a new mount ends that. */
 void mirror_fail(struct mirror *mirror, const char *why);
-/* From now on; as the options of the mount. */
-void mirror_set_policy(struct mirror *mirror, enum mirror_read_policy policy);
-void mirror_set_write_mostly(struct mirror *mirror, unsigned int mask);
 /* What the legs have now; the count, at most `most`. */
 struct mirror_in_flight {
 	int leg;
@@ -413,8 +434,6 @@ struct mirror_in_flight {
 };
 size_t mirror_in_flight(struct mirror *mirror, struct mirror_in_flight *list, size_t most);
 
-/* The volume's label, durable on each leg that has one to be written. 0, -EINVAL too long, -EIO, -EROFS, -ETIMEDOUT. */
-int mirror_set_label(struct mirror *mirror, const char *label);
 /* Sets back what was counted of errors and repairs: a scrub has found every copy on every leg sound. */
 void mirror_counters_clear(struct mirror *mirror);
 /* A scrub, which reads and writes one leg alone, found so many bad blocks on it and rewrote so many: to be counted. */

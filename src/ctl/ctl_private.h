@@ -164,6 +164,10 @@ void files_end(struct ctl *ctl);
 void legs_resync(struct ctl *ctl, int fd, const json_t *request);
 void legs_change(struct ctl *ctl, int fd, const json_t *request);
 
+/* set.c */
+int set_option(struct ctl *ctl, const json_t *request, struct error *error); /* 0, or -errno; `error` may be told */
+json_t *set_json(const struct mirror_status *status); /* what the options are now */
+
 /* scrub.c */
 void scrub_begin(struct ctl *ctl); /* goes on with what the last mount left */
 void scrub_end(struct ctl *ctl);

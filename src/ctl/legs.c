@@ -218,43 +218,6 @@ static int trim(struct ctl *ctl, json_t *result, struct error *error)
 	return code;
 }
 
-/* The place of `text` in `names`; -EINVAL with `error` told. */
-static int choice(const char *option, const char *text, const char *const *names, int count, struct error *error)
-{
-	for (int i = 0; i < count; i++)
-		if (!strcmp(text, names[i]))
-			return i;
-	return error_set(error, -EINVAL, "%s=%s: there is no such %s", option, text, option);
-}
-
-static int set(struct ctl *ctl, const json_t *request, struct error *error)
-{
-	static const char *const policies[] = {
-		[MIRROR_POLICY_AUTO] = "auto", [MIRROR_POLICY_ROUND_ROBIN] = "round-robin",
-		[MIRROR_POLICY_LEG0] = "leg0", [MIRROR_POLICY_LEG1] = "leg1",
-	};
-	static const char *const mostly[] = { "none", "0", "1" };
-	const char *option = json_string_value(json_object_get(request, "option")) ?: "",
-		   *value = json_string_value(json_object_get(request, "value")) ?: "";
-	int chosen;
-
-	if (!strcmp(option, "label") && ctl->subjects.fs)
-		return fs_set_label(ctl->subjects.fs, value);
-	if (!strcmp(option, "read-policy")) {
-		chosen = choice(option, value, policies, 4, error);
-		if (chosen >= 0)
-			mirror_set_policy(ctl->subjects.mirror, (enum mirror_read_policy)chosen);
-		return chosen < 0 ? chosen : 0;
-	}
-	if (!strcmp(option, "write-mostly")) {
-		chosen = choice(option, value, mostly, 3, error);
-		if (chosen >= 0)
-			mirror_set_write_mostly(ctl->subjects.mirror, chosen ? 1u << (chosen - 1) : 0);
-		return chosen < 0 ? chosen : 0;
-	}
-	return error_set(error, -EINVAL, "%s cannot be set; label, read-policy and write-mostly can", option);
-}
-
 static int change(struct ctl *ctl, const json_t *request, json_t *result, struct error *error)
 {
 	const char *command = json_string_value(json_object_get(request, "command"));
@@ -264,7 +227,7 @@ static int change(struct ctl *ctl, const json_t *request, json_t *result, struct
 	if (!strcmp(command, "trim"))
 		return trim(ctl, result, error);
 	if (!strcmp(command, "set"))
-		return set(ctl, request, error);
+		return set_option(ctl, request, error);
 	if (!strcmp(command, "detach"))
 		return leg_detach(ctl, request, result, error);
 	if (!strcmp(command, "attach"))

@@ -86,6 +86,7 @@ static json_t *leg_json(const struct mirror_status *status, int i)
 			 INT(status->leg[i].repaired), "timeouts", INT(status->leg[i].timeouts), "abandoned",
 			 INT(status->leg[i].abandoned), "charged", INT(status->leg[i].charged), "io",
 			 counters_json(&status->leg[i].counters));
+	json_object_set_new(json, "timeout_ns", json_integer(INT(status->leg[i].timeout_ns)));
 	json_object_set_new(json, "queue", json_integer(INT(status->leg[i].queue)));
 	json_object_set_new(json, "leaving", json_boolean(status->leg[i].leaving));
 	if (status->leg[i].replaces[0])
@@ -236,6 +237,7 @@ json_t *status_whole(struct ctl *ctl)
 	json = json_pack("{s:s, s:o, s:o, s:o, s:o}", "health", health(subjects, status), "volume",
 			 volume_json(subjects, status), "legs", legs, "mirror", mirror_json(status), "resync",
 			 resync_json(&status->resync));
+	json_object_set_new(json, "settings", set_json(status));
 	if (subjects->meta) {
 		json_object_set_new(json, "space", space_json(subjects->meta));
 		json_object_set_new(json, "meta", meta_json(subjects->meta));

@@ -297,6 +297,7 @@ int mirror_label_read(struct leg *leg, struct mirror_label_info *info, struct er
 	memset(info, 0, sizeof(*info));
 	memcpy(info->identity.volume.bytes, label.volume, sizeof(label.volume));
 	memcpy(info->identity.label, label.name, sizeof(info->identity.label));
+	info->identity.degraded_auto = label_has(&label, LABEL_DEGRADED_AUTO);
 	info->identity.leg_count = (int)le32_get(label.leg_count);
 	for (int i = 0; i < MIRROR_LEGS; i++) {
 		memcpy(info->identity.leg[i].bytes, label.leg[i], sizeof(label.leg[i]));

@@ -51,6 +51,7 @@ static int write_labels(struct mirror *mirror, struct error *error)
 		mine->label.space_blocks = le64_of(mirror->space_blocks);
 		/* A crash may have come when one of the legs had the new name. */
 		memcpy(mine->label.name, mirror->identity.label, sizeof(mine->label.name));
+		label_set(&mine->label, LABEL_DEGRADED_AUTO, mirror->identity.degraded_auto);
 		for (int i = 0; i < MIRROR_LEGS; i++) {
 			if (mirror->legs[i].leg)
 				label_set_path(&mine->label, i, leg_path(mirror->legs[i].leg));
@@ -103,6 +104,7 @@ static void take_identity(struct mirror *mirror, const struct assembly *assembly
 
 	memcpy(identity->volume.bytes, label->volume, sizeof(label->volume));
 	memcpy(identity->label, label->name, sizeof(identity->label));
+	identity->degraded_auto = label_has(label, LABEL_DEGRADED_AUTO);
 	identity->leg_count = (int)le32_get(label->leg_count);
 	for (int i = 0; i < MIRROR_LEGS; i++)
 		memcpy(identity->leg[i].bytes, label->leg[i], sizeof(label->leg[i]));
@@ -111,23 +113,13 @@ static void take_identity(struct mirror *mirror, const struct assembly *assembly
 
 void leg_take_locked(struct mirror *mirror, int leg, struct leg *open)
 {
-	struct mirror_leg *mine = &mirror->legs[leg];
-	uint64_t first_tries_ns = 0;
-
-	mine->leg = open;
-	mine->timeout_ns = mirror->options.leg_timeout_ns;
-	if (!mine->timeout_ns)
-		mine->timeout_ns = (leg_geometry(open)->rotational ? 15 : 5) * NSEC_PER_SEC;
-	for (int i = 0; i < PLACES; i++)
-		first_tries_ns += mirror->legs[i].leg ? mirror->legs[i].timeout_ns + 2 * TICK_NS : 0;
-	if (mirror->deadline_ns < first_tries_ns)
-		mirror->deadline_ns = first_tries_ns;
+	mirror->legs[leg].leg = open;
+	settings_times_locked(mirror);
 	look_begin_locked(mirror, leg);
 }
 
 static void take_legs(struct mirror *mirror, const struct assembly *assembly)
 {
-	mirror->deadline_ns = mirror->options.deadline_ns ? mirror->options.deadline_ns : 20 * NSEC_PER_SEC;
 	for (int i = 0; i < MIRROR_LEGS; i++) {
 		struct mirror_leg *mine = &mirror->legs[i];
 
@@ -628,6 +620,9 @@ void mirror_status(struct mirror *mirror, struct mirror_status *status)
 	status->unrecoverable = mirror->lost.count;
 	memcpy(status->failed_why, mirror->failed_why, sizeof(status->failed_why));
 	status->deadline_missed = mirror->deadline_missed;
+	status->policy = mirror->options.policy;
+	status->write_mostly = mirror->options.write_mostly;
+	status->deadline_ns = mirror->deadline_ns;
 	status->resync = resync_status_locked(mirror);
 	for (int leg = 0; leg < MIRROR_LEGS; leg++) {
 		const struct mirror_leg *mine = &mirror->legs[leg];
@@ -648,6 +643,7 @@ void mirror_status(struct mirror *mirror, struct mirror_status *status)
 		status->leg[leg].checksum_errors = mine->checksum_errors;
 		status->leg[leg].repaired = mine->repaired;
 		status->leg[leg].timeouts = mine->timeouts;
+		status->leg[leg].timeout_ns = mine->timeout_ns;
 		status->leg[leg].abandoned = mine->abandoned;
 		status->leg[leg].charged = mine->charged;
 		status->leg[leg].queue = tries_count(mine);

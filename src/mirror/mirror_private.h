@@ -85,7 +85,7 @@ try {
 	bool spare;		  /* it reads into request.spare, else into request.buf */
 	enum leg_verdict verdict; /* of the answer */
 	unsigned int count;	  /* tries so far (I5) */
-	uint64_t due_ns;	  /* running time */
+	uint64_t begun_ns, due_ns; /* running time */
 	uint64_t took_ns;	  /* the leg, to answer; 0: the clock cannot tell */
 	struct iobuf *buf;	  /* while with the leg */
 	struct mirror_pin *pin;	  /* an abandoned write or discard may still land: its range is not to be reused */
@@ -307,6 +307,7 @@ void label_set(struct format_label *label, uint32_t flag, bool on);
 /* The label in memory was changed: the keeper writes it. Returns the version that then must become durable. */
 uint64_t relabel_want_locked(struct mirror *mirror, int leg);
 bool relabel_durable_locked(const struct mirror *mirror, int leg, uint64_t version);
+bool relabel_has_locked(const struct mirror *mirror, int leg); /* its label is kept up to date */
 /* Waits until it is durable: 0. -EIO: the leg is out, or the volume has failed. -EINTR: it ends. Not for the keeper. */
 int relabel_wait_locked(struct mirror *mirror, int leg, uint64_t version);
 int relabel_wait_until_locked(struct mirror *mirror, int leg, uint64_t version, uint64_t until_ns); /* or -ETIMEDOUT */
@@ -422,10 +423,14 @@ bool outgoing_tend_locked(struct mirror *mirror); /* true: it was let go, and th
 
 /* ---- mirror.c ---- */
 
-void leg_take_locked(struct mirror *mirror, int leg, struct leg *open); /* and its time for a try */
+void leg_take_locked(struct mirror *mirror, int leg, struct leg *open);
 bool leg_busy(const struct mirror_leg *mine); /* it has something of ours */
 bool leg_quiet(const struct mirror_leg *mine); /* it may be closed */
 void leg_forget(struct mirror_leg *mine); /* another one has its place: what was counted and measured of it */
+
+/* ---- settings.c ---- */
+
+void settings_times_locked(struct mirror *mirror); /* each leg's time for a try, a deadline with room for them */
 
 /* ---- resync.c ---- */
 

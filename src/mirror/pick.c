@@ -74,17 +74,3 @@ void pick_note_locked(struct mirror *mirror, int leg, uint64_t block, uint32_t c
 		stream = &mirror->streams[mirror->stream_turn++ % STREAMS];
 	*stream = (struct stream){.next_block = block + count, .leg = leg};
 }
-
-void mirror_set_policy(struct mirror *mirror, enum mirror_read_policy policy)
-{
-	mutex_lock(&mirror->lock);
-	mirror->options.policy = policy;
-	mutex_unlock(&mirror->lock);
-}
-
-void mirror_set_write_mostly(struct mirror *mirror, unsigned int mask)
-{
-	mutex_lock(&mirror->lock);
-	mirror->options.write_mostly = mask;
-	mutex_unlock(&mirror->lock);
-}

@@ -447,7 +447,7 @@ struct request *read_hedge_locked(struct mirror *mirror)
 			struct request *request = try->request;
 
 			/* In the order in which they were launched. */
-			if (mirror->running_ns < try->due_ns - mine->timeout_ns + patience)
+			if (mirror->running_ns < try->begun_ns + patience)
 				break;
 			if (!may_be_hedged(try))
 				continue;

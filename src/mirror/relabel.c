@@ -28,7 +28,7 @@ bool relabel_flying_locked(const struct mirror *mirror)
 	return mirror->legs[0].relabel.flying || mirror->legs[1].relabel.flying;
 }
 
-static bool labelled(const struct mirror *mirror, int leg)
+bool relabel_has_locked(const struct mirror *mirror, int leg)
 {
 	enum mirror_leg_state state = mirror->legs[leg].state;
 
@@ -38,7 +38,8 @@ static bool labelled(const struct mirror *mirror, int leg)
 bool relabel_settled_locked(const struct mirror *mirror)
 {
 	for (int leg = 0; leg < MIRROR_LEGS; leg++) {
-		if (labelled(mirror, leg) && !relabel_durable_locked(mirror, leg, mirror->legs[leg].relabel.wanted))
+		if (relabel_has_locked(mirror, leg) &&
+		    !relabel_durable_locked(mirror, leg, mirror->legs[leg].relabel.wanted))
 			return mirror->failed;
 	}
 	return true;
@@ -49,7 +50,7 @@ int relabel_wait_until_locked(struct mirror *mirror, int leg, uint64_t version, 
 	bool late = false;
 
 	while (!relabel_durable_locked(mirror, leg, version)) {
-		if (mirror->failed || !labelled(mirror, leg))
+		if (mirror->failed || !relabel_has_locked(mirror, leg))
 			return -EIO;
 		if (mirror->resync.stopping)
 			return -EINTR;
@@ -70,38 +71,6 @@ uint64_t relabel_deadline_ns(const struct mirror *mirror)
 	return clock_now_ns() + mirror->deadline_ns;
 }
 
-int mirror_set_label(struct mirror *mirror, const char *label)
-{
-	uint64_t version[MIRROR_LEGS] = { 0 }, until_ns = relabel_deadline_ns(mirror);
-	int error = 0, survivor;
-
-	if (strlen(label) >= sizeof(mirror->identity.label))
-		return -EINVAL;
-	mutex_lock(&mirror->lock);
-	if (mirror->options.read_only || mirror->failed)
-		error = -EROFS;
-	for (int leg = 0; leg < MIRROR_LEGS && !error; leg++) {
-		if (!labelled(mirror, leg))
-			continue;
-		memset(mirror->legs[leg].label.name, 0, sizeof(mirror->legs[leg].label.name));
-		memcpy(mirror->legs[leg].label.name, label, strlen(label));
-		version[leg] = relabel_want_locked(mirror, leg);
-	}
-	if (!error)
-		strcpy(mirror->identity.label, label);
-	/* One that goes out meanwhile gets it when it comes back. */
-	for (int leg = 0; leg < MIRROR_LEGS && !error; leg++) {
-		error = version[leg] ? relabel_wait_until_locked(mirror, leg, version[leg], until_ns) : 0;
-		if (error == -EINTR || (error == -EIO && !mirror->failed))
-			error = 0;
-	}
-	survivor = error ? -1 : write_alone_locked(mirror);
-	if (survivor >= 0)
-		error = relabel_wait_until_locked(mirror, survivor, mirror->legs[survivor].relabel.wanted, until_ns);
-	mutex_unlock(&mirror->lock);
-	return error;
-}
-
 /* Requests whose label is durable, or never will be. */
 void relabel_release_locked(struct mirror *mirror)
 {
@@ -110,7 +79,7 @@ void relabel_release_locked(struct mirror *mirror)
 	TAILQ_FOREACH_SAFE (request, &mirror->held, queue, next) {
 		bool durable = relabel_durable_locked(mirror, request->hold_leg, request->hold);
 
-		if (!durable && !mirror->failed && labelled(mirror, request->hold_leg))
+		if (!durable && !mirror->failed && relabel_has_locked(mirror, request->hold_leg))
 			continue;
 		request_unpark_locked(request);
 		request->error = durable ? 0 : -EIO;
@@ -181,15 +150,15 @@ static bool leg_work(struct mirror *mirror, int leg)
 		relabel->answered = false;
 		if (!relabel->error)
 			relabel->durable = relabel->writing;
-		else if (labelled(mirror, leg) && relabel->tries < TRIES_A_LEG && !mirror->stopping)
+		else if (relabel_has_locked(mirror, leg) && relabel->tries < TRIES_A_LEG && !mirror->stopping)
 			submit(mirror, leg); /* the same slot again: the other one holds the last good label */
-		else if (labelled(mirror, leg))
+		else if (relabel_has_locked(mirror, leg))
 			give_up(mirror, leg, strerror(-relabel->error));
 		cond_broadcast(&mirror->idle);
 		return true;
 	}
 	if (mirror->failed || mirror->stopping || relabel->flying || relabel->durable == relabel->wanted ||
-	    !labelled(mirror, leg))
+	    !relabel_has_locked(mirror, leg))
 		return false;
 	relabel->writing = relabel->wanted;
 	relabel->tries = 0;
@@ -217,7 +186,7 @@ void relabel_expire_locked(struct mirror *mirror, int leg)
 {
 	struct relabel *relabel = &mirror->legs[leg].relabel;
 
-	if (relabel->flying && mirror->running_ns >= relabel->due_ns && labelled(mirror, leg) &&
+	if (relabel->flying && mirror->running_ns >= relabel->due_ns && relabel_has_locked(mirror, leg) &&
 	    mirror->legs[!leg].state == MIRROR_INSYNC)
 		give_up(mirror, leg, "no answer in time");
 }

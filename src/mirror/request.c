@@ -173,7 +173,8 @@ void request_arm_locked(struct request *request, int leg, enum leg_op op, unsign
 	try->answered = false;
 	try->took_ns = 0;
 	/* The running time is up to a tick old. */
-	try->due_ns = mirror->running_ns + mine->timeout_ns + TICK_NS;
+	try->begun_ns = mirror->running_ns + TICK_NS;
+	try->due_ns = try->begun_ns + mine->timeout_ns;
 	TAILQ_INSERT_TAIL(&mine->tries, try, entry);
 	if (op == LEG_READ)
 		mine->reading++;

@@ -65,6 +65,28 @@ def a_daemon_that_is_stopped_or_gone_is_told_within_a_second(ws):
     assert done.returncode == 5 and "no mirrorfs is mounted there" in done.stderr, done
 
 
+@case(QUICK)
+def a_volume_set_to_degraded_auto_mounts_without_a_leg_once_it_has_waited(ws):
+    volume = ws.volume(size="64M")
+    volume.mount()
+    ws.run("mirrorctl", "set", volume.mnt, "degraded=auto")
+    volume.umount()
+    os.rename(volume.legs[1], ws.join("away"))
+    volume.mount("wait=1")
+    told, status = volume.status()
+    assert status == 3 and told["settings"]["degraded"] == "auto", told
+    volume.umount()
+    os.rename(ws.join("away"), volume.legs[1])
+    volume.mount()
+    ws.run("mirrorctl", "resync", volume.mnt)
+    assert volume.status()[1] == 0
+    ws.run("mirrorctl", "set", volume.mnt, "degraded=ask")
+    volume.umount()
+    os.unlink(volume.legs[1])
+    done = volume.mount("wait=1", ok=False)
+    assert done.returncode == 32 and "-o degraded" in done.stderr, done
+
+
 @case(FULL)
 def every_verb_answers_while_a_leg_hangs_and_the_volume_is_busy(ws):
     volume = ws.volume(size="64M")
@@ -116,16 +138,27 @@ def what_is_set_and_trimmed_takes_effect(ws):
     for leg in 0, 1:
         ws.run("mirrorctl", "set", volume.mnt, f"read-policy=leg{leg}")
         ws.run("mirrorctl", "drop-caches", volume.mnt)
-        before = [leg["io"]["read"]["ops"] for leg in stats(volume)["legs"]]
+        before = stats(volume)["legs"]
         with open(volume.path("file"), "rb", buffering=0) as file:
             os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
             file.read()
-        after = [leg["io"]["read"]["ops"] for leg in stats(volume)["legs"]]
-        assert after[leg] > before[leg] and after[not leg] == before[not leg], (before, after)
+        after = stats(volume)["legs"]
+        asked = [now["io"]["read"]["ops"] - then["io"]["read"]["ops"] for then, now in zip(before, after)]
+        late = after[leg]["hedged"] - before[leg]["hedged"]  # these went to the other one, too
+        assert asked[leg] > 0 and asked[not leg] <= late, (asked, late)
     ws.run("mirrorctl", "set", volume.mnt, "label=new name")
     ws.run("mirrorctl", "set", volume.mnt, "write-mostly=none")
     assert volume.status()[0]["volume"]["label"] == "new name"
-    for wrong in "read-policy=leg2", "colour=red", "write-mostly=both":
+    for setting in "leg-timeout=2.5", "deadline=7":
+        ws.run("mirrorctl", "set", volume.mnt, setting)
+    told, _ = volume.status()
+    assert told["settings"]["deadline_ns"] == 7 * 10**9 and told["settings"]["read_policy"] == "leg1", told
+    assert [leg["timeout_ns"] for leg in told["legs"]] == [25 * 10**8] * 2, told
+    shown = ws.run("mirrorctl", "status", volume.mnt).stdout
+    assert "degraded=ask, read-policy=leg1, write-mostly=none, deadline=7\n" in shown, shown
+    assert shown.count("leg-timeout=2.5,") == 2, shown
+    for wrong in "read-policy=leg2", "colour=red", "write-mostly=both", "deadline=soon", "degraded=never", \
+                 "leg-timeout=0", f"label={'x' * 64}":
         done = ws.run("mirrorctl", "set", volume.mnt, wrong, ok=False)
         assert done.returncode == 1 and wrong.split("=", maxsplit=1)[0] in done.stderr, done
     assert ws.run("mirrorctl", "set", volume.mnt, "label", ok=False).returncode == 2

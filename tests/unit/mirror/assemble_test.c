@@ -1,19 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "fixture.h"
 
-#include "mirrorfs/base/crc32c.h"
-
 static int enodev = -ENODEV, eio = -EIO;
-
-/* Rewrites the newest label of a disk in place after `change`. */
-static void change_label(struct disk *disk, void (*change)(struct format_label *label))
-{
-	struct format_label label = label_of(disk);
-
-	change(&label);
-	label.crc = le32_of(crc32c_block(&label, sizeof(label), offsetof(struct format_label, crc)));
-	memcpy(disk_bytes(disk) + le64_get(label.address), &label, sizeof(label));
-}
 
 /* A mount with leg `with` alone, that writes. */
 static void write_alone(int with)

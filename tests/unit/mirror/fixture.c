@@ -425,3 +425,12 @@ struct format_label label_of(struct disk *disk)
 	}
 	return best;
 }
+
+void change_label(struct disk *disk, void (*change)(struct format_label *label))
+{
+	struct format_label label = label_of(disk);
+
+	change(&label);
+	label.crc = le32_of(crc32c_block(&label, sizeof(label), offsetof(struct format_label, crc)));
+	memcpy(disk_bytes(disk) + le64_get(label.address), &label, sizeof(label));
+}

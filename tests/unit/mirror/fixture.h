@@ -75,6 +75,8 @@ int rule_hang_labels(struct disk *disk, const struct leg_io *io, void *context);
 struct mirror_status status(void);
 enum mirror_leg_state state_of(int leg);
 struct format_label label_of(struct disk *disk); /* the newest valid one in its bytes */
+/* Rewrites that one in place after `change`. */
+void change_label(struct disk *disk, void (*change)(struct format_label *label));
 unsigned int events_of(enum mirror_event_kind kind);
 
 TCase *read_tests(void);
@@ -86,6 +88,7 @@ TCase *hedge_tests(void);
 TCase *stopped_tests(void);
 TCase *between_tests(void);
 TCase *pick_tests(void);
+TCase *settings_tests(void);
 TCase *assemble_tests(void);
 TCase *look_tests(void);
 TCase *replace_tests(void);

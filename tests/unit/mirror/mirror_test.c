@@ -15,6 +15,7 @@ int main(void)
 	suite_add_tcase(suite, hedge_tests());
 	suite_add_tcase(suite, stopped_tests());
 	suite_add_tcase(suite, pick_tests());
+	suite_add_tcase(suite, settings_tests());
 	suite_add_tcase(suite, assemble_tests());
 	suite_add_tcase(suite, look_tests());
 	suite_add_tcase(suite, replace_tests());
