@@ -15,6 +15,8 @@
 #define SMALL (64 * MIB) /* a budget below this shrinks the transport, too */
 #define CODE (8 * MIB) /* with libraries, stacks and what is allocated once */
 #define SPARE (2 * MIB) /* iobuf_pool_spare() */
+#define TRANSPORT (14 * MIB)
+#define TRANSPORT_SMALL (2 * MIB)
 #define POOL_LEAST (5 * MIB)
 #define POOL_MOST (64 * MIB)
 
@@ -116,20 +118,22 @@ uint64_t budget_default(const char *root)
 
 struct budget_plan budget_plan(uint64_t cache_bytes)
 {
-	struct budget_plan plan = { .threads = 16, .io_bytes = MIB, .pool_bytes = POOL_MOST };
+	struct budget_plan plan = { .threads = 16, .buffer_bytes = TRANSPORT, .pool_bytes = POOL_MOST };
 	uint64_t slack = cache_bytes / 10;
 
 	if (cache_bytes < SMALL) {
 		plan.threads = 8;
-		plan.io_bytes = MIB / 4;
+		plan.buffer_bytes = TRANSPORT_SMALL;
 	}
 	if (cache_bytes / 16 + MIB < POOL_MOST)
 		plan.pool_bytes = (cache_bytes / 16 + MIB) & ~(size_t)4095;
 	if (plan.pool_bytes < POOL_LEAST)
 		plan.pool_bytes = POOL_LEAST;
 	plan.abandon_bytes = plan.pool_bytes / 4;
-	plan.fixed_bytes = CODE + SPARE + plan.threads * plan.io_bytes;
+	plan.fixed_bytes = CODE + SPARE + plan.buffer_bytes;
 	if (plan.pool_bytes + plan.abandon_bytes > slack)
 		plan.fixed_bytes += plan.pool_bytes + plan.abandon_bytes - slack;
+	else
+		plan.buffer_bytes += (slack - plan.pool_bytes - plan.abandon_bytes) / 2;
 	return plan;
 }

@@ -12,10 +12,10 @@
  */
 uint64_t budget_default(const char *root);
 
-/* The daemon's resident memory stays within 1.1 times the budget and `fixed_bytes`, which are 26 MiB at most. */
+/* The daemon's resident memory stays within 1.1 times the budget and `fixed_bytes`, which are 24 MiB at most. */
 struct budget_plan {
 	unsigned int threads; /* of the transport */
-	size_t io_bytes; /* its longest request */
+	size_t buffer_bytes; /* for its requests; what exceeds 14 MiB is of the budget's tenth */
 	size_t pool_bytes, abandon_bytes; /* of buffers for the legs */
 	size_t fixed_bytes; /* code, stacks, the transport's buffers; of the legs', what a tenth of the budget lacks */
 };

@@ -271,12 +271,11 @@ static int open_front(struct volume *volume, struct error *error)
 					 .block_device = volume->options.block_device,
 					 .transport = volume->options.transport,
 					 .threads = volume->memory.threads,
-					 .io_bytes = volume->memory.io_bytes,
+					 .buffer_bytes = volume->memory.buffer_bytes,
 					 .iolog = volume->options.iolog[0] ? volume->options.iolog : NULL,
 					 .iolog_msec = volume->options.iolog_msec,
 					 .mount_options = volume->options.kernel,
 					 .unmount = helper_unmount };
-	struct front_stats stats;
 	int code = options.block_device ? mirror_hand_over(volume->mirror, volume->source) : 0;
 
 	if (code == -ENOTBLK)
@@ -287,12 +286,6 @@ static int open_front(struct volume *volume, struct error *error)
 		sandbox_lift();
 	code = front_mount(volume->fs, &options, &volume->front, error);
 	sandbox_lower();
-	if (!code) {
-		front_stats(volume->front, &stats);
-		/* A transport that has threads for each processor may have more of them than planned. */
-		if (stats.buffer_bytes > options.threads * options.io_bytes)
-			volume->memory.fixed_bytes += stats.buffer_bytes - options.threads * options.io_bytes;
-	}
 	/* Somebody else may have claimed it in between. */
 	if (code && options.block_device)
 		mirror_fail(volume->mirror, "its device could not be mounted");

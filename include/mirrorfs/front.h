@@ -28,7 +28,8 @@ struct front_options {
 	bool block_device; /* root: the mount is one of the device `source`, which the kernel claims for it */
 	enum front_transport transport; /* AUTO: what is faster here; URING is refused where the kernel has it not */
 	unsigned int threads; /* for as many requests at a time; with URING at least 4 for each processor; 0: chosen */
-	size_t io_bytes; /* the longest read or write, whole pages up to 1 MiB; 0: chosen */
+	/* For what is on its way: the more threads share it, the shorter is the longest request. 0: chosen */
+	size_t buffer_bytes;
 	const char *iolog; /* prefix of the logs of reads and writes in fio's format; NULL: none; see iolog.c */
 	unsigned int iolog_msec; /* the windows of time that they tell of; 0: each request */
 	const char *mount_options; /* further words for the kernel ("nosuid,nodev"), comma separated; may be NULL */
@@ -74,7 +75,6 @@ int front_unmount(const char *mountpoint, int flags);
 struct front_stats {
 	const char *transport; /* "uring", "classic" */
 	unsigned int threads;
-	size_t buffer_bytes; /* of the threads together */
 	uint64_t requests;
 	uint64_t in_flight;
 	dev_t device; /* of the mount, as stat(2) and mountinfo show it */

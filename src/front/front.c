@@ -270,13 +270,13 @@ int front_mount(struct fs *fs, const struct front_options *options, struct front
 		return error_set(error, -ENOMEM, "out of memory");
 	front->fs = fs;
 	front->fd = -1;
-	front->io_max = options->io_bytes ? options->io_bytes : FRONT_IO_MAX;
-	assert(front->io_max <= FRONT_IO_MAX && front->io_max % 4096 == 0);
+	front->io_max = FRONT_IO_LEAST; /* until INIT */
 	front->block_device = options->block_device;
 	front->unmount = options->unmount;
 	front->transport = options->transport;
 	front->old_kernel = getenv("MIRRORFS_LINUX61");
 	front->threads = options->threads ? options->threads : WORKERS;
+	front->buffer_bytes = options->buffer_bytes ? options->buffer_bytes : front->threads * (size_t)FRONT_IO_MAX;
 	LIST_INIT(&front->handles);
 	mutex_init(&front->lock, RANK_FRONT);
 	cond_init(&front->moved);
@@ -521,10 +521,7 @@ void front_stats(struct front *front, struct front_stats *stats)
 
 	*stats = (struct front_stats){ .transport = rings ? "uring" : "classic",
 				       .threads = front->worker_count,
-				       .buffer_bytes = front->worker_count * front->io_max,
 				       .device = front->device };
-	if (rings) /* what still comes out of /dev/fuse is short */
-		stats->buffer_bytes = front->ring_count * front->io_max;
 	for (unsigned int i = 0; i < front->worker_count; i++) {
 		stats->requests += atomic_load_explicit(&front->workers[i].requests, memory_order_relaxed);
 		stats->in_flight += atomic_load_explicit(&front->workers[i].busy, memory_order_relaxed);

@@ -13,8 +13,9 @@
 #include <linux/fuse.h>
 #include <stdatomic.h>
 
-/* The longest read or write that the kernel may send; libfuse allows no more. */
+/* The longest read or write that the kernel may send: what libfuse allows; what long attributes need. */
 #define FRONT_IO_MAX (1u << 20)
+#define FRONT_IO_LEAST (128u << 10)
 
 /* Newer than the kernel's headers may be. */
 #define OPCODE_SYNCFS 50u
@@ -29,6 +30,7 @@ struct front_worker {
 	struct thread thread;
 	struct ring *ring; /* where it takes them from; NULL: from /dev/fuse */
 	unsigned char *memory; /* one mapping; the two below point into it */
+	size_t room; /* in it, for a payload */
 	unsigned char *request; /* where a request is read to, or put together */
 	uint32_t opcode; /* of the request, which libfuse may be given as another */
 	unsigned char *payload; /* page aligned; a WRITE's data lies here, a reply's data is made here */
@@ -54,6 +56,7 @@ struct front {
 	char *mountpoint;
 	int (*unmount)(int flags); /* may be NULL */
 	dev_t device; /* of the mount, as stat(2) and mountinfo show it */
+	size_t buffer_bytes; /* for all payloads */
 	size_t io_max; /* the longest read or write that this mount takes */
 	enum front_transport transport; /* that was asked for */
 	unsigned int threads; /* for as many requests at a time */

@@ -10,6 +10,7 @@
 
 #include "mirrorfs/base/log.h"
 
+#include <errno.h>
 #include <string.h>
 
 /* Newer than the kernel's headers may be. */
@@ -38,6 +39,16 @@ static uint64_t offered(const struct front *front, const struct fuse_init_in *in
 	return front->old_kernel ? flags & LINUX_6_1 : flags;
 }
 
+/* What each thread can have of the memory for requests: a power of two, so that they go on where one ended. */
+static size_t longest(size_t buffer_bytes, unsigned int threads)
+{
+	size_t bytes = FRONT_IO_MAX;
+
+	while (bytes > FRONT_IO_LEAST && bytes * threads > buffer_bytes)
+		bytes /= 2;
+	return bytes;
+}
+
 void init_answer(struct front *front, const struct fuse_init_in *in, struct fuse_init_out *out)
 {
 	unsigned int background = front->threads * BACKGROUND_PER_WORKER;
@@ -50,11 +61,14 @@ void init_answer(struct front *front, const struct fuse_init_in *in, struct fuse
 	if (agreed & OVER_IO_URING)
 		error = rings_create(front);
 	if (error) {
-		log_warn("no FUSE over io_uring: %s", strerror(-error));
+		log_warn("no FUSE over io_uring: %s", error == -E2BIG ?
+			 "its buffers for so many processors take more memory: a larger -o cache gives it" :
+			 strerror(-error));
 		agreed &= ~OVER_IO_URING;
 	}
 	front->agreed = agreed;
 	front->negotiated = true;
+	front->io_max = longest(front->buffer_bytes, front->ring_count ? front->ring_count : front->threads);
 	out->flags = (uint32_t)agreed;
 	out->flags2 = (uint32_t)(agreed >> 32);
 	out->max_background = (uint16_t)background;

@@ -119,6 +119,8 @@ int rings_create(struct front *front)
 	if (share < SHARE_LEAST)
 		share = SHARE_LEAST;
 	total = (unsigned int)(CPU_COUNT(&possible) + (int)(share - 1) * CPU_COUNT(&online));
+	if (total > front->buffer_bytes / FRONT_IO_LEAST)
+		return -E2BIG;
 	front->rings = calloc(total, sizeof(*front->rings));
 	if (!front->rings)
 		return -ENOMEM;
@@ -200,7 +202,7 @@ static void go(struct ring *ring, bool away)
 static int enter(struct front_worker *worker)
 {
 	struct iovec parts[] = { { worker->memory, sizeof(struct ring_header) },
-				 { worker->payload, worker->front->io_max } };
+				 { worker->payload, worker->room } };
 	struct ring *ring = worker->ring;
 	struct io_uring_sqe *sqe;
 	struct io_uring_cqe *cqe;
@@ -288,7 +290,7 @@ void ring_answer(struct front_worker *worker, const struct iovec *iov, int count
 	size_t at = 0;
 
 	for (int i = 1; i < count; i++) {
-		assert(iov[i].iov_len <= worker->front->io_max - at);
+		assert(iov[i].iov_len <= worker->room - at);
 		if (iov[i].iov_base != worker->payload + at)
 			memmove(worker->payload + at, iov[i].iov_base, iov[i].iov_len);
 		at += iov[i].iov_len;

@@ -24,7 +24,8 @@ static _Thread_local struct front_worker *current;
 
 int transport_worker_init(struct front_worker *worker, struct front *front)
 {
-	worker->memory = mmap(NULL, PAGE + front->io_max, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	worker->room = front->io_max;
+	worker->memory = mmap(NULL, PAGE + worker->room, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	if (worker->memory == MAP_FAILED)
 		return -ENOMEM;
 	worker->front = front;
@@ -37,7 +38,7 @@ void transport_worker_fini(struct front_worker *worker)
 {
 	if (current == worker)
 		current = NULL;
-	munmap(worker->memory, PAGE + worker->front->io_max);
+	munmap(worker->memory, PAGE + worker->room);
 }
 
 const void *transport_argument(void)
@@ -105,7 +106,7 @@ static ssize_t receive(struct front_worker *worker)
 		worker->request = worker->payload - HEAD;
 	}
 	do
-		length = read(worker->front->fd, worker->request, HEAD + worker->front->io_max);
+		length = read(worker->front->fd, worker->request, HEAD + worker->room);
 	while (length < 0 && (errno == EINTR || errno == EAGAIN || errno == ENOENT));
 	if (length >= 0)
 		return length;

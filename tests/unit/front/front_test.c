@@ -6,11 +6,14 @@
 #include <errno.h>
 #include <stdlib.h>
 
-static struct front front = { .io_max = FRONT_IO_MAX, .threads = 16 };
+static struct front front = { .buffer_bytes = 16 * FRONT_IO_MAX, .threads = 16 };
 static int rings_error; /* what comes of making them */
+static unsigned int rings_made;
 
 int rings_create(struct front *mount)
 {
+	if (!rings_error)
+		mount->ring_count = rings_made;
 	return rings_error;
 }
 
@@ -44,7 +47,7 @@ END_TEST
 
 START_TEST(rings_are_agreed_where_there_are_any)
 {
-	front = (struct front){ .io_max = FRONT_IO_MAX, .threads = 16 };
+	front = (struct front){ .buffer_bytes = 16 * FRONT_IO_MAX, .threads = 16 };
 	ck_assert_uint_eq(answer_to(UINT32_MAX).flags2, OVER_IO_URING);
 	ck_assert(front.agreed >> 32 & OVER_IO_URING);
 	rings_error = -ENOMEM;
@@ -59,7 +62,7 @@ START_TEST(what_an_older_kernel_did_not_say_is_not_agreed)
 {
 	struct fuse_init_out out;
 
-	front = (struct front){ .io_max = FRONT_IO_MAX, .threads = 16 };
+	front = (struct front){ .buffer_bytes = 16 * FRONT_IO_MAX, .threads = 16 };
 	out = answer_to(~(uint32_t)FUSE_INIT_EXT);
 	ck_assert_uint_eq(out.flags2, 0);
 	ck_assert(!(out.flags & FUSE_INIT_EXT));
@@ -71,12 +74,25 @@ START_TEST(a_small_mount_agrees_on_small_requests_and_few)
 {
 	struct fuse_init_out out;
 
-	front.io_max = 256 << 10;
-	front.threads = 8;
+	front = (struct front){ .buffer_bytes = 2 << 20, .threads = 8 };
 	out = answer_to(UINT32_MAX);
 	ck_assert_uint_eq(out.max_write, 256 << 10);
 	ck_assert_uint_eq(out.max_pages * 4096u, 256 << 10);
 	ck_assert_uint_eq(out.max_background, 32);
+}
+END_TEST
+
+/* The transport's memory is a part of what is promised: the more threads share it, the shorter the requests. */
+START_TEST(as_many_threads_as_there_are_share_the_memory)
+{
+	front = (struct front){ .buffer_bytes = 14 << 20, .threads = 14 };
+	ck_assert_uint_eq(answer_to(UINT32_MAX).max_write, 1 << 20);
+	front = (struct front){ .buffer_bytes = 14 << 20, .threads = 16 };
+	ck_assert_uint_eq(answer_to(UINT32_MAX).max_write, 512 << 10);
+	rings_made = 29;
+	front = (struct front){ .buffer_bytes = 14 << 20, .threads = 16 };
+	ck_assert_uint_eq(answer_to(UINT32_MAX).max_write, 256 << 10);
+	rings_made = 0;
 }
 END_TEST
 
@@ -116,6 +132,7 @@ int main(void)
 	tcase_add_test(tests, rings_are_agreed_where_there_are_any);
 	tcase_add_test(tests, what_an_older_kernel_did_not_say_is_not_agreed);
 	tcase_add_test(tests, a_small_mount_agrees_on_small_requests_and_few);
+	tcase_add_test(tests, as_many_threads_as_there_are_share_the_memory);
 	tcase_add_test(tests, what_would_lose_or_slow_is_never_agreed);
 	tcase_add_test(tests, an_older_kernel_gets_nothing_that_it_did_not_offer);
 	suite_add_tcase(suite, tests);

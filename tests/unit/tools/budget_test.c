@@ -90,17 +90,29 @@ START_TEST(control_groups_of_the_first_version_count)
 }
 END_TEST
 
-START_TEST(the_fixed_part_is_26_mib_at_most_and_less_for_small_budgets)
+START_TEST(the_fixed_part_is_24_mib_at_most_and_less_for_small_budgets)
 {
 	for (uint64_t bytes = 4 * MIB; bytes <= 65536 * MIB; bytes += bytes / 64) {
 		struct budget_plan plan = budget_plan(bytes);
 
-		ck_assert_msg(plan.fixed_bytes <= 26 * MIB, "%llu: %zu", (unsigned long long)bytes, plan.fixed_bytes);
+		ck_assert_msg(plan.fixed_bytes <= 24 * MIB, "%llu: %zu", (unsigned long long)bytes, plan.fixed_bytes);
 		ck_assert_uint_ge(plan.abandon_bytes, MIB); /* one request of the longest */
 	}
 	ck_assert_uint_le(budget_plan(16 * MIB).fixed_bytes, 17 * MIB);
-	ck_assert_uint_lt(budget_plan(63 * MIB).io_bytes, budget_plan(64 * MIB).io_bytes);
+	ck_assert_uint_lt(budget_plan(63 * MIB).buffer_bytes, budget_plan(64 * MIB).buffer_bytes);
 	ck_assert_uint_lt(budget_plan(63 * MIB).threads, budget_plan(64 * MIB).threads);
+}
+END_TEST
+
+/* All that is not the cache itself, where each part is as large as it may be. */
+START_TEST(what_is_beside_the_cache_fits_into_its_tenth_and_the_fixed_part)
+{
+	for (uint64_t bytes = 4 * MIB; bytes <= 65536 * MIB; bytes += bytes / 64) {
+		struct budget_plan plan = budget_plan(bytes);
+
+		ck_assert_uint_le(10 * MIB + plan.buffer_bytes + plan.pool_bytes + plan.abandon_bytes,
+				  plan.fixed_bytes + bytes / 10);
+	}
 }
 END_TEST
 
@@ -115,6 +127,7 @@ TCase *budget_tests(void)
 	tcase_add_test(tests, an_eighth_of_what_the_control_group_allows);
 	tcase_add_test(tests, a_group_above_may_allow_less);
 	tcase_add_test(tests, control_groups_of_the_first_version_count);
-	tcase_add_test(tests, the_fixed_part_is_26_mib_at_most_and_less_for_small_budgets);
+	tcase_add_test(tests, what_is_beside_the_cache_fits_into_its_tenth_and_the_fixed_part);
+	tcase_add_test(tests, the_fixed_part_is_24_mib_at_most_and_less_for_small_budgets);
 	return tests;
 }
