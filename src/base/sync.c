@@ -12,7 +12,7 @@
 #ifndef NDEBUG
 #define HELD_MAX 80 /* the write-out of many files at once holds one of each */
 
-static _Thread_local int held[HELD_MAX];
+static _Thread_local int held[HELD_MAX]; /* ascending */
 static _Thread_local int held_count;
 
 static void order_enter(int rank, bool same_allowed)
@@ -20,9 +20,21 @@ static void order_enter(int rank, bool same_allowed)
 	if (world != &world_real)
 		return;
 	assert(held_count < HELD_MAX);
-	for (int i = 0; i < held_count; i++)
-		assert(same_allowed ? held[i] <= rank : held[i] < rank);
+	assert(!held_count || (same_allowed ? held[held_count - 1] <= rank : held[held_count - 1] < rank));
 	held[held_count++] = rank;
+}
+
+/* One that was not waited for may be of any rank. */
+static void order_enter_anywhere(int rank)
+{
+	int at;
+
+	if (world != &world_real)
+		return;
+	assert(held_count < HELD_MAX);
+	for (at = held_count++; at > 0 && held[at - 1] > rank; at--)
+		held[at] = held[at - 1];
+	held[at] = rank;
 }
 
 static void order_leave(int rank)
@@ -43,6 +55,11 @@ static inline void order_enter(int rank, bool same_allowed)
 {
 	(void)rank;
 	(void)same_allowed;
+}
+
+static inline void order_enter_anywhere(int rank)
+{
+	(void)rank;
 }
 
 static inline void order_leave(int rank)
@@ -79,12 +96,7 @@ bool mutex_trylock(struct mutex *mutex)
 {
 	if (!world->mutex_trylock(mutex))
 		return false;
-#ifndef NDEBUG
-	if (world == &world_real) {
-		assert(held_count < HELD_MAX);
-		held[held_count++] = mutex->rank;
-	}
-#endif
+	order_enter_anywhere(mutex->rank);
 	return true;
 }
 
