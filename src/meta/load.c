@@ -94,6 +94,13 @@ static int load(struct meta *meta, uint64_t address, uint64_t generation, uint32
 
 int load_root(struct meta *meta, struct cache_page **page)
 {
+	struct cache_page *held = meta->root_page;
+
+	if (held && held->index == meta->root.address && node_generation(held->data) == meta->root.generation) {
+		cache_ref(held);
+		*page = held;
+		return 0;
+	}
 	return load(meta, meta->root.address, meta->root.generation, meta->root.crc, (int)meta->root.level,
 		    &load_everything, page);
 }

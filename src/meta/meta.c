@@ -274,6 +274,8 @@ void meta_free(struct meta *meta)
 		STAILQ_REMOVE_HEAD(&meta->pending, link);
 		journal_chunk_free(chunk);
 	}
+	finger_drop_all(meta);
+	cache_put(meta->root_page);
 	cache_space_fini(&meta->nodes);
 	alloc_close(meta);
 	replay_close(meta);

@@ -84,6 +84,13 @@ struct meta_txn {
 	int error;
 };
 
+/* A leaf that is held in memory, and what its parents leave to it (finger.c). */
+struct finger {
+	struct cache_page *leaf; /* NULL: none, nor behind it */
+	struct node_bounds bounds;
+};
+#define FINGERS 6
+
 /* The walk over what a leg lacks (resync.c). */
 struct meta_resync {
 	bool serving; /* the mirror knows us */
@@ -114,6 +121,8 @@ struct meta {
 	struct rwlock tree_lock;
 	struct cache_space nodes;
 	struct meta_root root;
+	struct cache_page *root_page; /* held, once it was changed; else NULL */
+	struct finger fingers[FINGERS]; /* the one used last comes first */
 	uint64_t generation; /* of the checkpoint that will contain what happens now */
 	size_t dirty_limit; /* bytes of nodes that wait for a checkpoint */
 	struct meta_list dirty; /* nodes of this generation */
@@ -224,6 +233,13 @@ int load_root(struct meta *meta, struct cache_page **page);
 int load_child(struct meta *meta, const struct cache_page *parent, unsigned int slot, const struct node_bounds *bounds,
 	       struct cache_page **page);
 struct format_pointer load_pointer(const void *node, unsigned int slot); /* of an internal node */
+
+/* finger.c; the tree's lock is the caller's, exclusive for those that change */
+const struct finger *finger_find(const struct meta *meta, const struct meta_key *key); /* NULL: none leads there */
+struct cache_page *finger_use(struct meta *meta, const struct finger *finger); /* its leaf; it is the one used last */
+void finger_keep(struct meta *meta, struct cache_page *leaf, const struct node_bounds *bounds);
+void finger_drop(struct meta *meta, const struct cache_page *node); /* it is no longer where its keys belong */
+void finger_drop_all(struct meta *meta);
 
 /* tree.c; the lock is the caller's, exclusive for the three that change */
 ssize_t tree_get(struct meta *meta, const struct meta_key *key, void *value, size_t size);

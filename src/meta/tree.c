@@ -11,6 +11,8 @@
  * generation ends (tree_seal).
  *
  * A node freed or replaced waits in meta->freed_nodes for the checkpoint without it.
+ *
+ * Where a finger (finger.c) points to the leaf, the way there is not gone again.
  */
 #include "meta_private.h"
 
@@ -54,18 +56,27 @@ static int leaf_load(struct meta *meta, const struct meta_key *key, struct cache
 	return error;
 }
 
+static ssize_t leaf_get(const struct cache_page *leaf, const struct meta_key *key, void *value, size_t size)
+{
+	bool exact;
+	unsigned int slot = node_search(leaf->data, key, &exact);
+
+	return exact ? value_out(leaf->data, slot, value, size) : -ENOENT;
+}
+
 ssize_t tree_get(struct meta *meta, const struct meta_key *key, void *value, size_t size)
 {
+	const struct finger *finger = finger_find(meta, key);
 	struct cache_page *page;
-	unsigned int slot;
 	ssize_t result;
-	bool exact;
-	int error = leaf_load(meta, key, &page);
+	int error;
 
+	if (finger)
+		return leaf_get(finger->leaf, key, value, size);
+	error = leaf_load(meta, key, &page);
 	if (error)
 		return error;
-	slot = node_search(page->data, key, &exact);
-	result = exact ? value_out(page->data, slot, value, size) : -ENOENT;
+	result = leaf_get(page, key, value, size);
 	cache_put(page);
 	return result;
 }
@@ -73,10 +84,19 @@ ssize_t tree_get(struct meta *meta, const struct meta_key *key, void *value, siz
 int tree_touch(struct meta *meta, const struct meta_key *key, struct tree_touched *touched)
 {
 	uint64_t *last = touched->last[key->object == OBJECT_VOLUME];
+	const struct finger *finger = finger_find(meta, key);
 	struct node_bounds bounds = load_everything;
 	struct cache_page *page, *child;
-	int error = load_root(meta, &page);
+	int error;
 
+	/* Whoever made this leaf has made the way to it. */
+	if (finger && node_generation(finger->leaf->data) == meta->generation) {
+		touched->nodes += last[0] != finger->leaf->index;
+		touched->leaves += last[0] != finger->leaf->index;
+		last[0] = finger->leaf->index;
+		return 0;
+	}
+	error = load_root(meta, &page);
 	while (!error) {
 		unsigned int level = node_level(page->data), slot;
 
@@ -114,7 +134,21 @@ static bool beyond_limit(const struct search *search, const void *node, int slot
 	return search->backwards ? order <= 0 : order > 0;
 }
 
-/* The first key >= *key below `page` (or, backwards, the last <= *key): found in a subtree or in the next one. */
+/* The first key >= *key in the leaf (or, backwards, the last <= *key). */
+static ssize_t find_in_leaf(const struct search *search, const void *node, struct meta_key *key)
+{
+	bool exact;
+	int slot = (int)node_search(node, key, &exact);
+
+	if (search->backwards && !exact)
+		slot--;
+	if (slot < 0 || slot >= (int)node_count(node))
+		return -ENOENT;
+	*key = node_key(node, (unsigned int)slot);
+	return value_out(node, (unsigned int)slot, search->value, search->size);
+}
+
+/* The same below `page`: found in a subtree or in the next one. */
 static ssize_t find(struct meta *meta, const struct search *search, struct cache_page *page,
 		    const struct node_bounds *bounds, struct meta_key *key)
 {
@@ -124,17 +158,8 @@ static ssize_t find(struct meta *meta, const struct search *search, struct cache
 	struct cache_page *child;
 	ssize_t result = -ENOENT;
 
-	if (!node_level(node)) {
-		bool exact;
-
-		slot = (int)node_search(node, key, &exact);
-		if (search->backwards && !exact)
-			slot--;
-		if (slot < 0 || slot >= (int)node_count(node))
-			return -ENOENT;
-		*key = node_key(node, (unsigned int)slot);
-		return value_out(node, (unsigned int)slot, search->value, search->size);
-	}
+	if (!node_level(node))
+		return find_in_leaf(search, node, key);
 	first = (int)node_child_slot(node, key);
 	for (slot = first; slot >= 0 && slot < (int)node_count(node) && result == -ENOENT; slot += step) {
 		int error;
@@ -151,17 +176,35 @@ static ssize_t find(struct meta *meta, const struct search *search, struct cache
 	return result;
 }
 
+/* -EAGAIN: no finger says. */
+static ssize_t find_by_finger(struct meta *meta, const struct search *search, struct meta_key *key)
+{
+	const struct finger *finger = finger_find(meta, key);
+	ssize_t result = finger ? find_in_leaf(search, finger->leaf->data, key) : -EAGAIN;
+	bool ends_within;
+
+	if (result != -ENOENT)
+		return result;
+	ends_within = search->backwards ? meta_key_compare(&finger->bounds.least, search->limit) <= 0 :
+					  finger->bounds.endless ||
+						  meta_key_compare(&finger->bounds.end, search->limit) > 0;
+	return ends_within ? -ENOENT : -EAGAIN;
+}
+
 static ssize_t search_run(struct meta *meta, const struct search *search, struct meta_key *key)
 {
 	struct meta_key at = *key;
 	struct cache_page *root;
-	ssize_t result = load_root(meta, &root);
+	ssize_t result = find_by_finger(meta, search, &at);
 	int order;
 
-	if (result)
-		return result;
-	result = find(meta, search, root, &load_everything, &at);
-	cache_put(root);
+	if (result == -EAGAIN) {
+		result = load_root(meta, &root);
+		if (result)
+			return result;
+		result = find(meta, search, root, &load_everything, &at);
+		cache_put(root);
+	}
 	if (result < 0)
 		return result;
 	order = meta_key_compare(&at, search->limit);
@@ -321,6 +364,7 @@ static int node_new(struct meta *meta, uint64_t *address, struct cache_page **pa
 /* Frees the node at `page`, whose reference is the caller's. */
 static int node_free(struct meta *meta, const struct cache_page *page)
 {
+	finger_drop(meta, page);
 	return meta_extents_add(&meta->freed_nodes, page->index, NODE_BLOCKS);
 }
 
@@ -334,8 +378,11 @@ static void pointer_set(struct cache_page *parent, unsigned int slot, const stru
 	memcpy(node_value_mutable(parent->data, slot), &pointer, sizeof(pointer));
 }
 
-static void root_set(struct meta *meta, const struct cache_page *page)
+static void root_set(struct meta *meta, struct cache_page *page)
 {
+	cache_ref(page);
+	cache_put(meta->root_page);
+	meta->root_page = page;
 	meta->root.address = page->index;
 	meta->root.generation = node_generation(page->data);
 	meta->root.crc = 0;
@@ -416,6 +463,7 @@ static int node_split(struct meta *meta, struct cache_page *parent, unsigned int
 
 	if (error)
 		return error;
+	finger_drop(meta, *page);
 	at = node_middle((*page)->data);
 	if (!level && node_search((*page)->data, key, &exact) == count) {
 		at = count;
@@ -457,17 +505,50 @@ static bool has_room(const struct cache_page *page, const struct meta_key *key, 
 	return old == length;
 }
 
+/* Into a leaf that is changeable. -ENOSPC: it is full. */
+static int leaf_put(struct cache_page *leaf, const struct meta_key *key, const void *value, size_t length)
+{
+	bool exact;
+	unsigned int slot = node_search(leaf->data, key, &exact);
+	size_t old = 0;
+
+	if (exact) {
+		node_value(leaf->data, slot, &old);
+		if (old == length) {
+			if (length)
+				memcpy(node_value_mutable(leaf->data, slot), value, length);
+			return 0;
+		}
+		node_remove(leaf->data, slot);
+	}
+	if (node_room(leaf->data) < NODE_ITEM_BYTES + length)
+		return -ENOSPC;
+	node_insert(leaf->data, slot, key, value, length);
+	return 0;
+}
+
+/* The leaf that a finger leads to, if it may be changed as it lies there; NULL: it may not, or none does. */
+static struct cache_page *leaf_by_finger(struct meta *meta, const struct meta_key *key)
+{
+	const struct finger *finger = finger_find(meta, key);
+
+	if (!finger || node_generation(finger->leaf->data) != meta->generation)
+		return NULL;
+	node_unseal(finger->leaf->data);
+	return finger_use(meta, finger);
+}
+
 int tree_put(struct meta *meta, const struct meta_key *key, const void *value, size_t length)
 {
+	struct cache_page *page, *child, *leaf = leaf_by_finger(meta, key);
 	struct node_bounds bounds = load_everything, below;
-	size_t need = NODE_ITEM_BYTES + length;
-	struct cache_page *page, *child;
 	struct meta_key first;
 	unsigned int slot;
-	size_t old;
-	bool exact;
-	int error = load_root(meta, &page);
+	int error;
 
+	if (leaf && has_room(leaf, key, length))
+		return leaf_put(leaf, key, value, length);
+	error = load_root(meta, &page);
 	if (error)
 		return error;
 	error = node_own(meta, NULL, 0, &page);
@@ -493,22 +574,10 @@ int tree_put(struct meta *meta, const struct meta_key *key, const void *value, s
 		cache_put(page);
 		page = child;
 	}
-	if (!error) {
-		slot = node_search(page->data, key, &exact);
-		if (exact) {
-			node_value(page->data, slot, &old);
-			if (old != length)
-				node_remove(page->data, slot);
-		}
-		if (exact && old == length) {
-			if (length)
-				memcpy(node_value_mutable(page->data, slot), value, length);
-		} else if (node_room(page->data) >= need) {
-			node_insert(page->data, slot, key, value, length);
-		} else {
-			error = -ENOSPC;
-		}
-	}
+	if (!error)
+		error = leaf_put(page, key, value, length);
+	if (!error)
+		finger_keep(meta, page, &bounds);
 	cache_put(page);
 	return error;
 }
@@ -582,6 +651,7 @@ static int delete_below(struct meta *meta, struct cache_page *page, const struct
 		slot = node_search(page->data, key, &exact);
 		if (exact)
 			node_remove(page->data, slot);
+		finger_keep(meta, page, bounds);
 		return 0;
 	}
 	slot = node_child_slot(page->data, key);
@@ -605,12 +675,35 @@ static int delete_below(struct meta *meta, struct cache_page *page, const struct
 	return error;
 }
 
+/* Where nothing but a leaf changes. False: that is not so, or it is not known. */
+static bool delete_by_finger(struct meta *meta, const struct meta_key *key)
+{
+	struct cache_page *leaf = leaf_by_finger(meta, key);
+	unsigned int slot;
+	size_t length;
+	bool exact;
+
+	if (!leaf)
+		return false;
+	slot = node_search(leaf->data, key, &exact);
+	if (!exact)
+		return true;
+	node_value(leaf->data, slot, &length);
+	if (node_count(leaf->data) == 1 || node_room(leaf->data) + NODE_ITEM_BYTES + length > THIN_ROOM)
+		return false;
+	node_remove(leaf->data, slot);
+	return true;
+}
+
 int tree_delete(struct meta *meta, const struct meta_key *key)
 {
 	struct cache_page *page, *child;
-	ssize_t there = tree_get(meta, key, NULL, 0);
+	ssize_t there;
 	int error;
 
+	if (delete_by_finger(meta, key))
+		return 0;
+	there = tree_get(meta, key, NULL, 0);
 	if (there == -ENOENT)
 		return 0;
 	if (there < 0)
