@@ -28,7 +28,6 @@
 #define RELEASE_PATIENCE_NS NSEC_PER_SEC
 #define RELEASE_STEP_NS NSEC_PER_MSEC
 #define BLIND_BLOCKS (UINT64_C(1) << 40) /* for nodes that are never written */
-#define SPARE_NODES 32u /* kept between transactions */
 
 int meta_list_add(struct meta_list *list, uint64_t value)
 {
@@ -324,9 +323,9 @@ int alloc_spare(struct meta *meta, size_t count, uint64_t keep)
 	return error;
 }
 
-void alloc_spare_trim(struct meta *meta)
+void alloc_spare_trim(struct meta *meta, size_t most)
 {
-	while (meta->spare.count > SPARE_NODES) {
+	while (meta->spare.count > most) {
 		uint64_t address = meta->spare.at[--meta->spare.count];
 
 		if (range_free(meta->node_range, address, NODE_BLOCKS)) {

@@ -57,6 +57,8 @@ static int cut_make(struct meta *meta, struct cut *cut, bool always, uint64_t ge
 		memset(&meta->freed_data, 0, sizeof(meta->freed_data));
 		meta->cut_sequence = cut->sequence;
 		meta->generation++;
+		/* What is taken ahead may lie in a chunk that nodes no longer need. */
+		alloc_spare_trim(meta, 0);
 	}
 	rwlock_unlock(&meta->tree_lock);
 	return error;

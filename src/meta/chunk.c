@@ -61,7 +61,7 @@ void chunk_return(struct meta *meta)
 	for (size_t i = meta->chunks.count; i > 0; i--) {
 		uint64_t chunk = meta->chunks.at[i - 1];
 
-		if (range_free_count(meta->node_range) < meta->reserve + 2 * CHUNK_BLOCKS)
+		if (range_free_count(meta->node_range) < meta->reserve + CHUNK_BLOCKS)
 			break;
 		if (range_reserve(meta->node_range, chunk, CHUNK_BLOCKS))
 			continue; /* in use */

@@ -374,7 +374,7 @@ void alloc_close(struct meta *meta);
 uint64_t alloc_node_blocks(struct meta *meta); /* taken by nodes, waiting ones included */
 /* Takes nodes ahead, up to `count`; leaves `keep` blocks below the boundary. -ENOSPC. Tree locked; below too. */
 int alloc_spare(struct meta *meta, size_t count, uint64_t keep);
-void alloc_spare_trim(struct meta *meta);
+void alloc_spare_trim(struct meta *meta, size_t most); /* gives back all but so many */
 int alloc_node(struct meta *meta, uint64_t *address);
 void alloc_defer(struct meta *meta, struct range *range, const struct meta_extents *freed);
 void alloc_charge(struct meta *meta); /* the cache's budget bears what the ranges take; a checkpoint at a time */

@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define SPARE_NODES 32u /* kept between transactions */
 #define FREED_BLOCKS_DUE 16384u /* 64 MiB wait for a checkpoint: it is due */
 
 /* What room_for() misses. */
@@ -249,7 +250,7 @@ static void queue(struct meta *meta, struct meta_txn *txn, uint64_t *sequence, b
 	mutex_unlock(&meta->journal_lock);
 	atomic_fetch_add(&meta->commits, 1);
 	txn->chunk = NULL;
-	alloc_spare_trim(meta);
+	alloc_spare_trim(meta, SPARE_NODES);
 }
 
 /* Until there is room for the transaction. Returns 0 with the tree locked. */

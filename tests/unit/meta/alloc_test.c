@@ -339,6 +339,34 @@ START_TEST(there_is_room_in_a_tree_that_outgrew_its_place)
 }
 END_TEST
 
+/* In the end nothing is kept for nodes but the reserve, wherever they were, also where data lay between them. */
+START_TEST(what_nodes_no_longer_need_is_free_for_data_again)
+{
+	uint64_t empty = statfs_now().free, number = 0;
+
+	do {
+		for (int i = 0; i < 9; i++)
+			put_item(FILE1, number++, 1, NODE_VALUE_MAX);
+		put_file(FILE2, number, 1, 1, false, 0, NULL);
+		ck_assert_int_eq(meta_checkpoint(meta), 0);
+	} while (meta->chunk_blocks < 5 * CHUNK_BLOCKS);
+	if (_i == 1)
+		volume_remount();
+	/* As a busy moment leaves them behind. */
+	rwlock_write(&meta->tree_lock);
+	if (_i == 2)
+		ck_assert_int_eq(alloc_spare(meta, 300, 0), 0);
+	alloc_spare_trim(meta, 300);
+	rwlock_unlock(&meta->tree_lock);
+	while (number > 0)
+		delete_item(FILE1, --number);
+	punch(FILE2, 0, 100000);
+	for (int i = 0; i < 4; i++)
+		ck_assert_int_eq(meta_checkpoint(meta), 0);
+	ck_assert_uint_eq(statfs_now().free, empty);
+}
+END_TEST
+
 /* The first child of a node also holds what is smaller than its key, which may be far from the least below it. */
 START_TEST(allocations_before_the_first_key_are_found)
 {
@@ -450,6 +478,7 @@ Suite *alloc_suite(void)
 	tcase_add_test(tcase, allocations_before_the_first_key_are_found);
 	tcase_add_test(tcase, a_full_volume_in_crumbs_makes_room_by_deleting);
 	tcase_add_test(tcase, there_is_room_in_a_tree_that_outgrew_its_place);
+	tcase_add_loop_test(tcase, what_nodes_no_longer_need_is_free_for_data_again, 0, 3);
 	tcase_add_test(tcase, much_can_be_promised_when_few_nodes_are_left);
 	tcase_add_test(tcase, a_transaction_replaces_few_extents_at_a_time);
 	tcase_add_test(tcase, memory_of_fragmented_space_counts_against_the_cache);
