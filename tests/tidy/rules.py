@@ -140,6 +140,11 @@ def storey(path):
     return None
 
 
+def own_folders(path):
+    """Where a file's private headers may be: beside it, and for a tool of several files among what all tools share."""
+    return [os.path.dirname(path)] + ["tools"] * path.startswith("tools/")
+
+
 def no_include_from_a_storey_above(tree):
     for path in tree.c():
         here = storey(path)
@@ -154,7 +159,7 @@ def no_include_from_a_storey_above(tree):
                     yield path, line, f"{header}: {there} stands above {here}"
                 elif here in BASE_ONLY and there not in ("base", here):
                     yield path, line, f"{header}: {here} may know base alone"
-            elif quoted and os.path.join(os.path.dirname(path), header) not in tree.texts:
+            elif quoted and not any(os.path.join(folder, header) in tree.texts for folder in own_folders(path)):
                 yield path, line, f"{header}: a private header of another folder"
 
 

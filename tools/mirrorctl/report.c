@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* tools/report.html: tools/meson.build makes C of it. */
+/* report.html: tools/meson.build makes C of it. */
 extern const char report_page[];
 
 static const char mark[] = "@DATA@";
