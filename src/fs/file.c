@@ -193,10 +193,10 @@ static int file_write_locked(struct inode *inode, const void *data, size_t lengt
 static ssize_t file_write_past(struct inode *inode, const unsigned char *data, size_t length, uint64_t offset,
 			       unsigned int flags)
 {
+	size_t least = flags & FS_WRITE_SYNC ? DIRECT_LEAST * FS_BLOCK : FS_BLOCK;
 	ssize_t blocks = -EAGAIN;
 
-	if (flags & (FS_WRITE_THROUGH | FS_WRITE_SYNC) && (offset | length) % FS_BLOCK == 0 &&
-	    length >= DIRECT_LEAST * FS_BLOCK)
+	if (flags & (FS_WRITE_THROUGH | FS_WRITE_SYNC) && (offset | length) % FS_BLOCK == 0 && length >= least)
 		blocks = direct_write(inode, data, offset / FS_BLOCK, length / FS_BLOCK, flags & FS_WRITE_KILL_SUIDGID);
 	return blocks > 0 ? blocks * (ssize_t)FS_BLOCK : blocks;
 }

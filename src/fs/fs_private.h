@@ -121,6 +121,10 @@ struct inode {
 	uint64_t promised; /* pages that hold one; under state, with the next two */
 	uint64_t recent[META_TXN_DATA_BLOCKS]; /* their indexes, and perhaps others */
 	unsigned int recent_count; /* above META_TXN_DATA_BLOCKS: not all of them */
+
+	/* writes past the pages that wait, see direct.c; under state */
+	TAILQ_HEAD(, direct_turn) turns;
+	bool turn_runs; /* somebody writes for some that have left the queue */
 };
 
 RB_HEAD(inode_table, inode);
@@ -389,8 +393,9 @@ struct placement_step {
 	uint64_t directory; /* that it was created in; 0: not known */
 	uint64_t block; /* of the file, the first one */
 	uint32_t count;
-	uint64_t before; /* behind the place of the block before it; 0: it has none */
+	uint64_t before; /* behind the place of the block before it, or of what goes with it; 0: it has none */
 	uint64_t run; /* blocks before it that were placed in order */
+	uint64_t follow; /* so many from elsewhere in the file are to lie behind them */
 	uint64_t had; /* blocks that the file had when it was last written out */
 	uint64_t blocks; /* that it has now */
 };
@@ -409,7 +414,21 @@ void file_read_touch(struct inode *inode);
 
 /* ---- direct.c ---- */
 
-#define DIRECT_LEAST (META_TXN_DATA_BLOCKS + 1) /* blocks: what is shorter goes through the cache */
+#define DIRECT_LEAST (META_TXN_DATA_BLOCKS + 1) /* blocks: shorter reads, and writes to be durable, use the cache */
+#define DIRECT_TURNS WRITEOUT_REQUESTS /* writes that go together */
+
+/* A write that waits for the legs, on its writer's stack. */
+struct direct_turn {
+	uint64_t block, count;
+	const unsigned char *data;
+	/* under state */
+	struct cond moved;
+	TAILQ_ENTRY(direct_turn) link;
+	bool over;
+	/* whoever writes for it */
+	uint64_t taken; /* blocks of its promise that are gone */
+	ssize_t result; /* blocks that are written, or -errno; 0: neither yet */
+};
 
 /*
  * Whole blocks that are not in the cache, at the head of what is asked for, past it: how many, or -errno; 0: they are
@@ -531,6 +550,7 @@ struct writeout {
 	struct fs *fs;
 	struct meta_txn *txn;
 	bool in_record; /* the data rides in the journal: the commit needs no flush and does not wait for the legs */
+	bool side_by_side; /* blocks of one file from here and there: they lie as they come, not as in the file */
 	bool cut; /* the one file ends at `size` from this transaction on */
 	uint64_t size; /* bytes beyond it are written as zeros */
 	uint64_t sequence; /* of its commit */
@@ -568,7 +588,7 @@ ssize_t writeout_add(struct writeout *writeout, struct inode *inode, struct cach
 		     size_t more);
 /* The same with `count` blocks from file block `block` on that are in no page; the file ends behind them at least. */
 ssize_t writeout_add_bytes(struct writeout *writeout, struct inode *inode, uint64_t block, const unsigned char *bytes,
-			   size_t count);
+			   size_t count, size_t more);
 /*
  * Waits for the legs; on success puts the items and commits. Ends the write-out. 0 or -errno: as before.
  * in_record: commits, makes that durable while the legs are busy, and then waits for them.

@@ -202,6 +202,7 @@ static int inode_prepare(struct inode *inode)
 
 	if (!inode_is_file(inode))
 		return 0;
+	TAILQ_INIT(&inode->turns);
 	error = cache_space_init(inode->fs->cache, &inode->space, CACHE_DATA, FS_BLOCK, &filepage_space_ops, inode);
 	if (error)
 		inode->space.cache = NULL;

@@ -63,8 +63,8 @@ struct meta_aim placement_aim(struct placement *placement, const struct placemen
 		aim_at_directory(placement, step, &aim);
 	else if (step->block >= step->had)
 		aim.room = room_for(rest > step->block ? rest : step->block);
-	else
-		aim.room = step->run; /* old content that is replaced: in order, or a block here and there? */
+	else /* old content that is replaced: in order, or a block here and there? */
+		aim.room = step->run + step->follow;
 	return aim;
 }
 

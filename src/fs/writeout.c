@@ -33,7 +33,7 @@
 int writeout_begin(struct writeout *wo, struct fs *fs)
 {
 	wo->fs = fs;
-	wo->in_record = wo->cut = wo->open = false;
+	wo->in_record = wo->side_by_side = wo->cut = wo->open = false;
 	wo->size = FS_SIZE_MAX;
 	wo->sequence = 0;
 	wo->taken = 0;
@@ -97,18 +97,21 @@ static int writeout_place(struct writeout *wo, struct inode *inode, uint64_t blo
 	struct meta_aim aim;
 	int error;
 
-	if (inode->goal_address && inode->goal_block == block) {
-		step.before = inode->goal_address;
-		step.run = inode->goal_run;
-	} else if (block && !meta_map(fs->meta, inode->number, block - 1, 1, &mapping) && mapping.address) {
-		step.before = mapping.address + 1;
-	}
 	mutex_lock(&inode->state);
 	step.had = blocks_of(inode->logged_size);
 	step.blocks = blocks_of(inode->attr.size);
 	mutex_unlock(&inode->state);
 	if (step.blocks < block + count)
 		step.blocks = block + count;
+	if (inode->goal_address && inode->goal_block == block) {
+		step.before = inode->goal_address;
+		step.run = inode->goal_run;
+	} else if (wo->side_by_side && block < step.had) {
+		step.before = inode->goal_address;
+		step.follow = WRITEOUT_REQUESTS;
+	} else if (block && !meta_map(fs->meta, inode->number, block - 1, 1, &mapping) && mapping.address) {
+		step.before = mapping.address + 1;
+	}
 	aim = placement_aim(&fs->placement, &step);
 	error = meta_alloc(wo->txn, &aim, count, got);
 	if (error)
@@ -209,7 +212,7 @@ static int writeout_send(struct writeout *wo, struct writeout_file *file, struct
 			memcpy(to + i * FS_BLOCK, run->bytes + i * FS_BLOCK, FS_BLOCK);
 		crc[i] = crc32c(to + i * FS_BLOCK, FS_BLOCK);
 	}
-	if (!run->pages)
+	if (!run->pages && file->end < (run->block + extent.length) * FS_BLOCK)
 		file->end = (run->block + extent.length) * FS_BLOCK;
 	file->count += extent.length;
 	wo->taken += (uint32_t)extent.length;
@@ -300,12 +303,12 @@ ssize_t writeout_add(struct writeout *wo, struct inode *inode, struct cache_page
 }
 
 ssize_t writeout_add_bytes(struct writeout *wo, struct inode *inode, uint64_t block, const unsigned char *bytes,
-			   size_t count)
+			   size_t count, size_t more)
 {
 	struct writeout_run run = { .block = block, .bytes = bytes };
 
 	writeout_fit(wo, inode, &run, count);
-	return writeout_take(wo, inode, &run, count);
+	return writeout_take(wo, inode, &run, more);
 }
 
 /* ---- ending ---- */

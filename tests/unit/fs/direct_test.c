@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "fixture.h"
 
+#include <fcntl.h>
 #include <sched.h>
 #include <stdatomic.h>
 
@@ -241,6 +242,176 @@ START_TEST(readers_see_each_block_as_it_was_or_as_it_becomes)
 }
 END_TEST
 
+/* ---- writers that come together ---- */
+
+#define WRITERS 8u
+
+struct turn_writer {
+	uint64_t file, offset;
+	size_t length;
+	unsigned int seed;
+	ssize_t answer;
+	bool stale; /* it was answered, and then read something else */
+	struct thread thread;
+};
+
+static void turn_run(void *arg)
+{
+	struct turn_writer *writer = arg;
+	unsigned char *data = pattern_of(writer->offset, writer->length, writer->seed), *now = malloc(writer->length);
+
+	writer->answer = fs_write(fs, writer->file, data, writer->length, writer->offset, FS_WRITE_THROUGH);
+	writer->stale = fs_read(fs, writer->file, now, writer->length, writer->offset) != (ssize_t)writer->length ||
+			memcmp(now, data, writer->length);
+	free(data);
+	free(now);
+}
+
+static unsigned int turns_of(struct inode *inode, bool *run)
+{
+	struct direct_turn *turn;
+	unsigned int count = 0;
+
+	mutex_lock(&inode->state);
+	*run = inode->turn_runs;
+	TAILQ_FOREACH (turn, &inode->turns, link)
+		count++;
+	mutex_unlock(&inode->state);
+	return count;
+}
+
+/* All of them wait, as if somebody were writing. Then they may go on, and are given time to do so too early. */
+static void turns_together(struct inode *inode, struct turn_writer *writers, unsigned int count)
+{
+	bool run;
+
+	mutex_lock(&inode->state);
+	inode->turn_runs = true;
+	mutex_unlock(&inode->state);
+	for (unsigned int i = 0; i < count; i++) {
+		ck_assert_int_eq(thread_start(&writers[i].thread, "writer", turn_run, &writers[i]), 0);
+		while (turns_of(inode, &run) <= i)
+			sched_yield();
+	}
+	mutex_lock(&inode->log);
+	mutex_lock(&inode->state);
+	inode->turn_runs = false;
+	cond_signal(&TAILQ_FIRST(&inode->turns)->moved);
+	mutex_unlock(&inode->state);
+	do
+		sched_yield();
+	while (turns_of(inode, &run) && !run);
+	for (int i = 0; i < 200; i++)
+		sched_yield();
+	mutex_unlock(&inode->log);
+	for (unsigned int i = 0; i < count; i++)
+		thread_join(&writers[i].thread);
+}
+
+/* Behind the file there is room for one block here and there, but not for all of them. */
+START_TEST(writes_that_wait_together_are_one_write_of_each_leg)
+{
+	uint64_t file = make_file(ROOT, "file"), holes = make_file(ROOT, "holes"), written[2];
+	struct turn_writer writers[WRITERS];
+	struct inode *inode;
+
+	put_pattern(file, 0, LONG, 1);
+	sync_file(file);
+	put_pattern(holes, 0, LONG, 1);
+	sync_file(holes);
+	for (unsigned int i = 0; i < LONG; i += 2 * FS_BLOCK)
+		ck_assert_int_eq(fs_fallocate(fs, holes, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, i, FS_BLOCK), 0);
+	volume_remount();
+	ck_assert_int_eq(inode_get(fs, file, &inode), 0);
+	for (unsigned int i = 0; i < WRITERS; i++)
+		writers[i] = (struct turn_writer){ .file = file, .offset = (i * 37 + 5) % 199 * FS_BLOCK,
+						   .length = FS_BLOCK, .seed = 2 + i };
+	for (int leg = 0; leg < 2; leg++)
+		written[leg] = volume_writes(leg);
+	turns_together(inode, writers, WRITERS);
+	for (int leg = 0; leg < 2; leg++)
+		ck_assert_uint_eq(volume_writes(leg), written[leg] + 1);
+	inode_put(inode);
+	for (unsigned int i = 0; i < WRITERS; i++) {
+		ck_assert_int_eq(writers[i].answer, FS_BLOCK);
+		ck_assert(!writers[i].stale);
+	}
+	for (int again = 0; again < 2; again++) {
+		expect_pattern(file, 0, 5 * FS_BLOCK, 1);
+		expect_pattern(file, 200 * FS_BLOCK, LONG - 200 * FS_BLOCK, 1);
+		for (unsigned int i = 0; i < WRITERS; i++)
+			expect_pattern(file, writers[i].offset, FS_BLOCK, writers[i].seed);
+		volume_remount();
+	}
+}
+END_TEST
+
+START_TEST(of_writes_to_one_block_that_go_together_one_is_last)
+{
+	struct turn_writer writers[WRITERS];
+	uint64_t file = make_file(ROOT, "file"), free_before;
+	struct inode *inode;
+
+	put_pattern(file, 0, 32 * FS_BLOCK, 1);
+	free_before = free_blocks();
+	ck_assert_int_eq(inode_get(fs, file, &inode), 0);
+	for (unsigned int i = 0; i < WRITERS; i++)
+		writers[i] = (struct turn_writer){ .file = file, .offset = (i < 6 ? 7 : i) * FS_BLOCK,
+						   .length = (i % 3 + 1) * FS_BLOCK, .seed = 2 + i };
+	turns_together(inode, writers, WRITERS);
+	inode_put(inode);
+	for (int again = 0; again < 2; again++) {
+		expect_pattern(file, 0, 6 * FS_BLOCK, 1);
+		expect_pattern(file, 10 * FS_BLOCK, 22 * FS_BLOCK, 1);
+		for (unsigned int block = 6; block < 10; block++) {
+			unsigned char now[FS_BLOCK];
+			unsigned int whose = 0;
+
+			ck_assert_int_eq(fs_read(fs, file, now, FS_BLOCK, block * FS_BLOCK), FS_BLOCK);
+			for (unsigned int i = 0; i < WRITERS; i++) {
+				unsigned char *data = pattern_of(block * FS_BLOCK, FS_BLOCK, writers[i].seed);
+
+				whose += !memcmp(now, data, FS_BLOCK) && block >= writers[i].offset / FS_BLOCK &&
+					 block < (writers[i].offset + writers[i].length) / FS_BLOCK;
+				free(data);
+			}
+			ck_assert_uint_eq(whose, 1);
+		}
+		ck_assert_uint_eq(free_blocks(), free_before);
+		ck_assert_uint_eq((uint64_t)attr_of(file).st.st_blocks, 32 * FS_BLOCK / 512);
+		volume_remount();
+	}
+}
+END_TEST
+
+START_TEST(a_write_that_fails_takes_no_other_with_it)
+{
+	const struct format_extent broken = { .length = le32_of(7), .flags = le32_of(1) };
+	struct turn_writer writers[WRITERS];
+	uint64_t file = make_file(ROOT, "file");
+	const struct meta_key key = { file, TYPE_EXTENT, 300 };
+	struct meta_txn *txn = meta_txn_begin(meta);
+	struct inode *inode;
+
+	put_pattern(file, 0, WRITERS * FS_BLOCK, 1);
+	sync_file(file);
+	meta_txn_put(txn, &key, &broken, sizeof(broken));
+	ck_assert_int_eq(meta_txn_commit(txn, NULL), 0);
+	ck_assert_int_eq(inode_get(fs, file, &inode), 0);
+	for (unsigned int i = 0; i < WRITERS; i++)
+		writers[i] = (struct turn_writer){ .file = file, .offset = (i == 3 ? 300 : i) * FS_BLOCK,
+						   .length = FS_BLOCK, .seed = 2 };
+	turns_together(inode, writers, WRITERS);
+	inode_put(inode);
+	for (unsigned int i = 0; i < WRITERS; i++)
+		ck_assert_int_eq(writers[i].answer, i == 3 ? -EIO : (ssize_t)FS_BLOCK);
+	expect_pattern(file, 0, 3 * FS_BLOCK, 2);
+	expect_pattern(file, 3 * FS_BLOCK, FS_BLOCK, 1);
+	expect_pattern(file, 4 * FS_BLOCK, 4 * FS_BLOCK, 2);
+	volume_crash(); /* with a page that cannot be written */
+}
+END_TEST
+
 Suite *direct_suite(void)
 {
 	Suite *suite = suite_create("direct");
@@ -254,6 +425,9 @@ Suite *direct_suite(void)
 	tcase_add_test(tests, a_write_past_the_cache_copies_nothing_into_it);
 	tcase_add_test(tests, a_page_on_its_way_does_not_undo_a_write_past_the_cache);
 	tcase_add_test(tests, readers_see_each_block_as_it_was_or_as_it_becomes);
+	tcase_add_test(tests, writes_that_wait_together_are_one_write_of_each_leg);
+	tcase_add_test(tests, of_writes_to_one_block_that_go_together_one_is_last);
+	tcase_add_test(tests, a_write_that_fails_takes_no_other_with_it);
 	suite_add_tcase(suite, tests);
 	tcase_add_checked_fixture(small, volume_setup_small, volume_teardown);
 	tcase_set_timeout(small, 60);
