@@ -17,6 +17,7 @@
 #include <string.h>
 
 #define COMMIT_NS (5 * NSEC_PER_SEC)
+#define SETTLE_COMMITS 8 /* so many times commit_ns without a change */
 #define REPAIRS_NS (5 * NSEC_PER_SEC)
 
 #define RING_MIN (8 * MIB_BLOCKS)
@@ -176,10 +177,25 @@ void meta_kick(struct meta *meta, bool records, bool checkpoint)
 	mutex_unlock(&meta->keeper_lock);
 }
 
-/* What is due now. Returns with the lock held, as called. */
+/* A checkpoint may give room back: of what was deleted, or of the nodes that told of it. */
+static bool has_to_settle(struct meta *meta)
+{
+	bool chunks;
+
+	mutex_lock(&meta->alloc_lock);
+	chunks = meta->chunk_blocks;
+	mutex_unlock(&meta->alloc_lock);
+	return chunks || atomic_load(&meta->freed_blocks);
+}
+
+/*
+ * What is due now. Returns with the lock held, as called. Whoever has deleted a lot and then does nothing sees the
+ * space of it all the same: when it has been quiet for a while there is a checkpoint.
+ */
 static void keeper_turn(struct meta *meta)
 {
 	uint64_t since = atomic_load(&meta->first_change_ns);
+	bool settles;
 
 	if (meta->want_checkpoint) {
 		meta->want_checkpoint = false;
@@ -191,15 +207,20 @@ static void keeper_turn(struct meta *meta)
 		mutex_unlock(&meta->keeper_lock);
 		(void)meta_sync(meta, meta_sequence(meta));
 		mutex_lock(&meta->keeper_lock);
+	} else if (!since && clock_now_ns() < meta->settle_ns) {
+		cond_wait_until(&meta->keeper_wake, &meta->keeper_lock, meta->settle_ns);
 	} else if (!since) {
-		cond_wait(&meta->keeper_wake, &meta->keeper_lock);
+		meta->settle_ns = CLOCK_NEVER;
+		meta->want_checkpoint = true;
 	} else if (clock_now_ns() < since + meta->options.commit_ns) {
 		cond_wait_until(&meta->keeper_wake, &meta->keeper_lock, since + meta->options.commit_ns);
 	} else {
 		atomic_store(&meta->first_change_ns, 0);
 		mutex_unlock(&meta->keeper_lock);
 		(void)meta_sync(meta, meta_sequence(meta));
+		settles = has_to_settle(meta);
 		mutex_lock(&meta->keeper_lock);
+		meta->settle_ns = settles ? clock_now_ns() + SETTLE_COMMITS * meta->options.commit_ns : CLOCK_NEVER;
 	}
 }
 
@@ -418,6 +439,7 @@ int meta_new(struct mirror *mirror, struct cache *cache, const struct meta_optio
 	meta->options = *options;
 	if (!meta->options.commit_ns)
 		meta->options.commit_ns = COMMIT_NS;
+	meta->settle_ns = CLOCK_NEVER;
 	memcpy(meta->volume, mirror_identity(mirror)->volume.bytes, sizeof(meta->volume));
 	super_adopt(meta, &super);
 	cache_stats(cache, &stats);

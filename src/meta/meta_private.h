@@ -187,6 +187,7 @@ struct meta {
 	struct mutex keeper_lock;
 	struct cond keeper_wake;
 	bool stop, want_checkpoint, want_records;
+	uint64_t settle_ns; /* when a checkpoint is due, if nothing changes until then; CLOCK_NEVER: none is */
 	atomic_uint_fast64_t first_change_ns; /* of what is not yet committed; 0: nothing */
 
 	atomic_uint_fast64_t commits, waited, records, checkpoints, replayed;

@@ -124,3 +124,15 @@ def with_discard_image_files_become_sparse_by_themselves(ws):
     assert trees.read(volume.path("f0")) == trees.pattern(8 * MIB, 0)
     volume.umount()
     ws.run("fsck.mirrorfs", "-n", "-f", "--data", *volume.legs)
+
+
+@case(FULL)
+def a_checkpoint_follows_when_it_is_quiet_after_something_was_deleted(ws):
+    volume = ws.volume(size="64M")
+    volume.mount("commit=0.1")
+    write_through(volume.path("file"), trees.pattern(4 * MIB))
+    before = volume.status()[0]["meta"]["checkpoints"]
+    os.unlink(volume.path("file"))
+    wait_for("a checkpoint", lambda: volume.status()[0]["meta"]["checkpoints"] > before)
+    wait_for("nothing that waits", lambda: volume.status()[0]["meta"]["dirty_nodes"] == 0)
+    volume.umount()
