@@ -157,6 +157,11 @@ void cache_throttle(struct cache *cache);
  */
 int cache_write_range(struct cache_space *space, uint64_t first, uint64_t last);
 /*
+ * The same for all of a space. If that is little, it goes together with what is little of those that became dirty next:
+ * whoever asks for one after the other waits once for many.
+ */
+int cache_write_space(struct cache_space *space);
+/*
  * Has all that is dirty now written through ops->write on this thread, what is little together with others, before it
  * returns or later: cache_write_range() waits for the answers and tells errors. May wait for I/O.
  */

@@ -224,13 +224,16 @@ int cache_write_range(struct cache_space *space, uint64_t first, uint64_t last)
 {
 	struct space_index *ix = space->index;
 	struct range_wait wait = { .first = first, .last = last };
-	struct cache_page *few[BATCH_ON_STACK];
-	struct cache_page **pages = malloc(WRITE_BATCH * sizeof(*pages));
-	size_t max = pages ? WRITE_BATCH : BATCH_ON_STACK;
+	struct cache_page *few[BATCH_ON_STACK], **pages;
 	bool missed, done;
 	int round = 0;
+	size_t max;
 
 	assert(space->ops->write);
+	if (!cache_range_dirty(space, first, last))
+		return 0;
+	pages = malloc(WRITE_BATCH * sizeof(*pages));
+	max = pages ? WRITE_BATCH : BATCH_ON_STACK;
 	mutex_lock(&ix->lock);
 	LIST_INSERT_HEAD(&ix->range_waits, &wait, link);
 	mutex_unlock(&ix->lock);
@@ -409,6 +412,23 @@ void writeback_run(void *arg)
 		}
 	}
 	mutex_unlock(&cache->lock);
+}
+
+/* The first round takes the space and others; what it leaves, and every answer, is the second's. */
+int cache_write_space(struct cache_space *space)
+{
+	struct cache *cache = space->cache;
+	struct round round = { .pages = malloc(WRITE_BATCH * sizeof(*round.pages)), .max = WRITE_BATCH };
+
+	assert(space->ops->write);
+	mutex_lock(&cache->lock);
+	if (round.pages && space->index->listed) {
+		round_begin(&round, space->index, 0);
+		round_write(cache, &round);
+	}
+	mutex_unlock(&cache->lock);
+	free(round.pages);
+	return cache_write_range(space, 0, UINT64_MAX);
 }
 
 void cache_write_all(struct cache *cache)

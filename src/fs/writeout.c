@@ -699,7 +699,15 @@ static int writeout_range(struct inode *inode, uint64_t first, uint64_t last, bo
 
 int writeout_inode(struct inode *inode, bool attributes)
 {
-	return inode->fs->read_only ? 0 : writeout_range(inode, 0, UINT64_MAX, attributes);
+	int error = 0;
+
+	if (inode->fs->read_only)
+		return 0;
+	if (inode_is_file(inode))
+		error = cache_write_space(&inode->space);
+	if (!error && attributes)
+		error = change_log(inode);
+	return error;
 }
 
 /* What was committed of this inode becomes durable. */

@@ -97,6 +97,21 @@ START_TEST(few_pages_of_many_spaces_go_out_in_one_call)
 }
 END_TEST
 
+/* Each has its own written, and finds that it went with those before. */
+START_TEST(who_has_one_space_after_the_other_written_waits_for_many_together)
+{
+	teardown();
+	start(64 * MIB, NEVER_NS);
+	each_owner_has_a_dirty_page(2);
+	for (size_t i = 0; i < CACHE_WRITE_SPACES * 3; i++) {
+		ck_assert_int_eq(cache_write_space(&many[i].space), 0);
+		ck_assert(!cache_range_dirty(&many[i].space, 0, UINT64_MAX));
+	}
+	ck_assert_uint_eq(__atomic_load_n(&owner_writes, __ATOMIC_SEQ_CST), 3);
+	owners_go();
+}
+END_TEST
+
 static bool all_is_clean(void *context)
 {
 	return unclean() == 0;
@@ -452,6 +467,7 @@ void writeback_tests(Suite *suite)
 	tcase_add_test(tests, pages_of_a_range_go_out_ascending_in_one_call);
 	tcase_add_test(tests, a_call_takes_4096_pages_at_most);
 	tcase_add_test(tests, few_pages_of_many_spaces_go_out_in_one_call);
+	tcase_add_test(tests, who_has_one_space_after_the_other_written_waits_for_many_together);
 	tcase_add_test(tests, old_data_of_many_spaces_is_few_calls);
 	tcase_add_test(tests, old_data_is_written_without_being_asked_for);
 	tcase_add_test(tests, young_data_is_written_when_half_of_the_limit_is_dirty);
