@@ -81,6 +81,10 @@ struct fs_attr {
 int fs_lookup(struct fs *fs, uint64_t dir, const char *name, struct fs_attr *attr); /* "." and ".." too */
 /* Always 0. A nameless inode is deleted, at once or, where that takes long, by a thread that goes on with it. */
 int fs_forget(struct fs *fs, uint64_t inode, uint64_t lookups);
+struct fs_forgotten {
+	uint64_t inode, lookups;
+};
+void fs_forget_many(struct fs *fs, const struct fs_forgotten *forgotten, size_t count); /* in fewer transactions */
 /* `type_and_mode` as mknod(2): any file type but a directory or symlink; `rdev` for devices. */
 int fs_mknod(struct fs *fs, const struct fs_caller *caller, uint64_t dir, const char *name, mode_t type_and_mode,
 	     dev_t rdev, struct fs_attr *attr);

@@ -59,10 +59,20 @@ static void op_forget(fuse_req_t req, fuse_ino_t inode, uint64_t lookups)
 	fuse_reply_none(req);
 }
 
+#define FORGET_BATCH 96u
+
 static void op_forget_multi(fuse_req_t req, size_t count, struct fuse_forget_data *forgets)
 {
-	for (size_t i = 0; i < count; i++)
-		fs_forget(fs_of(req), forgets[i].ino, forgets[i].nlookup);
+	struct fs_forgotten some[FORGET_BATCH];
+	size_t filled = 0;
+
+	for (size_t i = 0; i < count; i++) {
+		some[filled++] = (struct fs_forgotten){ forgets[i].ino, forgets[i].nlookup };
+		if (filled == FORGET_BATCH || i + 1 == count) {
+			fs_forget_many(fs_of(req), some, filled);
+			filled = 0;
+		}
+	}
 	fuse_reply_none(req);
 }
 

@@ -8,6 +8,7 @@
  */
 #include "front_private.h"
 
+#include "mirrorfs/base/clock.h"
 #include "mirrorfs/base/log.h"
 
 #include <assert.h>
@@ -18,6 +19,7 @@
 #include <unistd.h>
 
 #define PAGE 4096u
+#define FORGETS_GATHER_NS (2 * NSEC_PER_MSEC)
 #define HEAD (sizeof(struct fuse_in_header) + sizeof(struct fuse_write_in))
 
 static _Thread_local struct front_worker *current;
@@ -160,6 +162,22 @@ static void carry_out(struct front_worker *worker, size_t length)
 	fuse_session_process_buf(worker->front->session, &request);
 }
 
+/*
+ * Where requests come over rings, forgets come here, and but for the odd interrupt nothing else. Nobody waits for one:
+ * those that come within a moment are taken together, and meanwhile the kernel has nobody to wake.
+ */
+static void gather_forgets(struct front_worker *worker)
+{
+	struct front *front = worker->front;
+
+	if (worker->ring || !front->ring_count || atomic_load(&front->rings_refused) ||
+	    (worker->opcode != FUSE_FORGET && worker->opcode != FUSE_BATCH_FORGET))
+		return;
+	mutex_lock(&front->lock);
+	cond_wait_until(&front->moved, &front->lock, clock_now_ns() + FORGETS_GATHER_NS);
+	mutex_unlock(&front->lock);
+}
+
 int transport_serve_one(struct front_worker *worker)
 {
 	struct front *front = worker->front;
@@ -183,6 +201,7 @@ int transport_serve_one(struct front_worker *worker)
 	if (atomic_load(&front->last))
 		front_worker_moved(front);
 	atomic_fetch_add_explicit(&worker->requests, 1, memory_order_relaxed);
+	gather_forgets(worker);
 	return 0;
 }
 

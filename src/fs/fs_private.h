@@ -612,6 +612,9 @@ void orphan_put(struct meta_txn *txn, uint64_t number);
 void orphan_remove(struct meta_txn *txn, uint64_t number);
 /* Deletes an inode that nobody can reach any more. False: that takes long, and is to be handed over. */
 bool orphan_delete(struct inode *inode);
+#define ORPHANS_TOGETHER 24u /* small files that a transaction surely takes: META_TXN_CUTS */
+/* The same for all of them, which come to their ends or to the reaper: with the references. */
+void orphan_delete_all(struct inode **inodes, unsigned int count);
 void orphan_hand_over(struct inode *inode); /* to the reaper, with the reference. Table lock held */
 int orphan_reaper_start(struct fs *fs);
 void orphan_reaper_stop(struct fs *fs); /* what it has not deleted by then, the next mount does */

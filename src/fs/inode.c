@@ -500,27 +500,66 @@ void inode_put_looked_up(struct inode *inode)
 	mutex_unlock(&inode->fs->table_lock);
 }
 
+/* It is known to fewer. The inode, held for the caller, if it is in memory and alive. Table lock held. */
+static struct inode *inode_forget(struct fs *fs, uint64_t number, uint64_t lookups)
+{
+	struct inode *inode = table_find(fs, number);
+	uint64_t known;
+
+	if (inode) {
+		inode->lookups -= lookups < inode->lookups ? lookups : inode->lookups;
+		if (inode->phase != INODE_LIVE) /* whoever loads or deletes it sees to the rest */
+			return NULL;
+		table_hold(inode);
+		return inode;
+	}
+	known = known_take(fs, number);
+	if (known > lookups) /* in the room that it has just left */
+		known_put(fs, number, known - lookups);
+	return NULL;
+}
+
 int fs_forget(struct fs *fs, uint64_t number, uint64_t lookups)
 {
 	struct inode *inode;
-	uint64_t known;
 
 	mutex_lock(&fs->table_lock);
-	inode = table_find(fs, number);
-	if (inode) {
-		inode->lookups -= lookups < inode->lookups ? lookups : inode->lookups;
-		if (inode->phase == INODE_LIVE)
-			table_hold(inode);
-		else /* whoever loads or deletes it sees to the rest */
-			inode = NULL;
-	} else {
-		known = known_take(fs, number);
-		if (known > lookups) /* in the room that it has just left */
-			known_put(fs, number, known - lookups);
-	}
+	inode = inode_forget(fs, number, lookups);
 	mutex_unlock(&fs->table_lock);
 	inode_put(inode);
 	return 0;
+}
+
+/* From now on it is the caller's alone, to be deleted. Table lock held. */
+static bool inode_dies(struct inode *inode)
+{
+	if (inode->references > 1 || inode->lookups || inode->fs->read_only || !inode_nameless(inode))
+		return false;
+	inode->phase = INODE_DEAD;
+	return true;
+}
+
+void fs_forget_many(struct fs *fs, const struct fs_forgotten *forgotten, size_t count)
+{
+	struct inode *dead[ORPHANS_TOGETHER];
+	unsigned int dying = 0;
+
+	for (size_t i = 0; i < count; i++) {
+		struct inode *inode;
+
+		mutex_lock(&fs->table_lock);
+		inode = inode_forget(fs, forgotten[i].inode, forgotten[i].lookups);
+		if (inode && inode_dies(inode)) {
+			dead[dying++] = inode;
+			inode = NULL;
+		}
+		mutex_unlock(&fs->table_lock);
+		inode_put(inode);
+		if (dying && (dying == ORPHANS_TOGETHER || i + 1 == count)) {
+			orphan_delete_all(dead, dying);
+			dying = 0;
+		}
+	}
 }
 
 struct inode *inode_next(struct fs *fs, uint64_t number)

@@ -47,40 +47,76 @@ static void orphan_delete_items(struct meta_txn *txn, struct inode *inode)
 	orphan_remove(txn, inode->number);
 }
 
+/* How far the deletion of one is. */
+struct orphan_progress {
+	uint64_t block, xattr; /* what comes next */
+	uint64_t freed;
+};
+
+static struct orphan_progress orphan_begin(const struct inode *inode)
+{
+	return (struct orphan_progress){ .block = inode_is_file(inode) ? 0 : FS_BLOCKS_END };
+}
+
+/* As much as the transaction takes. 0: all of it; -EAGAIN: there is more; or what went wrong. */
+static int orphan_take_apart(struct meta_txn *txn, struct inode *inode, struct orphan_progress *progress)
+{
+	uint64_t blocks = 0;
+	int error = 0;
+
+	if (progress->block < FS_BLOCKS_END)
+		error = meta_map_punch(txn, inode->number, &progress->block, FS_BLOCKS_END, &blocks);
+	progress->freed += blocks;
+	if (!error && (progress->block < FS_BLOCKS_END || meta_txn_full(txn, 4, 0)))
+		error = -EAGAIN;
+	if (!error)
+		error = xattr_drop_some(txn, inode, &progress->xattr);
+	if (!error)
+		orphan_delete_items(txn, inode);
+	return error;
+}
+
 /* At most so many transactions. 0, -EAGAIN: there is more to do, or what went wrong. */
 static int orphan_delete_some(struct inode *inode, uint64_t *freed)
 {
-	uint64_t block = inode_is_file(inode) ? 0 : FS_BLOCKS_END, blocks, xattr = 0;
-	bool last = false;
-	int error = 0;
+	struct orphan_progress progress = orphan_begin(inode);
+	int part = -EAGAIN, error = 0;
 
 	*freed = 0;
-	for (unsigned int step = 0; step < ORPHAN_STEPS && !error && !last; step++) {
+	for (unsigned int step = 0; step < ORPHAN_STEPS && !error && part == -EAGAIN; step++) {
 		struct meta_txn *txn = meta_txn_begin(inode->fs->meta);
 
 		if (!txn)
 			return -ENOMEM;
-		blocks = 0;
-		if (block < FS_BLOCKS_END)
-			error = meta_map_punch(txn, inode->number, &block, FS_BLOCKS_END, &blocks);
-		last = !error && block == FS_BLOCKS_END && !meta_txn_full(txn, 4, 0);
-		if (last)
-			error = xattr_drop_some(txn, inode, &xattr);
-		if (error == -EAGAIN) {
-			last = false;
-			error = 0;
-		}
-		if (error) {
+		part = orphan_take_apart(txn, inode, &progress);
+		if (part && part != -EAGAIN) {
 			meta_txn_abort(txn);
-			return error;
+			return part;
 		}
-		if (last)
-			orphan_delete_items(txn, inode);
 		error = meta_txn_commit(txn, NULL);
 		if (!error)
-			*freed += blocks;
+			*freed = progress.freed;
 	}
-	return error ? error : last ? 0 : -EAGAIN;
+	return error ? error : part;
+}
+
+/* All of them in one transaction, or none. */
+static int orphan_delete_together(struct inode *const *inodes, unsigned int count)
+{
+	struct meta_txn *txn = meta_txn_begin(inodes[0]->fs->meta);
+	int error = 0;
+
+	if (!txn)
+		return -ENOMEM;
+	for (unsigned int i = 0; i < count && !error; i++) {
+		struct orphan_progress progress = orphan_begin(inodes[i]);
+
+		error = orphan_take_apart(txn, inodes[i], &progress);
+	}
+	if (!error)
+		return meta_txn_commit(txn, NULL);
+	meta_txn_abort(txn);
+	return error;
 }
 
 static int orphan_step(struct inode *inode)
@@ -102,6 +138,26 @@ bool orphan_delete(struct inode *inode)
 	if (inode_is_file(inode))
 		filepage_drop(inode, 0, UINT64_MAX);
 	return orphan_step(inode) != -EAGAIN;
+}
+
+void orphan_delete_all(struct inode **inodes, unsigned int count)
+{
+	struct fs *fs = inodes[0]->fs;
+	bool together;
+
+	for (unsigned int i = 0; i < count; i++)
+		if (inode_is_file(inodes[i]))
+			filepage_drop(inodes[i], 0, UINT64_MAX);
+	together = !orphan_delete_together(inodes, count);
+	for (unsigned int i = 0; i < count; i++) {
+		if (together || orphan_step(inodes[i]) != -EAGAIN) {
+			inode_bury(inodes[i]);
+			continue;
+		}
+		mutex_lock(&fs->table_lock);
+		orphan_hand_over(inodes[i]);
+		mutex_unlock(&fs->table_lock);
+	}
 }
 
 /* ---- the reaper ---- */

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "fixture.h"
 
+#include <stdio.h>
 #include <unistd.h>
 
 START_TEST(an_unlinked_file_is_whole_until_it_is_forgotten)
@@ -201,6 +202,67 @@ START_TEST(nobody_waits_for_a_file_of_many_pieces)
 }
 END_TEST
 
+#define TOGETHER (2 * ORPHANS_TOGETHER)
+
+static uint64_t commits(void)
+{
+	struct meta_stats stats;
+
+	meta_stats(meta, &stats);
+	return stats.commits;
+}
+
+/* With _i one of them is in more pieces than a transaction takes. */
+START_TEST(files_that_are_forgotten_together_are_deleted_together)
+{
+	struct fs_forgotten forgotten[TOGETHER + 2];
+	uint64_t before = free_blocks(), known, kept, committed;
+	struct fs_stats stats;
+	struct fs_attr attr;
+	char name[16];
+
+	for (unsigned int i = 0; i < TOGETHER; i++) {
+		snprintf(name, sizeof(name), "f%u", i);
+		forgotten[i] = (struct fs_forgotten){ make_file(ROOT, name), 1 };
+		put_pattern(forgotten[i].inode, 0, i == 5 && _i ? 1 : 5000, 1);
+		for (uint64_t piece = 1; i == 5 && _i && piece < 2 * META_TXN_CUTS; piece++)
+			put_bytes(forgotten[i].inode, piece * 2 * FS_BLOCK, "x", 1);
+		if (i == 6)
+			ck_assert_int_eq(fs_setxattr(fs, forgotten[i].inode, "user.a", "b", 1, 0), 0);
+		sync_file(forgotten[i].inode);
+	}
+	known = make_file(ROOT, "known");
+	ck_assert_int_eq(fs_lookup(fs, ROOT, "known", &attr), 0);
+	kept = make_file(ROOT, "kept");
+	for (unsigned int i = 0; i < TOGETHER; i++) {
+		snprintf(name, sizeof(name), "f%u", i);
+		ck_assert_int_eq(fs_unlink(fs, ROOT, name), 0);
+	}
+	ck_assert_int_eq(fs_unlink(fs, ROOT, "known"), 0);
+	forgotten[TOGETHER] = (struct fs_forgotten){ known, 1 };
+	forgotten[TOGETHER + 1] = (struct fs_forgotten){ kept, 1 };
+	committed = commits();
+	fs_forget_many(fs, forgotten, TOGETHER + 2);
+	committed = commits() - committed;
+	ck_assert_uint_eq(attr_of(known).st.st_nlink, 0);
+	ck_assert_uint_eq(find(ROOT, "kept"), kept);
+	fs_stats(fs, &stats);
+	ck_assert_uint_eq(stats.orphans, 1);
+	fs_forget(fs, known, 1);
+	ck_assert_int_eq(fs_unlink(fs, ROOT, "kept"), 0);
+	for (unsigned int i = 0; i < TOGETHER; i++) {
+		ck_assert_int_eq(fs_getattr(fs, forgotten[i].inode, &attr), -ESTALE);
+		ck_assert_uint_eq(count_items(forgotten[i].inode, TYPE_INODE), 0);
+		ck_assert_uint_eq(count_items(forgotten[i].inode, TYPE_EXTENT), 0);
+		ck_assert_uint_eq(count_items(forgotten[i].inode, TYPE_XATTR), 0);
+	}
+	ck_assert_uint_eq(count_items(OBJECT_VOLUME, TYPE_ORPHAN), 0);
+	ck_assert_uint_eq(free_blocks(), before);
+	if (!_i)
+		ck_assert_uint_eq(committed, 2);
+}
+END_TEST
+
 static void reap_later(void *arg)
 {
 	usleep(200000);
@@ -266,6 +328,7 @@ Suite *orphan_suite(void)
 	tcase_add_test(tests, a_read_only_mount_leaves_orphans_alone);
 	tcase_add_loop_test(tests, a_file_of_many_pieces_is_deleted_whole, 0, 3);
 	tcase_add_test(tests, nobody_waits_for_a_file_of_many_pieces);
+	tcase_add_loop_test(tests, files_that_are_forgotten_together_are_deleted_together, 0, 2);
 	tcase_add_test(tests, who_finds_no_room_waits_for_what_is_being_deleted);
 	tcase_add_test(tests, a_note_that_leads_nowhere_is_removed);
 	tcase_add_test(tests, a_forgotten_file_leaves_memory_and_loses_nothing);
