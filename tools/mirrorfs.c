@@ -258,7 +258,9 @@ static int open_meta(struct volume *volume, struct error *error)
 
 static int open_fs(struct volume *volume, struct error *error)
 {
-	struct fs_options options = { .read_only = volume->options.read_only, .atime = volume->options.atime };
+	struct fs_options options = { .read_only = volume->options.read_only,
+				      .durable_names = volume->options.sync || volume->options.dirsync,
+				      .atime = volume->options.atime };
 
 	return fs_open(volume->meta, volume->cache, &options, &volume->fs, error);
 }

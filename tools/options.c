@@ -205,7 +205,7 @@ static const struct word {
 #define WORDS (sizeof(words) / sizeof(words[0]))
 
 static const char *const kernel_words[] = {
-	"suid", "nosuid", "dev", "nodev", "exec", "noexec", "async", "sync", NULL,
+	"suid", "nosuid", "dev", "nodev", "exec", "noexec", "async", "sync", "dirsync", NULL,
 };
 
 /*
@@ -297,6 +297,15 @@ static int atime_parse(struct mount_options *options, const char *text, struct e
 	return 0;
 }
 
+/* The kernel has file data written through; names are ours. */
+static void sync_parse(struct mount_options *options, const char *text)
+{
+	if (!strcmp(text, "sync") || !strcmp(text, "async"))
+		options->sync = text[0] == 's';
+	else if (!strcmp(text, "dirsync"))
+		options->dirsync = true;
+}
+
 static int word_parse(struct mount_options *options, char *text, struct error *error)
 {
 	char *value = strchr(text, '='), known[700];
@@ -304,8 +313,10 @@ static int word_parse(struct mount_options *options, char *text, struct error *e
 
 	if (value)
 		*value++ = '\0';
-	if (!value && choice(text, kernel_words) >= 0)
+	if (!value && choice(text, kernel_words) >= 0) {
+		sync_parse(options, text);
 		return kernel_word_add(options, text, error);
+	}
 	code = value ? 1 : atime_parse(options, text, error);
 	if (code <= 0)
 		return code;

@@ -33,6 +33,7 @@ struct mount_options {
 	char iolog[1024]; /* prefix; "" none */
 	char notify[4096]; /* program; "" none */
 	char leg[1024]; /* where the other leg is; "" not said */
+	bool sync, dirsync; /* of these: names are durable at once */
 	char kernel[512]; /* words that are the kernel's, comma separated */
 };
 

@@ -43,6 +43,7 @@ struct fs_atime_options {
 
 struct fs_options {
 	bool read_only;
+	bool durable_names; /* whoever makes, links, renames or removes a name is answered when that is durable */
 	struct fs_atime_options atime;
 	size_t inodes; /* in memory, before those that no call uses leave it; 0: by the cache's budget */
 };

@@ -54,6 +54,7 @@ int fs_open(struct meta *meta, struct cache *cache, const struct fs_options *opt
 	fs->mirror = meta_mirror(meta);
 	failed = ahead_init(fs);
 	fs->read_only = options->read_only;
+	fs->durable_names = options->durable_names;
 	fs_set_atime(fs, &options->atime);
 	fs->hash = siphash;
 	meta_super_info(meta, &info);

@@ -168,6 +168,7 @@ struct fs {
 	struct cache *cache;
 	struct mirror *mirror;
 	bool read_only;
+	bool durable_names;
 	_Atomic(enum fs_atime) atime;
 	_Atomic bool atime_not_directories;
 	uint8_t hash_key[16];
@@ -349,6 +350,8 @@ struct name_new {
 int name_new_inode(struct inode *dir, const struct name_new *new, struct acl_inherited *inherited,
 		   struct inode **inode);
 /* One name less for a file, all for a directory; with a note if none is left. Log lock held by `change`. */
+/* Where who changes names is answered when that is durable: what was committed of this directory becomes so. */
+int name_durable(struct inode *dir);
 void name_drop_link(struct change *change, struct inode *inode);
 
 /* ---- filepage.c ---- */

@@ -114,6 +114,12 @@ static int name_create_locked(struct inode *dir, const char *name, const struct 
 	return error ? error : inode_publish(*inode, name_commit_new(dir, name, new, &entry, &inherited, *inode));
 }
 
+/* Without its lock: what others do in it meanwhile shares the record. */
+int name_durable(struct inode *dir)
+{
+	return dir->fs->durable_names ? writeout_durable(dir, 0, UINT64_MAX, true) : 0;
+}
+
 static int name_create(struct fs *fs, uint64_t dir_number, const char *name, const struct name_new *new,
 		       struct fs_attr *attr)
 {
@@ -129,8 +135,13 @@ static int name_create(struct fs *fs, uint64_t dir_number, const char *name, con
 	error = name_create_locked(dir, name, new, &inode);
 	rwlock_unlock(&dir->content);
 	if (!error) {
-		inode_fill_attr(inode, attr);
-		inode_put_looked_up(inode);
+		error = name_durable(dir);
+		if (!error) {
+			inode_fill_attr(inode, attr);
+			inode_put_looked_up(inode);
+		} else {
+			inode_put(inode);
+		}
 	}
 	inode_put(dir);
 	return error;
@@ -282,6 +293,8 @@ int fs_link(struct fs *fs, uint64_t number, uint64_t dir_number, const char *nam
 	rwlock_write(&dir->content);
 	error = name_link_locked(dir, name, inode);
 	rwlock_unlock(&dir->content);
+	if (!error)
+		error = name_durable(dir);
 	if (!error) {
 		inode_fill_attr(inode, attr);
 		inode_put_looked_up(inode);
@@ -358,6 +371,8 @@ static int name_remove(struct fs *fs, uint64_t dir_number, const char *name, boo
 	rwlock_write(&dir->content);
 	error = name_remove_locked(dir, name, directory, &inode);
 	rwlock_unlock(&dir->content);
+	if (!error)
+		error = name_durable(dir);
 	inode_put(inode);
 	inode_put(dir);
 	return error;

@@ -303,6 +303,8 @@ int fs_rename(struct fs *fs, const struct fs_caller *caller, uint64_t from_dir, 
 		error = inode_get_directory(fs, to_dir, &r.to_dir);
 		if (!error)
 			error = rename_between(&r);
+		if (!error)
+			error = name_durable(r.from_dir); /* and the other one: it is one transaction */
 		inode_put(r.to_dir);
 		inode_put(r.from_dir);
 	}

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 
+import system
 import trees
 from cases import FULL, QUICK, TRANSPORTS, Skip, case
 from workspace import alive, mounted, wait_for
@@ -272,6 +273,40 @@ def what_was_written_with_o_dsync_survives_a_kill(ws):
         volume.mount()
         assert trees.read(volume.path("f"))[333:] == data, (options, flags, rwf)
         os.unlink(volume.path("f"))
+        volume.umount()
+
+
+def change_every_name(volume):
+    """All that mount(8) names for dirsync."""
+    os.mkdir(volume.path("dir"))
+    for name in ("gone", "from", "over"):
+        trees.write(volume.path(name), b"")
+    os.mkfifo(volume.path("fifo"))
+    os.symlink("from", volume.path("symlink"))
+    os.link(volume.path("from"), volume.path("link"))
+    os.unlink(volume.path("gone"))
+    os.mkdir(volume.path("gone"))
+    os.rmdir(volume.path("gone"))
+    os.rename(volume.path("over"), volume.path("dir", "over"))
+    os.rename(volume.path("link"), volume.path("dir", "over"))
+
+
+@case(QUICK)
+def with_dirsync_and_sync_names_survive_a_kill(ws):
+    wanted = ["dir", "dir/over", "fifo", "from", "symlink"]
+    for options, durable in (("sync", True), ("dirsync", True), ("sync,async", False)):
+        volume = ws.volume(options)
+        volume.mount("commit=600", options)
+        shown = system.mount_options(volume.mnt)
+        assert options == "sync,async" or options in shown[-1][0], shown
+        change_every_name(volume)
+        volume.kill()
+        volume.mount()
+        found = sorted(os.path.relpath(os.path.join(place, name), volume.mnt)
+                       for place, folders, files in os.walk(volume.mnt) for name in folders + files)
+        assert found == (wanted if durable else []), (options, found)
+        if durable:
+            assert os.path.samefile(volume.path("from"), volume.path("dir", "over"))
         volume.umount()
 
 

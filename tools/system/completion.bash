@@ -47,7 +47,7 @@ _mirrorfs_mount_options()
 	local last=${1##*,} value=${1##*=}
 	local words='ro rw degraded wait= leg= commit= cache= blkdev discard engine= transport= errors= read-policy=
 		write-mostly= leg-timeout= deadline= notify= iolog= iolog-msec= suid nosuid dev nodev exec noexec
-		async sync atime noatime relatime norelatime strictatime nostrictatime diratime nodiratime
+		async sync dirsync atime noatime relatime norelatime strictatime nostrictatime diratime nodiratime
 		lazytime nolazytime'
 
 	case $last in
