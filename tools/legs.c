@@ -172,6 +172,8 @@ static int wanted_parse(const char *spec, struct wanted *wanted, struct error *e
 
 static bool matches(const struct wanted *wanted, const struct mirror_label_info *info)
 {
+	if (info->replaced)
+		return false;
 	return wanted->volume ? uuid_equal(&wanted->volume_uuid, &info->identity.volume) :
 				!strcmp(wanted->label, info->identity.label);
 }
@@ -520,8 +522,8 @@ static int attempt(struct search *search, struct error *error)
 		else
 			code = open_one(search, spec, error);
 	}
-	/* A leg that was named is not replaced by one that was not. */
-	if (code >= 0 && search->count == 1 && !search->lacking)
+	/* A leg that was named is not replaced by one that was not; one that was replaced is nobody's other leg. */
+	if (code >= 0 && search->count == 1 && !search->lacking && !search->label[0].replaced)
 		code = open_other(search, error);
 	if (code < 0)
 		return code;

@@ -40,10 +40,13 @@ static void print(const struct mirror_label_info *info)
 	char text[UUID_TEXT_SIZE];
 
 	puts("ID_FS_TYPE=mirrorfs\nID_FS_USAGE=filesystem");
-	uuid_format(&identity->volume, text);
-	printf("ID_FS_UUID=%s\nID_FS_UUID_ENC=%s\n", text, text);
 	uuid_format(&identity->leg[info->index], text);
 	printf("ID_FS_UUID_SUB=%s\nID_FS_UUID_SUB_ENC=%s\n", text, text);
+	/* Whoever looks for the volume is not to find the leg that another one has replaced. */
+	if (info->replaced)
+		return;
+	uuid_format(&identity->volume, text);
+	printf("ID_FS_UUID=%s\nID_FS_UUID_ENC=%s\n", text, text);
 	if (!identity->label[0])
 		return;
 	print_plain("ID_FS_LABEL", identity->label);

@@ -130,6 +130,7 @@ struct mirror_label_info {
 	uint64_t lacks_after;
 	bool resyncing; /* this leg is not mountable alone */
 	bool superseded; /* nor is this one: the other leg was seen to be newer */
+	bool replaced; /* nor this one, unless somebody insists: another leg has its place */
 };
 int mirror_label_read(struct leg *leg, struct mirror_label_info *info, struct error *error);
 
@@ -371,7 +372,7 @@ struct mirror_status {
 	bool failed; /* I12 */
 	char failed_why[256];
 	bool read_only;
-	uint64_t compat, ro_compat; /* feature bits of the labels: none is known */
+	uint64_t compat, ro_compat; /* feature bits of the labels that are not known */
 	enum mirror_read_policy policy;
 	unsigned int write_mostly; /* mask of legs */
 	uint64_t deadline_ns;

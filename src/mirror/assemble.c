@@ -189,6 +189,11 @@ static int one_of_two(struct assembly *assembly, int leg, const struct mirror_op
 	if (label_has(label, LABEL_SUPERSEDED))
 		return error_set(error, -ESTALE, "%s cannot be mounted alone: leg %d is newer, last seen at %s", path,
 				 !leg, other);
+	if (label_replaced(label) && !options->degraded)
+		return error_set(error, -ESTALE,
+				 "%s was replaced: the volume is on other legs, leg %d last seen at %s; -o degraded "
+				 "mounts it alone, as it was then",
+				 path, !leg, other);
 	if (!label_has(label, LABEL_LACKS_OTHER) && !label_has(label, LABEL_DEGRADED_AUTO) && !options->degraded)
 		return error_set(error, -ENOLINK,
 				 "leg %d is missing, last seen at %s; name it, or mount %s alone with -o degraded",

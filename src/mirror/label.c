@@ -49,6 +49,18 @@ void label_set(struct format_label *label, uint32_t flag, bool on)
 	label->flags = le32_of(on ? flags | flag : flags & ~flag);
 }
 
+bool label_replaced(const struct format_label *label)
+{
+	return le64_get(label->compat) & LABEL_COMPAT_REPLACED;
+}
+
+void label_set_replaced(struct format_label *label, bool replaced)
+{
+	uint64_t others = le64_get(label->compat) & ~(uint64_t)LABEL_COMPAT_REPLACED;
+
+	label->compat = le64_of(others | (replaced ? LABEL_COMPAT_REPLACED : 0));
+}
+
 void label_begin_epoch(struct format_label *label, bool alone, uint64_t generation)
 {
 	uint32_t count = le32_get(label->history_count);
@@ -309,6 +321,7 @@ int mirror_label_read(struct leg *leg, struct mirror_label_info *info, struct er
 	info->lacks_after = le64_get(label.lacks_after);
 	info->resyncing = label_has(&label, LABEL_RESYNCING);
 	info->superseded = label_has(&label, LABEL_SUPERSEDED);
+	info->replaced = label_replaced(&label);
 	return 0;
 }
 

@@ -125,6 +125,8 @@ static void take_legs(struct mirror *mirror, const struct assembly *assembly)
 
 		TAILQ_INIT(&mine->tries);
 		mine->label = assembly->label[i];
+		/* Whoever mounts it to write, by its name and without the others, means it. */
+		label_set_replaced(&mine->label, false);
 		snprintf(mine->why, sizeof(mine->why), "%s", assembly->why[i]);
 		if (!assembly->leg[i] && i < mirror->identity.leg_count)
 			log_warn("the volume runs without leg %d: leg=%d reason=\"%s\"", i, i, mine->why);
@@ -302,7 +304,7 @@ static bool legs_quiet_locked(const struct mirror *mirror)
 bool mirror_close(struct mirror *mirror)
 {
 	uint64_t patience_ns = 0, until_ns;
-	bool quiet;
+	bool quiet, succeeded;
 
 	mutex_lock(&mirror->lock);
 	assert(TAILQ_EMPTY(&mirror->requests) && mirror->resync.leg < 0);
@@ -330,6 +332,7 @@ bool mirror_close(struct mirror *mirror)
 
 	mutex_lock(&mirror->lock);
 	quiet = legs_quiet_locked(mirror);
+	succeeded = outgoing_succeeded_locked(mirror);
 	for (int leg = 0; leg < PLACES; leg++) {
 		struct mirror_leg *mine = &mirror->legs[leg];
 
@@ -343,7 +346,7 @@ bool mirror_close(struct mirror *mirror)
 		}
 		mutex_unlock(&mirror->lock);
 		if (leg == OUTGOING)
-			outgoing_close(mine->leg);
+			outgoing_close(mine->leg, succeeded);
 		else
 			leg_close(mine->leg);
 		mutex_lock(&mirror->lock);
@@ -628,7 +631,7 @@ void mirror_status(struct mirror *mirror, struct mirror_status *status)
 		const struct mirror_leg *mine = &mirror->legs[leg];
 
 		if (mine->leg) {
-			status->compat |= le64_get(mine->label.compat);
+			status->compat |= le64_get(mine->label.compat) & ~(uint64_t)LABEL_COMPAT_KNOWN;
 			status->ro_compat |= le64_get(mine->label.ro_compat);
 		}
 		status->leg[leg].state = mine->state;

@@ -301,6 +301,8 @@ void label_adopt(struct format_label *label, const struct format_label *from);
 void label_set_path(struct format_label *label, int leg, const char *path);
 bool label_has(const struct format_label *label, uint32_t flag);
 void label_set(struct format_label *label, uint32_t flag, bool on);
+bool label_replaced(const struct format_label *label);
+void label_set_replaced(struct format_label *label, bool replaced);
 
 /* ---- relabel.c ---- */
 
@@ -418,7 +420,9 @@ void repair_step(struct request *request);
 /* ---- outgoing.c ---- */
 
 void outgoing_keep_locked(struct mirror *mirror, int leg); /* it has left its place, whole and quiet */
-bool outgoing_close(struct leg *leg); /* false: it does not answer, and stays open; may wait some seconds */
+/* `replaced`: its label is to say so. False: it does not answer, and stays open. May wait some seconds. */
+bool outgoing_close(struct leg *leg, bool replaced);
+bool outgoing_succeeded_locked(struct mirror *mirror); /* the one in its place is whole, durably; may wait for labels */
 bool outgoing_tend_locked(struct mirror *mirror); /* true: it was let go, and the lock was dropped for that */
 
 /* ---- mirror.c ---- */

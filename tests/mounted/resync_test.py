@@ -234,6 +234,35 @@ def a_leg_is_replaced_by_a_larger_one(ws):
     volume.umount()
 
 
+@case(QUICK)
+def who_looks_for_the_volume_does_not_find_the_leg_that_was_replaced(ws):
+    volume = ws.volume()
+    volume.make("-f", "-L", "a label")
+    volume.mount()
+    trees.write(volume.path("file"), b"as it was")
+    ws.run("sync", volume.path("file"))
+    old, new = volume.legs[0], ws.join("new")
+    ws.run("truncate", "-s", "256M", new)
+    ws.run("mirrorctl", "replace", volume.mnt, old, new)
+    healthy(volume)
+    trees.write(volume.path("file"), b"as it is")
+    volume.umount()
+    told = ws.run("mirrorfs-probe", old).stdout
+    assert "ID_FS_TYPE=mirrorfs" in told and "ID_FS_UUID_SUB=" in told, told
+    assert "ID_FS_UUID=" not in told and "LABEL" not in told, told
+    done = volume.mount(legs=[old], ok=False)
+    assert done.returncode and "was replaced" in done.stderr, done.stderr
+    # Who insists has what it had then.
+    volume.mount("degraded", "ro", legs=[old])
+    assert trees.read(volume.path("file")) == b"as it was"
+    volume.umount()
+    volume.legs[0] = new
+    volume.mount(legs=[volume.legs[1]])
+    assert trees.read(volume.path("file")) == b"as it is"
+    healthy(volume)
+    volume.umount()
+
+
 @case()
 def a_leg_is_replaced_while_the_other_one_turns_out_to_be_rotten(ws):
     volume, data = ws.volume(), trees.pattern(20 * MIB)

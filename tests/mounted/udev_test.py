@@ -79,11 +79,14 @@ def lsblk_shows_legs_and_fstab_finds_them_by_uuid_and_label(ws):
         raise Skip(f"udev: no {UDEVD}")
     volume = ws.volume(size="64M", loop=True)
     label = f"t{os.getpid()} \u00e4"
+    spare = ws.join("spare")
+    ws.run("truncate", "-s", "64M", spare)
+    new = ws.loop(spare)
     volume.make("-f", "-L", label)
     told = [probed(ws, leg) for leg in volume.legs]
     rule = os.path.join(ws.tools, "system/64-mirrorfs.rules")
     system.enter(ws, net=True)
-    udev = Udev(ws, rule, volume.legs)
+    udev = Udev(ws, rule, [*volume.legs, new])
     try:
         listed = json.loads(ws.run("lsblk", "-J", "-o", "PATH,FSTYPE,UUID,LABEL", *volume.legs).stdout)
         for leg, device in zip(told, listed["blockdevices"]):
@@ -96,6 +99,20 @@ def lsblk_shows_legs_and_fstab_finds_them_by_uuid_and_label(ws):
             ws.run("mount", "-a")
             assert mounted(volume.mnt) and len(system.mount_options(volume.mnt)) == 1
             ws.run("umount", volume.mnt)
+        # Nor is one that was replaced.
+        old = volume.legs[1]
+        ws.run("mirrorfs", *volume.legs, volume.mnt)
+        ws.run("mirrorctl", "replace", volume.mnt, old, new)
+        ws.run("mirrorctl", "resync", volume.mnt)
+        ws.run("mirrorctl", "umount", volume.mnt)
+        udev.look_at(*volume.legs, new)
+        assert ws.run("lsblk", "-no", "FSTYPE,UUID,LABEL", old).stdout.split() == ["mirrorfs"]
+        for link in ("by-uuid/" + told[0]["ID_FS_UUID"], "by-label/" + told[0]["ID_FS_LABEL_ENC"]):
+            assert os.path.realpath(f"/dev/disk/{link}") in (volume.legs[0], new), link
+        volume.legs[1] = new
+        system.fstab(ws, f"UUID={told[0]['ID_FS_UUID']} {volume.mnt} mirrorfs defaults 0 0")
+        ws.run("mount", "-a")
+        ws.run("umount", volume.mnt)
         # What holds something else is no leg any more.
         ws.run("mkfs.ext4", "-q", "-F", volume.legs[0])
         udev.look_at(volume.legs[0])

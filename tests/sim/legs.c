@@ -222,6 +222,36 @@ static void rot_meanwhile(struct machine *machine, int leg, const unsigned char 
 	tally(TALLY_REPLACED_ROT);
 }
 
+/* What a mount would find now: both legs are whole, and name each other. */
+static bool labels_say_whole(const struct machine *machine)
+{
+	struct format_label label[MIRROR_LEGS];
+
+	for (int leg = 0; leg < MIRROR_LEGS; leg++) {
+		if (!machine->disk[leg])
+			return false;
+		label[leg] = machine_disk_label(machine->disk[leg]);
+		if (le32_get(label[leg].flags) & (LABEL_RESYNCING | LABEL_SUPERSEDED | LABEL_LACKS_OTHER))
+			return false;
+	}
+	return !memcmp(label[0].leg, label[1].leg, sizeof(label[0].leg));
+}
+
+void legs_label_written(struct machine *machine)
+{
+	for (int leg = 0; leg < MIRROR_LEGS; leg++) {
+		if (!machine->replaced[leg])
+			continue;
+		machine->succeeded[leg] |= labels_say_whole(machine);
+		if (!(le64_get(machine_disk_label(machine->replaced[leg]).compat) & LABEL_COMPAT_REPLACED))
+			continue;
+		if (!machine->succeeded[leg])
+			sim_fail("leg %d says that it was replaced, and the one in its place is not whole", leg);
+		machine->replaced[leg] = NULL;
+		tally(TALLY_REPLACED_SAID);
+	}
+}
+
 static void replace(struct machine *machine, int leg, struct sim_random *random)
 {
 	const unsigned char *outgoing = machine->disk[leg];
@@ -235,6 +265,8 @@ static void replace(struct machine *machine, int leg, struct sim_random *random)
 	machine_doubt(machine, leg, false);
 	machine_swap_disk(machine, leg, machine->disk_bytes);
 	machine_power_on(machine, leg);
+	machine->replaced[leg] = whole ? outgoing : NULL;
+	machine->succeeded[leg] = false;
 	by = machine->fault[leg] ? machine->fault[leg] : machine->memory[leg];
 	note("replace leg %d …", leg);
 	error = mirror_replace(machine->mirror, leg, by, false, &told);
@@ -246,6 +278,7 @@ static void replace(struct machine *machine, int leg, struct sim_random *random)
 		machine->fault[leg] = fault;
 		machine->bad[leg] = bad;
 		machine->blank[leg] = false;
+		machine->replaced[leg] = NULL;
 		return;
 	}
 	if (error && machine->dying)

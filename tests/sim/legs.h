@@ -26,6 +26,8 @@ bool legs_fill_up(struct machine *machine);
 void legs_some(struct machine *machine, struct sim_random *random);
 bool legs_whole(const struct machine *machine); /* both are in sync */
 /* With nobody at work: nothing is wrong any more, and both legs come in sync. */
+/* A label on one of the disks has changed: of a leg that was replaced it says so only when the new one is whole. */
+void legs_label_written(struct machine *machine);
 void legs_heal(struct machine *machine);
 /* While the power is off: a leg that the volume has gone on without may be mounted for itself, and be written to. */
 void legs_mount_alone(struct machine *machine, struct sim_random *random);

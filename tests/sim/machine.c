@@ -89,6 +89,8 @@ static void disk_changed(void *context, uint64_t offset, size_t length)
 	struct machine_disk *disk = context;
 
 	disk->machine->changes++;
+	if (length && offset < MIRROR_SPACE_OFFSET)
+		legs_label_written(disk->machine);
 	for (uint64_t block = offset / MIRROR_BLOCK; length && block <= (offset + length - 1) / MIRROR_BLOCK; block++) {
 		if (disk->written[block])
 			continue;
@@ -171,6 +173,7 @@ void machine_power_off(struct machine *machine)
 	for (int i = 0; i < MIRROR_LEGS; i++) {
 		machine->memory[i] = machine->fault[i] = NULL;
 		machine->harmed[i] = machine->pulled[i] = machine->closing[i] = false;
+		machine->replaced[i] = NULL;
 		machine->told[i] = MIRROR_LEG_STATES;
 	}
 	/* What is wrong with a disk that has stored all that it was given ends with its power. */
@@ -469,23 +472,25 @@ void machine_mount(struct machine *machine, bool faulty)
 	machine_open_stack(machine);
 }
 
-uint32_t machine_label(const struct machine *machine, int leg)
+struct format_label machine_disk_label(const unsigned char *disk)
 {
 	static const uint64_t slots[] = { LABEL_SLOT0, LABEL_SLOT1 };
-	uint32_t flags = LABEL_RESYNCING; /* without a valid label */
-	uint64_t newest = 0;
+	struct format_label newest = { .flags = le32_of(LABEL_RESYNCING) }; /* without a valid label */
 
 	for (size_t i = 0; i < sizeof(slots) / sizeof(slots[0]); i++) {
 		struct format_label label;
 
-		memcpy(&label, machine->disk[leg] + slots[i], sizeof(label));
-		if (le32_get(label.magic) != LABEL_MAGIC || le64_get(label.sequence) < newest ||
-		    le32_get(label.crc) != crc32c_block(&label, sizeof(label), offsetof(struct format_label, crc)))
-			continue;
-		newest = le64_get(label.sequence);
-		flags = le32_get(label.flags);
+		memcpy(&label, disk + slots[i], sizeof(label));
+		if (le32_get(label.magic) == LABEL_MAGIC && le64_get(label.sequence) >= le64_get(newest.sequence) &&
+		    le32_get(label.crc) == crc32c_block(&label, sizeof(label), offsetof(struct format_label, crc)))
+			newest = label;
 	}
-	return flags;
+	return newest;
+}
+
+uint32_t machine_label(const struct machine *machine, int leg)
+{
+	return le32_get(machine_disk_label(machine->disk[leg]).flags);
 }
 
 bool machine_label_says_whole(const struct machine *machine, int leg)

@@ -8,6 +8,7 @@
 
 #include "mirrorfs/base/iobuf.h"
 #include "mirrorfs/cache.h"
+#include "mirrorfs/format/label.h"
 #include "mirrorfs/fs.h"
 #include "mirrorfs/meta.h"
 #include "mirrorfs/mirror.h"
@@ -72,6 +73,8 @@ struct machine {
 	bool changing; /* somebody is changing the legs */
 	bool growing;
 	bool steady; /* what is wrong with a leg stays as it is to the end of this mount */
+	const unsigned char *replaced[MIRROR_LEGS]; /* the disk whose place it has; NULL: none, or it says so */
+	bool succeeded[MIRROR_LEGS]; /* by the labels that are on the disks, that leg has been whole since then */
 	bool rotten; /* what the survivor has lost is on a leg that is being replaced: the power must not fail now */
 	bool scrubbing;
 	bool serving; /* a level that stands on the mirror alone tells what a leg is filled with */
@@ -115,6 +118,7 @@ bool machine_leg_went_out(struct machine *machine);
 /* Errors may be counted on the leg from now on; charged: charged to it, too. */
 void machine_doubt(struct machine *machine, int leg, bool charged);
 /* While the power is off: what the label says, LABEL_ flags; and whether the leg may be mounted alone by that. */
+struct format_label machine_disk_label(const unsigned char *disk); /* if none is valid: LABEL_RESYNCING alone */
 uint32_t machine_label(const struct machine *machine, int leg);
 bool machine_label_says_whole(const struct machine *machine, int leg);
 /* One disk: its legs are machine->memory[] and ->fault[]. Takes what is left of an earlier one's bytes. */

@@ -391,10 +391,10 @@ static void changed(struct fs_level *level, struct oracle_file *file, const char
 	op_leave(file);
 }
 
-/* Ends a change that a flag forbids. */
-static void unchanged(struct oracle_file *file, const char *what, int error)
+/* Ends a change that a flag forbids; so does a volume that has turned read-only. */
+static void unchanged(struct fs_level *level, struct oracle_file *file, const char *what, int error)
 {
-	if (error != -EPERM)
+	if (error != -EPERM && !(error == -EROFS && fs_level_may_fail(level, error)))
 		sim_fail("%s of inode %lu, which is forbidden: %s", what, (unsigned long)file->inode, strerror(-error));
 	note("%s of inode %lu is forbidden", what, (unsigned long)file->inode);
 	file->changing = false;
@@ -419,7 +419,7 @@ void op_write(struct fs_level *level, struct oracle_file *file, uint64_t offset,
 	note("wrote inode %lu, change %u: %ld", (unsigned long)file->inode, id, (long)written);
 	free(data);
 	if (forbidden) {
-		unchanged(file, "write", (int)written);
+		unchanged(level, file, "write", (int)written);
 		return;
 	}
 	if (written >= 0 && flags & FS_WRITE_SYNC)
@@ -445,7 +445,7 @@ void op_copy(struct fs_level *level, struct oracle_file *from, uint64_t from_off
 			from->changing = false;
 			op_leave(from);
 		}
-		unchanged(file, "copy", (int)got);
+		unchanged(level, file, "copy", (int)got);
 		return;
 	}
 	oracle_copy_begin(file, from, from_offset, offset, offset + length);
@@ -477,7 +477,7 @@ void op_truncate(struct fs_level *level, struct oracle_file *file, uint64_t size
 	int error;
 
 	if (op_attr_forbids(file, OP_FIXED)) {
-		unchanged(file, "truncate", fs_setattr(level->machine->fs, file->inode, FS_SET_SIZE, &attr));
+		unchanged(level, file, "truncate", fs_setattr(level->machine->fs, file->inode, FS_SET_SIZE, &attr));
 		return;
 	}
 	oracle_change_begin(file, ORACLE_TRUNCATE, 0, size, false);
@@ -496,7 +496,7 @@ void op_fallocate(struct fs_level *level, struct oracle_file *file, int mode, ui
 	int error;
 
 	if (op_attr_forbids(file, mode & ~FALLOC_FL_KEEP_SIZE ? OP_FIXED : (uint32_t)FS_IMMUTABLE_FL)) {
-		unchanged(file, "fallocate",
+		unchanged(level, file, "fallocate",
 			  fs_fallocate(level->machine->fs, file->inode, mode, offset, end - offset));
 		return;
 	}

@@ -31,6 +31,7 @@
 	X(ATTACHED_SECTOR, "legs attached whose sectors are not those of the other one")			\
 	X(ATTACHED_SPLIT, "legs attached that were written alone, whose history is given up")			\
 	X(REPLACED, "legs replaced")										\
+	X(REPLACED_SAID, "legs that were replaced and say so")							\
 	X(REPLACED_ROT, "legs replaced while the other one rots")						\
 	X(REFUSED_SMALL, "legs that are too small to be attached")						\
 	X(REFUSED_SPLIT, "mounts refused, as both legs were written alone")					\

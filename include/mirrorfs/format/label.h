@@ -36,6 +36,10 @@
 #define LABEL_EPOCH_ALONE 8u /* the newest epoch was begun without the other leg */
 #define LABEL_DEGRADED_AUTO 16u /* policy: a missing leg never needs the user's word */
 
+/* format_label.compat */
+#define LABEL_COMPAT_REPLACED 0x1u /* another leg has its place, and is whole: of no volume, unless mounted by name */
+#define LABEL_COMPAT_KNOWN LABEL_COMPAT_REPLACED
+
 struct format_epoch { /* 40 bytes */
 	uint8_t uuid[16]; /* 0-15 */
 	le64 begun_seconds; /* 16-23: since 1970 */

@@ -123,6 +123,13 @@ static int replace(int leg)
 	return code;
 }
 
+static bool says_replaced(struct disk *disk)
+{
+	struct format_label label = label_of(disk);
+
+	return label_replaced(&label);
+}
+
 static bool filled_right(uint64_t block)
 {
 	return !memcmp(disk_bytes(newcomer) + MIRROR_SPACE_OFFSET + block * MIRROR_BLOCK,
@@ -238,6 +245,8 @@ START_TEST(a_leg_that_is_replaced_is_released_when_that_has_come_to_an_end)
 	disk_rule_set(newcomer, NULL, NULL);
 	close_mirror();
 	ck_assert_uint_eq(disks_open(), 0);
+	/* Nothing is whole in its place. */
+	ck_assert(!says_replaced(disks[1]));
 }
 END_TEST
 
@@ -360,6 +369,87 @@ START_TEST(a_crash_does_not_make_the_replaced_leg_one_of_the_volume)
 }
 END_TEST
 
+/* Of the leg that is replaced: nothing is written to it before a mount would find the other two whole. */
+static int rule_written_last(struct disk *disk, const struct leg_io *io, void *context)
+{
+	struct format_label from = label_of(disks[0]), by = label_of(newcomer);
+	bool *good = context;
+
+	if (io->op == LEG_WRITE)
+		*good &= !label_has(&from, LABEL_LACKS_OTHER) && !label_has(&by, LABEL_RESYNCING | LABEL_SUPERSEDED) &&
+			 !memcmp(from.leg, by.leg, sizeof(from.leg));
+	return 0;
+}
+
+START_TEST(a_leg_that_was_replaced_says_so_when_the_new_one_is_whole)
+{
+	bool good = true;
+
+	disk_rule_set(disks[1], rule_written_last, &good);
+	ck_assert_int_eq(replace(1), 0);
+	serve(UINT64_MAX);
+	wait_released();
+	serve_no_more();
+	close_mirror();
+	ck_assert(good);
+	ck_assert(says_replaced(disks[1]));
+	ck_assert(!says_replaced(disks[0]) && !says_replaced(newcomer));
+	/* Nobody takes it for the volume, whatever was permitted to the volume, */
+	ck_assert_int_eq(open_legs(disks[1], NULL), -ESTALE);
+	/* but who insists: then it is one again. */
+	options.degraded = true;
+	ck_assert_int_eq(open_legs(disks[1], NULL), 0);
+	close_mirror();
+	ck_assert(!says_replaced(disks[1]));
+}
+END_TEST
+
+START_TEST(a_leg_that_was_replaced_and_comes_back_is_one_again)
+{
+	struct leg *old;
+
+	ck_assert_int_eq(replace(1), 0);
+	serve(UINT64_MAX);
+	wait_released();
+	ck_assert_int_eq(mirror_detach(mirror, 1, &why), 0);
+	old = disk_open(disks[1]);
+	ck_assert_int_eq(mirror_attach(mirror, old, false, &why), 0);
+	wait_state(1, MIRROR_INSYNC);
+	serve_no_more();
+	close_mirror();
+	ck_assert(!says_replaced(disks[1]));
+	ck_assert_int_eq(open_both(), 0);
+	ck_assert(status().healthy);
+}
+END_TEST
+
+START_TEST(a_replaced_leg_that_cannot_say_so_holds_up_nobody)
+{
+	uint64_t patience_ns = label_patience_ns;
+	struct leg *old = mirror->legs[1].leg;
+
+	disk_rule_set(disks[1], rule_fail_labels, &eio);
+	if (_i)
+		disk_rule_set(disks[1], rule_hang_labels, NULL);
+	label_patience_ns = 200 * NSEC_PER_MSEC;
+	ck_assert_int_eq(replace(1), 0);
+	serve(UINT64_MAX);
+	wait_state(1, MIRROR_INSYNC);
+	while (status().leg[1].replaces[0])
+		usleep(1000);
+	serve_no_more();
+	/* One that has not given back what it was asked for stays open. */
+	ck_assert_uint_eq(disks_open(), _i ? 3 : 2);
+	ck_assert(!says_replaced(disks[1]));
+	disk_rule_set(disks[1], NULL, NULL);
+	disk_release(disks[1], -EIO);
+	if (_i)
+		leg_close(old);
+	close_mirror();
+	label_patience_ns = patience_ns;
+}
+END_TEST
+
 START_TEST(nothing_is_given_up_for_a_leg_that_cannot_be_labelled)
 {
 	disk_rule_set(newcomer, rule_fail_labels, &eio);
@@ -448,6 +538,9 @@ TCase *replace_tests(void)
 	tcase_add_test(tests, a_leg_that_was_let_go_is_not_kept_for_whoever_joins_next);
 	tcase_add_test(tests, a_leg_that_is_replaced_and_hangs_does_not_keep_the_volume_open);
 	tcase_add_test(tests, a_crash_does_not_make_the_replaced_leg_one_of_the_volume);
+	tcase_add_test(tests, a_leg_that_was_replaced_says_so_when_the_new_one_is_whole);
+	tcase_add_test(tests, a_leg_that_was_replaced_and_comes_back_is_one_again);
+	tcase_add_loop_test(tests, a_replaced_leg_that_cannot_say_so_holds_up_nobody, 0, 2);
 	tcase_add_test(tests, nothing_is_given_up_for_a_leg_that_cannot_be_labelled);
 	tcase_add_test(tests, a_copy_of_a_leg_that_takes_its_place_is_filled_as_a_whole);
 	tcase_add_test(tests, a_leg_that_was_out_is_replaced_and_not_read);
