@@ -94,7 +94,6 @@ struct leg_ring;
 struct io_uring_sqe;
 bool leg_wait_takes(struct leg_ring **ring);
 struct io_uring_sqe *leg_wait_sqe(struct leg_ring *ring); /* for a request of an io_uring leg; never NULL */
-void leg_wait_tidy(void); /* sees whether requests that nobody waited for have come to an end */
 
 /* Requests waiting for an engine's thread: a queue through leg_io.next, under the leg's lock. */
 struct leg_queue {

@@ -188,7 +188,6 @@ static void uring_close(struct leg *leg)
 	struct uring_leg *uring = (struct uring_leg *)leg;
 
 	leg_workers_stop(&uring->workers);
-	leg_wait_tidy();
 	mutex_lock(&leg->lock);
 	uring->stopping = true;
 	mutex_unlock(&leg->lock);

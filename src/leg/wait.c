@@ -8,14 +8,15 @@
  * beginning at the processor's own place.
  *
  * Who waits may be answered before all of its requests are: a leg hangs, and the other one was asked. Then the ring is
- * left to a thread that reaps what still comes, since nobody else would see it, and ends with it. In the kernel these
- * requests belong to the thread that submitted them, and hold up its exit: so that one lingers, and is not waited for
- * when it is joined.
+ * left to the reaper, a thread that sees to what still comes, since nobody else would. It is there before the first
+ * ring is lent, so that there is none to be waited for then. In the kernel these requests belong to the thread that
+ * submitted them, and hold up its exit: so that one lingers, and is not waited for when it is joined.
  */
 #include "leg_private.h"
 
 #include <errno.h>
 #include <liburing.h>
+#include <poll.h>
 #include <sched.h>
 #include <stdlib.h>
 #include <sys/eventfd.h>
@@ -24,6 +25,7 @@
 #define RING_DEPTH 16u /* requests of one wait; more go the usual way */
 #define RINGS_KEPT 64u
 #define RING_RETRY_MSEC 10 /* until a submission that the kernel had no memory for is tried again */
+#define REAPER_RINGS 64u /* that it waits for; whether more have something is seen now and then */
 
 struct leg_ring {
 	struct io_uring ring;
@@ -32,14 +34,17 @@ struct leg_ring {
 	bool wake_armed;
 	uint64_t wake_count;
 	unsigned int in_kernel; /* requests, also those that are not submitted yet */
-	/* of one that was left */
-	struct thread thread;
-	_Atomic(bool) drained;
-	struct leg_ring *next;
+	struct leg_ring *next; /* of those that were left */
 };
 
 static _Atomic(struct leg_ring *) kept[RINGS_KEPT];
-static _Atomic(struct leg_ring *) left; /* stack; pushed one by one, taken as a whole */
+static struct {
+	struct thread thread;
+	int wake_fd;
+	_Atomic(pid_t) process; /* that it runs in; REAPER_STARTS: in a moment */
+	_Atomic(struct leg_ring *) left; /* stack; pushed one by one, taken as a whole */
+} reaper;
+#define REAPER_STARTS (-1)
 static _Thread_local struct leg_wait *current;
 
 /* ---- rings ---- */
@@ -73,22 +78,6 @@ static unsigned int ring_place(void)
 	int cpu = sched_getcpu();
 
 	return cpu < 0 ? 0 : (unsigned int)cpu;
-}
-
-static struct leg_ring *ring_take(void)
-{
-	unsigned int place = ring_place();
-
-	for (unsigned int i = 0; i < RINGS_KEPT; i++) {
-		_Atomic(struct leg_ring *) *at = &kept[(place + i) % RINGS_KEPT];
-		struct leg_ring *ring = atomic_load(at) ? atomic_exchange(at, NULL) : NULL;
-
-		if (ring && ring->process == getpid())
-			return ring;
-		if (ring)
-			ring_destroy(ring);
-	}
-	return ring_create();
 }
 
 static void ring_keep(struct leg_ring *ring)
@@ -144,50 +133,107 @@ static void ring_turn(struct leg_ring *ring)
 
 /* ---- what is left ---- */
 
-static void left_run(void *arg)
+/* What was not submitted yet is now. False: nothing is left to come. */
+static bool reaper_sees(struct leg_ring *ring)
 {
-	struct leg_ring *ring = arg;
-
-	while (ring->in_kernel)
-		ring_turn(ring);
-	atomic_store(&ring->drained, true);
+	if (io_uring_sq_ready(&ring->ring))
+		io_uring_submit(&ring->ring);
+	ring_reap(ring);
+	return ring->in_kernel;
 }
 
-static void left_push(struct leg_ring *ring)
+/* Until a ring of `rings` has something, or there is one more. */
+static void reaper_waits(struct leg_ring *rings)
 {
-	ring->next = atomic_load(&left);
-	while (!atomic_compare_exchange_weak(&left, &ring->next, ring))
-		;
-}
+	struct pollfd polled[1 + REAPER_RINGS] = { { .fd = reaper.wake_fd, .events = POLLIN } };
+	unsigned int count = 1;
+	int patience = -1;
+	eventfd_t woken;
 
-void leg_wait_tidy(void)
-{
-	struct leg_ring *ring = atomic_exchange(&left, NULL), *next;
-
-	for (; ring; ring = next) {
-		next = ring->next;
-		if (!atomic_load(&ring->drained)) {
-			left_push(ring);
-			continue;
-		}
-		thread_join(&ring->thread);
-		ring_destroy(ring);
+	for (struct leg_ring *ring = rings; ring; ring = ring->next) {
+		if (count <= REAPER_RINGS)
+			polled[count++] = (struct pollfd){ .fd = ring->ring.ring_fd, .events = POLLIN };
+		else
+			patience = RING_RETRY_MSEC;
+		if (io_uring_sq_ready(&ring->ring))
+			patience = RING_RETRY_MSEC;
 	}
+	poll(polled, count, patience);
+	if (polled[0].revents)
+		eventfd_read(reaper.wake_fd, &woken);
+}
+
+static void reaper_run(void *arg)
+{
+	struct leg_ring *rings = NULL;
+
+	for (;;) {
+		struct leg_ring *ring, *next, *more = atomic_exchange(&reaper.left, NULL), **at = &rings;
+
+		for (ring = more; ring; ring = next) {
+			next = ring->next;
+			ring->next = rings;
+			rings = ring;
+		}
+		while ((ring = *at)) {
+			if (reaper_sees(ring)) {
+				at = &ring->next;
+			} else {
+				*at = ring->next;
+				ring_keep(ring);
+			}
+		}
+		reaper_waits(rings);
+	}
+}
+
+/* Starts it once in a process. False: it is not there, or not yet: then no ring is lent. */
+static bool reaper_ready(void)
+{
+	pid_t process = getpid(), seen = atomic_load(&reaper.process);
+
+	if (seen == process)
+		return true;
+	if (seen == REAPER_STARTS || !atomic_compare_exchange_strong(&reaper.process, &seen, REAPER_STARTS))
+		return false;
+	atomic_store(&reaper.left, NULL); /* the parent's, if any */
+	reaper.wake_fd = eventfd(0, EFD_CLOEXEC);
+	if (reaper.wake_fd < 0 || thread_start(&reaper.thread, "leg-left", reaper_run, NULL)) {
+		if (reaper.wake_fd >= 0)
+			close(reaper.wake_fd);
+		atomic_store(&reaper.process, 0);
+		return false;
+	}
+	atomic_store(&reaper.process, process);
+	return true;
 }
 
 static void ring_leave(struct leg_ring *ring)
 {
-	leg_wait_tidy();
-	if (thread_start(&ring->thread, "leg-left", left_run, ring)) {
-		left_run(ring); /* there is no thread to be had: this one waits, as long as it takes */
-		ring_keep(ring);
-		return;
-	}
+	ring->next = atomic_load(&reaper.left);
+	while (!atomic_compare_exchange_weak(&reaper.left, &ring->next, ring))
+		;
+	(void)!eventfd_write(reaper.wake_fd, 1);
 	thread_linger();
-	left_push(ring);
 }
 
 /* ---- waiting ---- */
+
+static struct leg_ring *ring_take(void)
+{
+	unsigned int place = ring_place();
+
+	for (unsigned int i = 0; i < RINGS_KEPT; i++) {
+		_Atomic(struct leg_ring *) *at = &kept[(place + i) % RINGS_KEPT];
+		struct leg_ring *ring = atomic_load(at) ? atomic_exchange(at, NULL) : NULL;
+
+		if (ring && ring->process == getpid())
+			return ring;
+		if (ring)
+			ring_destroy(ring);
+	}
+	return reaper_ready() ? ring_create() : NULL;
+}
 
 void leg_wait_begin(struct leg_wait *wait)
 {

@@ -671,6 +671,36 @@ START_TEST(a_request_that_nobody_waits_for_any_more_is_completed_all_the_same)
 }
 END_TEST
 
+/* One thread sees to all that is left, whoever left it. */
+START_TEST(many_requests_that_nobody_waits_for_are_completed_by_one_thread)
+{
+	enum { MANY = 200 };
+	char *path = leg_test_image(IMAGE_SIZE);
+	struct leg *leg = open_leg(path, (struct leg_options){ .engine = LEG_ENGINE_URING });
+	struct answer *answers = calloc(MANY, sizeof(*answers));
+	unsigned char *data = leg_test_buffer(4096, 0);
+
+	for (int i = 0; i < MANY; i++) {
+		answer_init(&answers[i], data, answered);
+		leg_wait_begin(&answers[i].wait);
+		ck_assert_int_eq(leg_submit(leg, &answers[i].io), 0);
+		leg_wait_done(&answers[i].wait);
+		leg_wait(&answers[i].wait);
+	}
+	for (int i = 0; i < MANY; i++) {
+		mutex_lock(&answers[i].lock);
+		while (!answers[i].answered)
+			cond_wait(&answers[i].cond, &answers[i].lock);
+		mutex_unlock(&answers[i].lock);
+		ck_assert(pthread_equal(answers[i].by, answers[0].by));
+	}
+	leg_close(leg);
+	leg_test_unlink(path);
+	free(answers);
+	free(data);
+}
+END_TEST
+
 static void end_wait(void *arg)
 {
 	struct answer *answer = arg;
@@ -730,6 +760,7 @@ Suite *engine_suite(void)
 	tcase_add_loop_test(tests, a_device_that_was_handed_over_is_kept_from_other_legs, 0, 2);
 	tcase_add_test(tests, who_waits_for_a_request_is_the_one_who_completes_it);
 	tcase_add_test(tests, a_request_that_nobody_waits_for_any_more_is_completed_all_the_same);
+	tcase_add_test(tests, many_requests_that_nobody_waits_for_are_completed_by_one_thread);
 	tcase_add_test(tests, another_thread_ends_a_wait);
 	suite_add_tcase(suite, tests);
 	return suite;
