@@ -477,11 +477,9 @@ int leg_fault_wrap(struct leg *below, const char *rules, struct leg **leg, struc
 	struct fault_leg *fault;
 	int result = fault_create(below, rules, &fault, error);
 
-	*leg = &fault->leg;
-	if (result) {
-		*leg = NULL;
+	if (result)
 		leg_close(below);
-	}
+	*leg = result ? NULL : &fault->leg;
 	return result;
 }
 
