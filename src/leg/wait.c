@@ -25,7 +25,7 @@
 #define RING_DEPTH 16u /* requests of one wait; more go the usual way */
 #define RINGS_KEPT 64u
 #define RING_RETRY_MSEC 10 /* until a submission that the kernel had no memory for is tried again */
-#define REAPER_RINGS 64u /* that it waits for; whether more have something is seen now and then */
+#define REAPER_DEPTH 64u /* rings that it begins to watch at a time */
 
 struct leg_ring {
 	struct io_uring ring;
@@ -34,13 +34,18 @@ struct leg_ring {
 	bool wake_armed;
 	uint64_t wake_count;
 	unsigned int in_kernel; /* requests, also those that are not submitted yet */
-	struct leg_ring *next; /* of those that were left */
+	/* of one that was left */
+	struct leg_ring *next;
+	bool watched;
 };
 
 static _Atomic(struct leg_ring *) kept[RINGS_KEPT];
 static struct {
 	struct thread thread;
+	struct io_uring ring; /* tells which rings have something */
 	int wake_fd;
+	bool wake_armed;
+	uint64_t wake_count;
 	_Atomic(pid_t) process; /* that it runs in; REAPER_STARTS: in a moment */
 	_Atomic(struct leg_ring *) left; /* stack; pushed one by one, taken as a whole */
 } reaper;
@@ -133,34 +138,55 @@ static void ring_turn(struct leg_ring *ring)
 
 /* ---- what is left ---- */
 
-/* What was not submitted yet is now. False: nothing is left to come. */
-static bool reaper_sees(struct leg_ring *ring)
+/* Once: when the ring has something it is said, and then it is looked through and watched again. NULL: new ones. */
+static void reaper_watch(struct leg_ring *ring)
 {
-	if (io_uring_sq_ready(&ring->ring))
-		io_uring_submit(&ring->ring);
-	ring_reap(ring);
-	return ring->in_kernel;
+	struct io_uring_sqe *sqe = io_uring_get_sqe(&reaper.ring);
+
+	if (!sqe)
+		return; /* in the next round */
+	if (ring) {
+		io_uring_prep_poll_add(sqe, ring->ring.ring_fd, POLLIN);
+		ring->watched = true;
+	} else {
+		io_uring_prep_read(sqe, reaper.wake_fd, &reaper.wake_count, sizeof(reaper.wake_count), 0);
+		reaper.wake_armed = true;
+	}
+	io_uring_sqe_set_data(sqe, ring);
 }
 
-/* Until a ring of `rings` has something, or there is one more. */
-static void reaper_waits(struct leg_ring *rings)
+/* Until a ring has something, or there is one more; `soon`: or for a moment. */
+static void reaper_wait(bool soon)
 {
-	struct pollfd polled[1 + REAPER_RINGS] = { { .fd = reaper.wake_fd, .events = POLLIN } };
-	unsigned int count = 1;
-	int patience = -1;
-	eventfd_t woken;
+	struct __kernel_timespec pause = { .tv_nsec = RING_RETRY_MSEC * 1000000L };
+	struct io_uring_cqe *cqe;
 
-	for (struct leg_ring *ring = rings; ring; ring = ring->next) {
-		if (count <= REAPER_RINGS)
-			polled[count++] = (struct pollfd){ .fd = ring->ring.ring_fd, .events = POLLIN };
-		else
-			patience = RING_RETRY_MSEC;
-		if (io_uring_sq_ready(&ring->ring))
-			patience = RING_RETRY_MSEC;
+	if (soon || io_uring_submit_and_wait(&reaper.ring, 1) < 0) {
+		io_uring_submit(&reaper.ring);
+		io_uring_wait_cqe_timeout(&reaper.ring, &cqe, &pause);
 	}
-	poll(polled, count, patience);
-	if (polled[0].revents)
-		eventfd_read(reaper.wake_fd, &woken);
+	while (!io_uring_peek_cqe(&reaper.ring, &cqe)) {
+		struct leg_ring *ring = io_uring_cqe_get_data(cqe);
+
+		io_uring_cqe_seen(&reaper.ring, cqe);
+		if (ring)
+			ring->watched = false;
+		else
+			reaper.wake_armed = false;
+	}
+}
+
+static struct leg_ring *reaper_more(struct leg_ring *rings)
+{
+	struct leg_ring *ring = atomic_exchange(&reaper.left, NULL), *next;
+
+	for (; ring; ring = next) {
+		next = ring->next;
+		ring->next = rings;
+		ring->watched = false;
+		rings = ring;
+	}
+	return rings;
 }
 
 static void reaper_run(void *arg)
@@ -168,22 +194,28 @@ static void reaper_run(void *arg)
 	struct leg_ring *rings = NULL;
 
 	for (;;) {
-		struct leg_ring *ring, *next, *more = atomic_exchange(&reaper.left, NULL), **at = &rings;
+		struct leg_ring **at = &rings, *ring;
+		bool unsent = false;
 
-		for (ring = more; ring; ring = next) {
-			next = ring->next;
-			ring->next = rings;
-			rings = ring;
-		}
+		if (!reaper.wake_armed)
+			reaper_watch(NULL);
+		rings = reaper_more(rings);
 		while ((ring = *at)) {
-			if (reaper_sees(ring)) {
-				at = &ring->next;
-			} else {
+			if (io_uring_sq_ready(&ring->ring))
+				io_uring_submit(&ring->ring);
+			if (!ring->watched)
+				ring_reap(ring);
+			if (!ring->watched && !ring->in_kernel) {
 				*at = ring->next;
 				ring_keep(ring);
+				continue;
 			}
+			if (!ring->watched)
+				reaper_watch(ring);
+			unsent |= io_uring_sq_ready(&ring->ring) || !ring->watched;
+			at = &ring->next;
 		}
-		reaper_waits(rings);
+		reaper_wait(unsent || !reaper.wake_armed);
 	}
 }
 
@@ -197,15 +229,24 @@ static bool reaper_ready(void)
 	if (seen == REAPER_STARTS || !atomic_compare_exchange_strong(&reaper.process, &seen, REAPER_STARTS))
 		return false;
 	atomic_store(&reaper.left, NULL); /* the parent's, if any */
+	reaper.wake_armed = false;
 	reaper.wake_fd = eventfd(0, EFD_CLOEXEC);
-	if (reaper.wake_fd < 0 || thread_start(&reaper.thread, "leg-left", reaper_run, NULL)) {
-		if (reaper.wake_fd >= 0)
-			close(reaper.wake_fd);
-		atomic_store(&reaper.process, 0);
-		return false;
-	}
+	if (reaper.wake_fd < 0)
+		goto no_wake;
+	if (io_uring_queue_init(REAPER_DEPTH, &reaper.ring, 0))
+		goto no_ring;
+	if (thread_start(&reaper.thread, "leg-left", reaper_run, NULL))
+		goto no_thread;
 	atomic_store(&reaper.process, process);
 	return true;
+
+no_thread:
+	io_uring_queue_exit(&reaper.ring);
+no_ring:
+	close(reaper.wake_fd);
+no_wake:
+	atomic_store(&reaper.process, 0);
+	return false;
 }
 
 static void ring_leave(struct leg_ring *ring)
