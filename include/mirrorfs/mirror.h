@@ -157,6 +157,8 @@ enum mirror_event_kind {
 	MIRROR_EVENT_LEG_NAME, /* a leg's image was deleted or moved, or is found again */
 	MIRROR_EVENT_LEG_PACE, /* a leg is far slower than the other one, or no longer so */
 	MIRROR_EVENT_LEG_RELEASED, /* one that was replaced is closed */
+	MIRROR_EVENT_RESYNC_ENDED, /* all that the leg lacked was copied */
+	MIRROR_EVENT_RESYNC_STOPPED, /* or not all */
 	MIRROR_EVENT_KINDS,
 };
 

@@ -188,10 +188,15 @@ static void keep_locked(struct ctl_events *events, const char *kind, bool minor,
 void ctl_event(void *context, const struct mirror_event *event)
 {
 	static const char *const kinds[MIRROR_EVENT_KINDS] = {
-		[MIRROR_EVENT_LEG_STATE] = "leg-state",	  [MIRROR_EVENT_REPAIR] = "healed",
-		[MIRROR_EVENT_UNRECOVERABLE] = "unrecoverable", [MIRROR_EVENT_READ_ONLY] = "read-only",
-		[MIRROR_EVENT_LEG_NAME] = "leg-name",	  [MIRROR_EVENT_LEG_PACE] = "leg-pace",
+		[MIRROR_EVENT_LEG_STATE] = "leg-state",
+		[MIRROR_EVENT_REPAIR] = "healed",
+		[MIRROR_EVENT_UNRECOVERABLE] = "unrecoverable",
+		[MIRROR_EVENT_READ_ONLY] = "read-only",
+		[MIRROR_EVENT_LEG_NAME] = "leg-name",
+		[MIRROR_EVENT_LEG_PACE] = "leg-pace",
 		[MIRROR_EVENT_LEG_RELEASED] = "leg-released",
+		[MIRROR_EVENT_RESYNC_ENDED] = "resync-ended",
+		[MIRROR_EVENT_RESYNC_STOPPED] = "resync-stopped",
 	};
 	bool minor = event->kind == MIRROR_EVENT_REPAIR || event->kind == MIRROR_EVENT_UNRECOVERABLE;
 	struct ctl_events *events = context;
@@ -337,15 +342,16 @@ void events_watch_space(struct ctl *ctl)
 {
 	struct ctl_events *events = ctl->subjects.events;
 	struct meta_statfs space;
+	char text[80];
 
 	if (!ctl->subjects.meta || !events)
 		return;
 	meta_statfs(ctl->subjects.meta, &space);
 	if (!events->space_low && space.available < space.blocks / 100 * LOW_PERCENT) {
-		log_warn("space is low: available_mib=%llu size_mib=%llu", (unsigned long long)space.available >> 8,
-			 (unsigned long long)space.blocks >> 8);
-		events_add(ctl, "space-low", false, NULL, "space is low: %llu of %llu MiB are available",
-			   (unsigned long long)space.available >> 8, (unsigned long long)space.blocks >> 8);
+		snprintf(text, sizeof(text), "space is low: available_mib=%llu size_mib=%llu",
+			 (unsigned long long)space.available >> 8, (unsigned long long)space.blocks >> 8);
+		log_warn("%s", text);
+		events_add(ctl, "space-low", false, NULL, "%s", text);
 		events->space_low = true;
 	} else if (space.available >= space.blocks / 100 * (2 * LOW_PERCENT)) {
 		events->space_low = false;

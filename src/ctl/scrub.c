@@ -53,31 +53,40 @@ static void finding_add(struct meta_scrub *run, const struct meta_live *live, in
 
 static const char *fate(const struct ctl_finding *finding)
 {
-	return finding->healed ? "healed" : finding->lost ? "unrecoverable" : "not healed";
+	return finding->healed ? "healed" : finding->lost ? "unrecoverable" : "not-healed";
 }
 
-/* One line in the log, one event. */
+/* One line in the log, one event. What is lost is not a matter of one leg. */
 static void finding_tell(struct ctl *ctl, const struct ctl_finding *finding)
 {
-	json_t *more = json_pack("{s:i, s:I, s:I}", "leg", finding->leg, "block", INT(finding->live.address), "count",
-				 INT(finding->live.count));
+	json_t *more = json_pack("{s:I, s:I}", "block", INT(finding->live.address), "count", INT(finding->live.count));
 	unsigned long long from = finding->live.offset * MIRROR_BLOCK,
 			   to = (finding->live.offset + finding->live.count) * MIRROR_BLOCK;
-	const char *kind = finding->healed ? "healed" : "unrecoverable";
-	char text[CTL_FINDING_PATH + 256];
+	char text[CTL_FINDING_PATH + 256], leg[16] = "";
 
+	if (!finding->lost) {
+		json_object_set_new(more, "leg", json_integer(finding->leg));
+		snprintf(leg, sizeof(leg), " leg=%d", finding->leg);
+	}
 	if (bytes_of(finding)) {
-		snprintf(text, sizeof(text), "scrub: %s: leg=%d file=\"%s\" inode=%llu bytes=%llu-%llu", fate(finding),
-			 finding->leg, finding->path, (unsigned long long)finding->live.object, from, to);
+		snprintf(text, sizeof(text), "scrub: %s:%s file=\"%s\" inode=%llu bytes=%llu-%llu", fate(finding), leg,
+			 finding->path, (unsigned long long)finding->live.object, from, to);
 		json_object_set_new(more, "file", command_text(finding->path));
 		json_object_set_new(more, "from", json_integer(INT(from)));
 		json_object_set_new(more, "to", json_integer(INT(to)));
 	} else {
-		snprintf(text, sizeof(text), "scrub: %s: leg=%d metadata at block=%llu count=%u", fate(finding),
-			 finding->leg, (unsigned long long)finding->live.address, finding->live.count);
+		snprintf(text, sizeof(text), "scrub: %s:%s metadata at block=%llu count=%u", fate(finding), leg,
+			 (unsigned long long)finding->live.address, finding->live.count);
 	}
 	log_warn("%s", text);
-	events_add(ctl, kind, true, more, "%s", text);
+	events_add(ctl, fate(finding), true, more, "%s", text);
+}
+
+/* It was found on the other leg a moment ago. */
+static bool is_told(const struct ctl_finding *finding, const struct ctl_finding *before)
+{
+	return finding->lost && before->lost && finding->live.address == before->live.address &&
+	       finding->live.count == before->live.count;
 }
 
 /* Names are looked for when nothing is pinned. Only this thread adds findings and names them. */
@@ -96,7 +105,8 @@ static void findings_tell(struct ctl *ctl)
 		mutex_lock(&scrub->lock);
 		strcpy(finding->path, path);
 		mutex_unlock(&scrub->lock);
-		finding_tell(ctl, finding);
+		if (!scrub->told || !is_told(finding, before))
+			finding_tell(ctl, finding);
 	}
 }
 

@@ -504,6 +504,23 @@ static int fill(struct mirror *mirror, int leg)
 	return error;
 }
 
+/* The leg has changed its state before, and that was told. */
+static void tell_end_locked(struct mirror *mirror, int leg, int error)
+{
+	const struct resync *resync = &mirror->resync;
+	uint64_t seconds = resync->started_ns ? (clock_now_ns() - resync->started_ns) / NSEC_PER_SEC : 0;
+
+	if (error)
+		event_post_locked(mirror, MIRROR_EVENT_RESYNC_STOPPED, LOG_LEVEL_WARN, leg, 0, 0,
+				  "resync stopped: leg=%d copied_blocks=%" PRIu64 " of=%" PRIu64 " reason=\"%s\"", leg,
+				  resync->done, resync->total, error == -EINTR ? "stopped" : strerror(-error));
+	else
+		event_post_locked(mirror, MIRROR_EVENT_RESYNC_ENDED, LOG_LEVEL_INFO, leg, 0, 0,
+				  "resync ended: leg=%d copied_blocks=%" PRIu64 " bad_blocks=%" PRIu64
+				  " seconds=%" PRIu64,
+				  leg, resync->done, resync->lost, seconds);
+}
+
 static void run(void *arg)
 {
 	struct mirror *mirror = arg;
@@ -522,13 +539,14 @@ static void run(void *arg)
 		}
 		resync->wanted = false;
 		resync->leg = leg;
-		resync->done = resync->total = resync->lost = 0;
+		resync->done = resync->total = resync->lost = resync->started_ns = 0;
 		mutex_unlock(&mirror->lock);
 		error = fill(mirror, leg);
 		mutex_lock(&mirror->lock);
 		if (mirror->legs[leg].state == MIRROR_RESYNC)
 			state_set_locked(mirror, leg, MIRROR_STALE, "its resync has not ended: %s",
 					 error == -EINTR ? "stopped" : strerror(-error));
+		tell_end_locked(mirror, leg, error);
 		resync->leg = -1;
 		resync->ended++;
 		resync->cancelled = false;

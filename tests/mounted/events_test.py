@@ -6,6 +6,8 @@ import subprocess
 
 import trees
 from cases import FULL, QUICK, case
+from debug_test import Foreground
+from errors_test import outcome
 from scrub_test import spoil
 from workspace import BLOCK, MIB, wait_for
 
@@ -35,10 +37,11 @@ def a_leg_that_goes_and_comes_back_is_told_step_by_step(ws):
     wait_for("the end of a scrub", lambda: [e for e in events_of(volume) if e["kind"] == "scrub-ended"])
     events = events_of(volume)
     assert states_of(events, 1) == ["offline", "absent", "stale", "resync", "in-sync"], events
-    assert [event["number"] for event in events] == list(range(1, 7)), events
+    assert [event["kind"] for event in events[-2:]] == ["resync-ended", "scrub-ended"], events
+    assert [event["number"] for event in events] == list(range(1, 8)), events
     assert events[0]["state"]["lacking_leg"] == 1 and events[0]["state"]["lacks_after"] > 0, events[0]
     assert events[4]["state"]["lacking_leg"] == -1, events[4]
-    assert events[4]["state"]["space"]["available_bytes"] > 0 and events[5]["state"]["scrub"]["ended"], events[5]
+    assert events[4]["state"]["space"]["available_bytes"] > 0 and events[6]["state"]["scrub"]["ended"], events[6]
     wait_for("what the follower tells", lambda: trees.read(ws.join("told")).count(b"\n") == len(events))
     told = trees.read(ws.join("told")).decode().splitlines()
     assert all(event["text"] in line for event, line in zip(events, told)), told
@@ -182,3 +185,62 @@ def blocks_that_are_healed_by_thousands_keep_the_program_from_nothing_else(ws):
     assert trees.read(told).split().count(b"healed") == 1, trees.read(told)
     assert len([event for event in events_of(volume) if event["kind"] == "healed"]) > 1
     volume.umount()
+
+
+def everything_happens_to(volume, switch):
+    """To one with a file of which block 40 is bad on leg 0, and block 50 on both; leg 1 refuses writes with `switch`0
+    and both with `switch`1."""
+    run = volume.ws.run
+    volume.scrub(ok=False)
+    trees.write(f"{switch}0", b"")
+    trees.write(volume.path("lost"), b"to leg 1")
+    with open(volume.path("lost"), "rb") as file:
+        os.fsync(file.fileno())
+    wait_for("the loss of a leg", lambda: volume.status()[1] == 3)
+    os.unlink(f"{switch}0")
+    run("mirrorctl", "attach", volume.mnt, volume.legs[1])
+    run("mirrorctl", "resync", volume.mnt, ok=False)
+    wait_for("the end of a resync", lambda: volume.status()[1] == 0)
+    outcome(trees.write, volume.path("large"), trees.pattern(80 * MIB))
+    wait_for("little space", lambda: [e for e in events_of(volume) if e["kind"] == "space-low"])
+    os.truncate(volume.path("large"), MIB)
+    # The one in the place of leg 1 has no faults, so that leaves, too.
+    run("mirrorctl", "detach", volume.mnt, "1")
+    trees.write(f"{switch}1", b"")
+    with open(volume.path("lost"), "r+b", buffering=0) as file:
+        file.write(b"read-only")
+        outcome(os.fsync, file.fileno())
+    wait_for("the end of all writing", lambda: volume.status()[1] == 4)
+
+
+@case(FULL)
+def whatever_happens_is_told_once_in_the_log_by_mirrorctl_and_to_the_program(ws):
+    volume = ws.volume(size="64M")
+    volume.mount()
+    data = trees.pattern(MIB)
+    trees.write(volume.path("file"), data)
+    volume.umount()
+    spoil(volume, 0, data[40 * BLOCK:41 * BLOCK])
+    for leg in 0, 1:
+        spoil(volume, leg, data[50 * BLOCK:51 * BLOCK])
+    start, _ = volume.heap(0)
+    program, told, switch, legs = ws.join("tell"), ws.join("told"), ws.join("switch"), volume.legs
+    trees.write(program, f"#!/bin/sh\necho \"$3\" >>{told}\n".encode())
+    os.chmod(program, 0o755)
+    volume.legs = [f"fault:write,error=EIO,range={start}-,when={switch}1:{legs[0]}",
+                   f"fault:write,error=EIO,range={start}-,when={switch}0:{legs[1]}"]
+    daemon = Foreground(volume, "-o", f"notify={program},commit=1")
+    volume.legs = legs
+    everything_happens_to(volume, switch)
+    events = events_of(volume)
+    kinds = [event["kind"] for event in events if event["kind"] != "leg-state"]
+    assert sorted(kinds) == ["healed", "read-only", "resync-ended", "scrub-ended", "space-low", "unrecoverable"], events
+    assert states_of(events, 1) == ["offline", "absent", "stale", "resync", "in-sync", "offline", "absent"], events
+    assert [event["number"] for event in events] == list(range(1, len(events) + 1)), events
+    assert all(event["state"]["legs"][0]["state"] for event in events), events
+    wait_for("the last that the program is told", lambda: events[-1]["text"] in trees.read(told).decode())
+    log, lines = daemon.log(), trees.read(told).decode().splitlines()
+    assert lines == [event["text"] for event in events], lines
+    for text in set(lines):  # leg 1 leaves twice
+        assert log.count(text) == lines.count(text), (text, log)
+    daemon.end()
