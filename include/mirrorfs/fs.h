@@ -165,11 +165,10 @@ int fs_removexattr(struct fs *fs, uint64_t inode, const char *name);
 
 #define FS_SIZE_MAX ((UINT64_C(1) << 62) - 1) /* of a file, bytes */
 
-/*
- * Bytes read into `data`: fewer than `length` only at the end of the file. fs_read_quietly() leaves the time of access
- * as it is (O_NOATIME).
- */
-ssize_t fs_read_quietly(struct fs *fs, uint64_t inode, void *data, size_t length, uint64_t offset);
+#define FS_READ_QUIETLY 1u /* the time of access stays as it is (O_NOATIME) */
+#define FS_READ_PAST 2u /* the caller wants no cache (O_DIRECT) */
+/* Bytes read into `data`: fewer than `length` only at the end of the file. */
+ssize_t fs_read_as(struct fs *fs, uint64_t inode, void *data, size_t length, uint64_t offset, unsigned int flags);
 ssize_t fs_read(struct fs *fs, uint64_t inode, void *data, size_t length, uint64_t offset);
 
 #define FS_WRITE_THROUGH 1u /* answered when the data is on every in-sync leg (O_DIRECT) */

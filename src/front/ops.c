@@ -457,12 +457,15 @@ static void op_read(fuse_req_t req, fuse_ino_t inode, size_t size, off_t offset,
 {
 	struct front *front = fuse_req_userdata(req);
 	unsigned char *data = transport_payload();
+	unsigned int flags = 0;
 	ssize_t got = -EINVAL;
 
-	if (size <= front->io_max && fi->flags & O_NOATIME)
-		got = fs_read_quietly(front->fs, inode, data, size, (uint64_t)offset);
-	else if (size <= front->io_max)
-		got = fs_read(front->fs, inode, data, size, (uint64_t)offset);
+	if (fi->flags & O_NOATIME)
+		flags |= FS_READ_QUIETLY;
+	if (fi->flags & O_DIRECT)
+		flags |= FS_READ_PAST;
+	if (size <= front->io_max)
+		got = fs_read_as(front->fs, inode, data, size, (uint64_t)offset, flags);
 	if (got < 0)
 		reply_error(req, (int)got);
 	else

@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Long reads of whole blocks go past the cache, and so do writes that are to be on the legs before they are answered:
+ * Reads and writes of whole blocks go past the cache if they are long, or if a program wants just this (O_DIRECT):
  * they would turn over much of it, and be copied once more, for nothing. A reader's kernel keeps what it has read in
- * memory of its own, and a program that reads and writes with O_DIRECT has asked for just this. Who reads the same
- * again before long has not kept it: then pages are filled.
+ * memory of its own. Who reads the same again before long has not kept it: then pages are filled. Past it goes what is
+ * to be on the legs before it is answered, but for what is short and to be durable, which the journal takes; and a long
+ * stream of writes, which the cache could not hold.
  *
  * Writes to one file that come together go together: while the legs have those of one writer the others queue up, and
  * whoever comes next writes for all of them, side by side wherever in the file they belong, in one transaction. Each is
@@ -19,13 +20,13 @@
 #include <errno.h>
 #include <stdlib.h>
 
-ssize_t direct_read(struct inode *inode, unsigned char *data, uint64_t block, uint64_t count)
+ssize_t direct_read(struct inode *inode, unsigned char *data, uint64_t block, uint64_t count, uint64_t least)
 {
 	uint32_t most = count < EXTENT_BLOCKS_MAX ? (uint32_t)count : EXTENT_BLOCKS_MAX;
 	size_t gap = cache_gap(&inode->space, block, most);
 	int error;
 
-	if (gap < DIRECT_LEAST || !cache_pass(&inode->space, block, gap))
+	if (gap < least || !cache_pass(&inode->space, block, gap))
 		return 0;
 	error = filepage_fetch(inode, block, (uint32_t)gap, data);
 	return error ? error : (ssize_t)gap;

@@ -11,6 +11,9 @@
 #define DAY_SECONDS 86400
 #define PIECE_BYTES (UINT64_C(1) << 20) /* written under one hold of the content lock */
 
+#define STREAM_BYTES (UINT64_C(8) << 20)
+#define STREAM_LEAST (256u << 10) /* the legs are quick with a request so long, also if there is one at a time */
+
 uint32_t file_kill_suidgid(uint32_t mode)
 {
 	mode &= ~(uint32_t)S_ISUID;
@@ -58,18 +61,22 @@ void file_read_touch(struct inode *inode)
 	mutex_unlock(&inode->state);
 }
 
-/* Whole blocks at the head that go past the pages: how many bytes, 0, or -errno. Content lock held shared. */
-static ssize_t file_read_past(struct inode *inode, unsigned char *data, size_t length, uint64_t offset)
+/*
+ * Whole blocks at the head that go past the pages: how many bytes, 0, or -errno. The last part of a block is best read
+ * with those before it. Content lock held shared.
+ */
+static ssize_t file_read_past(struct inode *inode, unsigned char *data, size_t length, uint64_t offset, bool wanted)
 {
+	uint64_t least = wanted && length % FS_BLOCK == 0 ? 1 : DIRECT_LEAST;
 	ssize_t blocks = 0;
 
-	if (offset % FS_BLOCK == 0 && length >= DIRECT_LEAST * FS_BLOCK)
-		blocks = direct_read(inode, data, offset / FS_BLOCK, length / FS_BLOCK);
+	if (offset % FS_BLOCK == 0 && length >= least * FS_BLOCK)
+		blocks = direct_read(inode, data, offset / FS_BLOCK, length / FS_BLOCK, least);
 	return blocks > 0 ? blocks * (ssize_t)FS_BLOCK : blocks;
 }
 
 /* Content lock held shared, `length` within the file. */
-static ssize_t file_read_pages(struct inode *inode, unsigned char *data, size_t length, uint64_t offset)
+static ssize_t file_read_pages(struct inode *inode, unsigned char *data, size_t length, uint64_t offset, bool past_them)
 {
 	uint64_t last = (offset + length - 1) / FS_BLOCK;
 	size_t done = 0;
@@ -78,7 +85,7 @@ static ssize_t file_read_pages(struct inode *inode, unsigned char *data, size_t 
 		uint64_t at = offset + done;
 		size_t skip = at % FS_BLOCK, piece = FS_BLOCK - skip;
 		struct cache_page *page;
-		ssize_t past = file_read_past(inode, data + done, length - done, at);
+		ssize_t past = file_read_past(inode, data + done, length - done, at, past_them);
 		int error = past < 0 ? (int)past : 0;
 
 		if (past > 0) {
@@ -98,7 +105,7 @@ static ssize_t file_read_pages(struct inode *inode, unsigned char *data, size_t 
 	return (ssize_t)done;
 }
 
-static ssize_t file_read(struct fs *fs, uint64_t number, void *data, size_t length, uint64_t offset, bool touch)
+ssize_t fs_read_as(struct fs *fs, uint64_t number, void *data, size_t length, uint64_t offset, unsigned int flags)
 {
 	struct inode *inode;
 	uint64_t size;
@@ -113,9 +120,9 @@ static ssize_t file_read(struct fs *fs, uint64_t number, void *data, size_t leng
 	else if (length > size - offset)
 		length = size - offset;
 	if (length)
-		result = file_read_pages(inode, data, length, offset);
+		result = file_read_pages(inode, data, length, offset, flags & FS_READ_PAST);
 	rwlock_unlock(&inode->content);
-	if (result > 0 && touch)
+	if (result > 0 && !(flags & FS_READ_QUIETLY))
 		file_read_touch(inode);
 	inode_put(inode);
 	return result;
@@ -123,12 +130,7 @@ static ssize_t file_read(struct fs *fs, uint64_t number, void *data, size_t leng
 
 ssize_t fs_read(struct fs *fs, uint64_t number, void *data, size_t length, uint64_t offset)
 {
-	return file_read(fs, number, data, length, offset, true);
-}
-
-ssize_t fs_read_quietly(struct fs *fs, uint64_t number, void *data, size_t length, uint64_t offset)
-{
-	return file_read(fs, number, data, length, offset, false);
+	return fs_read_as(fs, number, data, length, offset, 0);
 }
 
 /*
@@ -189,14 +191,32 @@ static int file_write_locked(struct inode *inode, const void *data, size_t lengt
 	return error;
 }
 
+/*
+ * So much was written in order, and in long pieces, that the cache would only be a detour: the writer comes down to the
+ * speed of the legs anyway, and this costs half as much.
+ */
+static bool file_write_streams(struct inode *inode, size_t length, uint64_t offset)
+{
+	uint64_t run;
+
+	mutex_lock(&inode->state);
+	if (offset != inode->stream_end || length < STREAM_LEAST)
+		inode->stream_begin = offset;
+	inode->stream_end = offset + length;
+	run = offset - inode->stream_begin;
+	mutex_unlock(&inode->state);
+	return run >= STREAM_BYTES;
+}
+
 /* Bytes that went past the pages, or -errno: -EAGAIN, they have to be used. */
 static ssize_t file_write_past(struct inode *inode, const unsigned char *data, size_t length, uint64_t offset,
 			       unsigned int flags)
 {
 	size_t least = flags & FS_WRITE_SYNC ? DIRECT_LEAST * FS_BLOCK : FS_BLOCK;
+	bool past = flags & (FS_WRITE_THROUGH | FS_WRITE_SYNC) || file_write_streams(inode, length, offset);
 	ssize_t blocks = -EAGAIN;
 
-	if (flags & (FS_WRITE_THROUGH | FS_WRITE_SYNC) && (offset | length) % FS_BLOCK == 0 && length >= least)
+	if (past && (offset | length) % FS_BLOCK == 0 && length >= least)
 		blocks = direct_write(inode, data, offset / FS_BLOCK, length / FS_BLOCK, flags & FS_WRITE_KILL_SUIDGID);
 	return blocks > 0 ? blocks * (ssize_t)FS_BLOCK : blocks;
 }

@@ -119,6 +119,7 @@ struct inode {
 	uint64_t evicted_promises; /* of dropped pages, to be given back by the dropper */
 	uint64_t copied; /* pages on their way to the legs, which attr.blocks will count; under state */
 	uint64_t promised; /* pages that hold one; under state, with the next two */
+	uint64_t stream_begin, stream_end; /* of what was last written in order; under state */
 	uint64_t recent[META_TXN_DATA_BLOCKS]; /* their indexes, and perhaps others */
 	unsigned int recent_count; /* above META_TXN_DATA_BLOCKS: not all of them */
 
@@ -417,7 +418,7 @@ void file_read_touch(struct inode *inode);
 
 /* ---- direct.c ---- */
 
-#define DIRECT_LEAST (META_TXN_DATA_BLOCKS + 1) /* blocks: shorter reads, and writes to be durable, use the cache */
+#define DIRECT_LEAST (META_TXN_DATA_BLOCKS + 1) /* blocks: what is long */
 #define DIRECT_TURNS WRITEOUT_REQUESTS /* writes that go together */
 
 /* A write that waits for the legs, on its writer's stack. */
@@ -435,9 +436,9 @@ struct direct_turn {
 
 /*
  * Whole blocks that are not in the cache, at the head of what is asked for, past it: how many, or -errno; 0: they are
- * there, or better there. Content lock held shared.
+ * there, or better there, or so few that are not do not count: `least`. Content lock held shared.
  */
-ssize_t direct_read(struct inode *inode, unsigned char *data, uint64_t block, uint64_t count);
+ssize_t direct_read(struct inode *inode, unsigned char *data, uint64_t block, uint64_t count, uint64_t least);
 /*
  * As many as go into one transaction, past the cache, onto both legs and into the tree: how many, or -errno. -EAGAIN:
  * they must go through it. Content lock not held.

@@ -45,6 +45,30 @@ START_TEST(a_long_read_leaves_nothing_in_the_cache_unless_it_comes_again)
 }
 END_TEST
 
+/* One that is cut off by the end of the file is not two. */
+START_TEST(a_short_read_goes_past_the_cache_if_that_is_wanted)
+{
+	uint64_t file = make_file(ROOT, "file"), reads;
+	unsigned char *data = pattern_of(0, 64 * FS_BLOCK + 100, 1), now[4 * FS_BLOCK];
+
+	put_pattern(file, 0, 64 * FS_BLOCK + 100, 1);
+	sync_file(file);
+	for (unsigned int flags = 0; flags <= FS_READ_PAST; flags += FS_READ_PAST) {
+		cache_drop_clean(cache);
+		ck_assert_int_eq(fs_read_as(fs, file, now, FS_BLOCK, 7 * FS_BLOCK, flags), FS_BLOCK);
+		ck_assert_mem_eq(now, data + 7 * FS_BLOCK, FS_BLOCK);
+		ck_assert_uint_eq(data_pages(), flags ? 0 : 1);
+		ck_assert_int_eq(fs_read_as(fs, file, now, FS_BLOCK, 7 * FS_BLOCK, flags), FS_BLOCK);
+		ck_assert_uint_eq(data_pages(), 1);
+		reads = volume_reads(0) + volume_reads(1);
+		ck_assert_int_eq(fs_read_as(fs, file, now, sizeof(now), 62 * FS_BLOCK, flags), 2 * FS_BLOCK + 100);
+		ck_assert_mem_eq(now, data + 62 * FS_BLOCK, 2 * FS_BLOCK + 100);
+		ck_assert_uint_eq(volume_reads(0) + volume_reads(1), reads + 1);
+	}
+	free(data);
+}
+END_TEST
+
 START_TEST(a_read_past_the_cache_has_the_pages_that_are_newer)
 {
 	uint64_t file = make_file(ROOT, "file");
@@ -104,6 +128,40 @@ START_TEST(a_write_past_the_cache_copies_nothing_into_it)
 	ck_assert_uint_eq((uint64_t)attr_of(file).st.st_blocks, 8 * LONG / 512);
 	volume_remount();
 	expect_pattern(file, 0, 8 * LONG, 1);
+}
+END_TEST
+
+static bool in_cache(uint64_t file, uint64_t block)
+{
+	struct cache_page *page = NULL;
+	struct inode *inode;
+	bool there;
+
+	ck_assert_int_eq(inode_get(fs, file, &inode), 0);
+	there = !cache_get(&inode->space, block, false, true, &page);
+	cache_put(page);
+	inode_put(inode);
+	return there;
+}
+
+/* What is written in order, but not in long pieces, or in long pieces, but not in order, is for the cache. */
+START_TEST(a_long_stream_of_writes_goes_past_the_cache)
+{
+	uint64_t file = make_file(ROOT, "file"), small = make_file(ROOT, "small"), back = make_file(ROOT, "back");
+
+	for (unsigned int i = 0; i < 12; i++) {
+		put_pattern(file, (uint64_t)i * LONG, LONG, 1);
+		put_pattern(back, (11 - (uint64_t)i) * LONG, LONG, 1);
+		for (unsigned int j = 0; j < 16; j++)
+			put_pattern(small, (16 * (uint64_t)i + j) * (LONG / 16), LONG / 16, 1);
+		ck_assert(in_cache(file, i * (LONG / FS_BLOCK)) == (i < 8));
+		ck_assert(in_cache(back, (11 - i) * (LONG / FS_BLOCK)));
+		ck_assert(in_cache(small, i * (LONG / FS_BLOCK)));
+	}
+	sync_file(file);
+	volume_crash();
+	expect_size(file, 12 * LONG);
+	expect_pattern(file, 0, 12 * LONG, 1);
 }
 END_TEST
 
@@ -420,6 +478,8 @@ Suite *direct_suite(void)
 	tcase_add_checked_fixture(tests, volume_setup, volume_teardown);
 	tcase_set_timeout(tests, 60);
 	tcase_add_test(tests, a_long_read_leaves_nothing_in_the_cache_unless_it_comes_again);
+	tcase_add_test(tests, a_short_read_goes_past_the_cache_if_that_is_wanted);
+	tcase_add_test(tests, a_long_stream_of_writes_goes_past_the_cache);
 	tcase_add_test(tests, a_read_past_the_cache_has_the_pages_that_are_newer);
 	tcase_add_test(tests, a_write_past_the_cache_is_what_is_read_from_then_on);
 	tcase_add_test(tests, a_write_past_the_cache_copies_nothing_into_it);
