@@ -418,9 +418,12 @@ void writeback_run(void *arg)
 int cache_write_space(struct cache_space *space)
 {
 	struct cache *cache = space->cache;
-	struct round round = { .pages = malloc(WRITE_BATCH * sizeof(*round.pages)), .max = WRITE_BATCH };
+	struct round round = { .max = WRITE_BATCH };
 
 	assert(space->ops->write);
+	if (!cache_range_dirty(space, 0, UINT64_MAX))
+		return 0;
+	round.pages = malloc(WRITE_BATCH * sizeof(*round.pages));
 	mutex_lock(&cache->lock);
 	if (round.pages && space->index->listed) {
 		round_begin(&round, space->index, 0);

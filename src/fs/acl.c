@@ -166,16 +166,19 @@ int acl_inherit(struct inode *dir, uint32_t umask, uint32_t *mode, struct acl_in
 void acl_put_inherited(struct meta_txn *txn, struct inode *inode, const struct acl_inherited *inherited)
 {
 	static const char access[] = XATTR_NAME_POSIX_ACL_ACCESS, defaults[] = XATTR_NAME_POSIX_ACL_DEFAULT;
-	uint64_t at = xattr_bucket_of(inode, access), other = xattr_bucket_of(inode, defaults);
+	uint64_t at, other;
 
+	if (!inherited->access.size && !inherited->defaults.size)
+		return;
+	at = xattr_bucket_of(inode, access);
+	other = xattr_bucket_of(inode, defaults);
 	if (at == other)
 		other = xattr_beside(at);
 	if (inherited->access.size)
 		xattr_put(txn, inode->number, at, access, inherited->access.bytes, inherited->access.size);
 	if (inherited->defaults.size)
 		xattr_put(txn, inode->number, other, defaults, inherited->defaults.bytes, inherited->defaults.size);
-	if (inherited->access.size || inherited->defaults.size)
-		xattr_known(inode);
+	xattr_known(inode);
 }
 
 /* ---- set by a caller ---- */

@@ -21,10 +21,13 @@
 #define RENAME_WHITEOUT (1u << 2)
 #endif
 
+#define SOURCE_IS_DIRTY 1 /* an answer beside errors: it is to be written first */
+
 struct rename {
 	struct fs *fs;
 	const struct fs_caller *caller;
 	unsigned int flags;
+	bool written; /* what waited to be written of the source */
 	const char *from_name, *to_name;
 	struct inode *from_dir, *to_dir;
 	uint64_t from_trap; /* the child of from_dir that to_dir lies under; 0: none */
@@ -32,7 +35,7 @@ struct rename {
 	struct dir_entry from, to;
 	struct inode *source, *target; /* target NULL: `to` is free */
 	struct inode *whiteout; /* what takes the name that becomes free; NULL: nothing */
-	struct acl_inherited inherited; /* the whiteout's */
+	const struct acl_inherited *inherited; /* the whiteout's */
 };
 
 /*
@@ -148,7 +151,7 @@ static void rename_leave(struct rename *r, struct change *change)
 {
 	if (r->whiteout) {
 		dir_put(change->txn, &r->from.key, r->from_name, r->whiteout->number, DT_CHR);
-		acl_put_inherited(change->txn, r->whiteout, &r->inherited);
+		acl_put_inherited(change->txn, r->whiteout, r->inherited);
 		return;
 	}
 	meta_txn_delete(change->txn, &r->from.key);
@@ -184,15 +187,17 @@ static int rename_commit_all(struct rename *r)
 static int rename_commit(struct rename *r)
 {
 	const struct name_new new = { .caller = r->caller, .mode = S_IFCHR }; /* device 0: what overlayfs looks for */
+	struct acl_inherited inherited;
 	struct inode *whiteout;
 	int error;
 
 	if (!(r->flags & RENAME_WHITEOUT))
 		return rename_commit_all(r);
-	error = name_new_inode(r->from_dir, &new, &r->inherited, &whiteout);
+	error = name_new_inode(r->from_dir, &new, &inherited, &whiteout);
 	if (error)
 		return error;
 	r->whiteout = whiteout;
+	r->inherited = &inherited;
 	error = inode_publish(whiteout, rename_commit_all(r));
 	if (error)
 		r->whiteout = NULL;
@@ -215,6 +220,8 @@ static int rename_locked(struct rename *r)
 		return error;
 	if (r->source == r->target) /* two names of one file: POSIX leaves both */
 		return 0;
+	if (!r->written && inode_is_file(r->source) && cache_range_dirty(&r->source->space, 0, UINT64_MAX))
+		return SOURCE_IS_DIRTY;
 	error = rename_check_loops(r);
 	if (!error)
 		error = rename_check_links(r);
@@ -238,32 +245,11 @@ static int rename_locked(struct rename *r)
 	return error;
 }
 
-/*
- * The new content goes to the legs and into the tree before the name does: commits are ordered, so after a crash the
- * name leads to the old file or to the new one, never to an empty one.
- */
-static int rename_write_source(struct rename *r)
-{
-	struct dir_entry entry;
-	struct inode *inode;
-	int error;
-
-	rwlock_read(&r->from_dir->content);
-	error = dir_get(r->from_dir, r->from_name, &entry, &inode);
-	rwlock_unlock(&r->from_dir->content);
-	if (!error)
-		error = writeout_inode(inode, false);
-	inode_put(inode);
-	return error;
-}
-
-static int rename_between(struct rename *r)
+static int rename_try(struct rename *r)
 {
 	bool apart = r->from_dir != r->to_dir;
-	int error = rename_write_source(r);
+	int error = 0;
 
-	if (error)
-		return error;
 	if (apart) {
 		mutex_lock(&r->fs->rename);
 		error = rename_child_above(r->fs, r->from_dir->number, r->to_dir->number, &r->from_trap);
@@ -277,9 +263,33 @@ static int rename_between(struct rename *r)
 	}
 	if (apart)
 		mutex_unlock(&r->fs->rename);
+	return error;
+}
+
+static void rename_put(struct rename *r)
+{
 	inode_put(r->source);
 	inode_put(r->target);
 	inode_put(r->whiteout);
+	r->source = r->target = r->whiteout = NULL;
+}
+
+/*
+ * The new content goes to the legs and into the tree before the name does: commits are ordered, so after a crash the
+ * name leads to the old file or to the new one, never to an empty one. No lock is held meanwhile.
+ */
+static int rename_between(struct rename *r)
+{
+	int error = rename_try(r);
+
+	if (error == SOURCE_IS_DIRTY) {
+		error = writeout_inode(r->source, false);
+		rename_put(r);
+		r->written = true;
+		if (!error)
+			error = rename_try(r);
+	}
+	rename_put(r);
 	return error;
 }
 
