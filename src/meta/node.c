@@ -85,15 +85,28 @@ void *node_value_mutable(void *node, unsigned int slot)
 	return (char *)node + le16_get(items(node)[slot].value);
 }
 
+/* As meta_key_compare(), of an item where it lies: most of the time it is the object that tells. */
+static inline int item_compare(const struct format_item *item, const struct meta_key *key)
+{
+	uint64_t object = le64_get(item->object), offset;
+
+	if (object != key->object)
+		return object < key->object ? -1 : 1;
+	if (item->type != key->type)
+		return item->type < key->type ? -1 : 1;
+	offset = le64_get(item->offset);
+	return offset < key->offset ? -1 : offset > key->offset;
+}
+
 unsigned int node_search(const void *node, const struct meta_key *key, bool *exact)
 {
+	const struct format_item *item = items_const(node);
 	unsigned int low = 0, high = node_count(node);
 
 	*exact = false;
 	while (low < high) {
 		unsigned int middle = (low + high) / 2;
-		struct meta_key at = node_key(node, middle);
-		int order = meta_key_compare(&at, key);
+		int order = item_compare(&item[middle], key);
 
 		if (order == 0) {
 			*exact = true;

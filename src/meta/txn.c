@@ -11,6 +11,7 @@
 #include <string.h>
 
 #define SPARE_NODES 32u /* kept between transactions */
+#define USUAL_BYTES 1024u /* of updates: a change of names takes less */
 #define FREED_BLOCKS_DUE 16384u /* 64 MiB wait for a checkpoint: it is due */
 
 /* What room_for() misses. */
@@ -30,6 +31,8 @@ struct meta_txn *meta_txn_begin(struct meta *meta)
 		free(txn);
 		return NULL;
 	}
+	txn->chunk->updates = malloc(USUAL_BYTES); /* else the first update tries again */
+	txn->room = txn->chunk->updates ? USUAL_BYTES : 0;
 	return txn;
 }
 
