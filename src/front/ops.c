@@ -13,7 +13,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -321,10 +320,12 @@ static void xattr_reply(fuse_req_t req, ssize_t got, bool asked_size)
 
 static void op_getxattr(fuse_req_t req, fuse_ino_t inode, const char *asked, size_t size)
 {
+	size_t length = strnlen(asked, XATTR_NAME_MAX);
 	char name[XATTR_NAME_MAX + 1]; /* it lies where the answer is made */
 	ssize_t got;
 
-	snprintf(name, sizeof(name), "%s", asked);
+	memcpy(name, asked, length);
+	name[length] = '\0';
 	if (size > XATTR_VALUE_MAX)
 		size = XATTR_VALUE_MAX;
 	got = fs_getxattr(fs_of(req), inode, name, transport_payload(), size);
@@ -367,19 +368,13 @@ static struct front_handle *handle_of(const struct fuse_file_info *fi)
 
 #define HANDLE_BYTES ((ssize_t)(sizeof(struct front_handle) + 2 * sizeof(size_t))) /* with what malloc adds */
 
-static int handle_open(struct front *front, uint64_t inode, struct fuse_file_info *fi)
+/* `seen`: failures of the file that this descriptor is not to be told of. */
+static int handle_open(struct front *front, uint64_t inode, uint64_t seen, struct fuse_file_info *fi)
 {
 	struct front_handle *handle = malloc(sizeof(*handle));
-	uint64_t seen;
-	int error;
 
 	if (!handle)
 		return -ENOMEM;
-	error = fs_error_mark(front->fs, inode, &seen);
-	if (error) {
-		free(handle);
-		return error;
-	}
 	handle->inode = inode;
 	atomic_init(&handle->seen, seen);
 	mutex_lock(&front->lock);
@@ -406,9 +401,12 @@ static void op_open(fuse_req_t req, fuse_ino_t inode, struct fuse_file_info *fi)
 {
 	struct front *front = fuse_req_userdata(req);
 	int error = fs_may_open(front->fs, inode, (fi->flags & O_ACCMODE) != O_RDONLY, fi->flags & O_APPEND);
+	uint64_t seen;
 
 	if (!error)
-		error = handle_open(front, inode, fi);
+		error = fs_error_mark(front->fs, inode, &seen);
+	if (!error)
+		error = handle_open(front, inode, seen, fi);
 
 	if (error)
 		reply_error(req, error);
@@ -434,7 +432,7 @@ static void op_create(fuse_req_t req, fuse_ino_t dir, const char *name, mode_t m
 		reply_error(req, error);
 		return;
 	}
-	error = handle_open(front, attr.st.st_ino, fi);
+	error = handle_open(front, attr.st.st_ino, 0, fi);
 	if (error) {
 		fs_forget(fs, attr.st.st_ino, 1);
 		reply_error(req, error);

@@ -130,6 +130,8 @@ struct inode {
 
 RB_HEAD(inode_table, inode);
 
+#define FS_RECENT 256u /* inodes that are found without a search */
+
 #define PLACEMENT_DIRECTORIES 61u
 
 /* Where the small files of some directories went; see placement.c. */
@@ -181,6 +183,7 @@ struct fs {
 	struct mutex table_lock;
 	struct cond loaded;
 	struct inode_table table;
+	struct inode *recent[FS_RECENT]; /* of the table, each at its number's place; NULL: none */
 	uint64_t inodes, inodes_most; /* in the table, and how many there may be before idle ones leave */
 	TAILQ_HEAD(, inode) idle; /* who has been so for longest comes first */
 	struct known known;
@@ -616,7 +619,7 @@ void orphan_put(struct meta_txn *txn, uint64_t number);
 void orphan_remove(struct meta_txn *txn, uint64_t number);
 /* Deletes an inode that nobody can reach any more. False: that takes long, and is to be handed over. */
 bool orphan_delete(struct inode *inode);
-#define ORPHANS_TOGETHER 24u /* small files that a transaction surely takes: META_TXN_CUTS */
+#define ORPHANS_TOGETHER 16u /* small files that a transaction surely takes: META_TXN_CUTS */
 /* The same for all of them, which come to their ends or to the reaper: with the references. */
 void orphan_delete_all(struct inode **inodes, unsigned int count);
 void orphan_hand_over(struct inode *inode); /* to the reaper, with the reference. Table lock held */

@@ -128,11 +128,21 @@ void inode_fill_attr(struct inode *inode, struct fs_attr *attr)
 
 /* ---- the table ---- */
 
+/* Where it is remembered that it was found. */
+static struct inode **table_recent(struct fs *fs, uint64_t number)
+{
+	return &fs->recent[number % FS_RECENT];
+}
+
 static struct inode *table_find(struct fs *fs, uint64_t number)
 {
-	struct inode wanted = { .number = number };
+	struct inode **recent = table_recent(fs, number), wanted;
 
-	return RB_FIND(inode_table, &fs->table, &wanted);
+	if (!*recent || (*recent)->number != number) {
+		wanted.number = number;
+		*recent = RB_FIND(inode_table, &fs->table, &wanted);
+	}
+	return *recent;
 }
 
 /* A new struct in the table, LOADING. Table lock held. */
@@ -148,6 +158,7 @@ static struct inode *table_insert(struct fs *fs, uint64_t number)
 	mutex_init(&inode->log, RANK_FS_WRITEBACK);
 	mutex_init(&inode->state, RANK_FS_STATE);
 	RB_INSERT(inode_table, &fs->table, inode);
+	*table_recent(fs, number) = inode;
 	fs->inodes++;
 	inode->lookups = known_take(fs, number);
 	cache_charge(fs->cache, sizeof(*inode));
@@ -177,6 +188,10 @@ static void table_release(struct inode *inode)
 /* Table lock held. The struct is then to be freed with inode_free(), without it. */
 static void table_remove(struct inode *inode)
 {
+	struct inode **recent = table_recent(inode->fs, inode->number);
+
+	if (*recent == inode)
+		*recent = NULL;
 	RB_REMOVE(inode_table, &inode->fs->table, inode);
 	inode->fs->inodes--;
 	cond_broadcast(&inode->fs->loaded);
@@ -346,7 +361,7 @@ int inode_new(struct fs *fs, const struct inode_attr *attr, struct inode **resul
 	if (!inode)
 		return error ? error : -ENOMEM;
 	inode->attr = *attr;
-	inode->attr.generation = random_u64();
+	inode->attr.generation = siphash(fs->hash_key, &number, sizeof(number)); /* no number comes twice */
 	inode->xattrs = XATTRS_NONE;
 	inode->logged_size = attr->size;
 	*result = inode;
@@ -461,7 +476,7 @@ static void inode_trim(struct fs *fs)
 void inode_put(struct inode *inode)
 {
 	struct fs *fs;
-	bool leaves;
+	bool leaves, many;
 
 	if (!inode)
 		return;
@@ -475,10 +490,12 @@ void inode_put(struct inode *inode)
 	leaves = !inode->references && !inode->lookups && (inode->phase == INODE_DEAD || !inode_dirty(inode));
 	if (leaves)
 		table_remove(inode);
+	many = fs->inodes > fs->inodes_most;
 	mutex_unlock(&fs->table_lock);
 	if (leaves)
 		inode_free(inode);
-	inode_trim(fs);
+	if (many)
+		inode_trim(fs);
 }
 
 void inode_bury(struct inode *inode)

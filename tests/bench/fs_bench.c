@@ -2,6 +2,7 @@
 /*
  * Large directories and files in very many pieces: is everything there, is nothing twice, and what does it cost?
  *
+ *   small       files of 4 KiB are made, renamed and removed, by what the kernel asks for when a program does that
  *   directory   N files in it are made, looked up, listed while others come and go, and removed
  *   file        N extents: every second block of a file is written, in no order, then read back; the file is cut in
  *               half and removed, while somebody else makes and removes a file, over and over
@@ -215,6 +216,97 @@ static void part_remove(void *context)
 	unmount_fs();
 }
 
+/* ---- small files, as the kernel asks ---- */
+
+#define FORGOTTEN 48u /* files at a time */
+#define SMALL_MOST 20000u
+
+static void small_name(char name[32], char prefix, uint64_t number)
+{
+	snprintf(name, 32, "%c%06" PRIu64, prefix, number);
+}
+
+/* What open(2) and write(2) of a new file come to. */
+static uint64_t small_make(uint64_t parent, uint64_t number)
+{
+	static const unsigned char data[BLOCK] = { 1 };
+	struct fs_attr attr;
+	uint64_t seen;
+	char name[32];
+
+	small_name(name, 'f', number);
+	MUST(fs_getattr(fs, parent, &attr));
+	if (fs_lookup(fs, parent, name, &attr) != -ENOENT)
+		wrong("found", number);
+	MUST(fs_mknod(fs, &caller, parent, name, S_IFREG | 0644, 0, &attr));
+	MUST(fs_error_mark(fs, attr.st.st_ino, &seen));
+	if (fs_getxattr(fs, attr.st.st_ino, "security.capability", NULL, 0) != -ENODATA)
+		wrong("has an attribute:", number);
+	if (fs_write(fs, attr.st.st_ino, data, BLOCK, 0, 0) != BLOCK)
+		wrong("write", number);
+	return attr.st.st_ino;
+}
+
+static void small_rename(uint64_t parent, uint64_t number)
+{
+	struct fs_attr attr;
+	char from[32], to[32];
+
+	small_name(from, 'f', number);
+	small_name(to, 'g', number);
+	MUST(fs_getattr(fs, parent, &attr));
+	if (fs_lookup(fs, parent, to, &attr) != -ENOENT)
+		wrong("found", number);
+	MUST(fs_rename(fs, &caller, parent, from, parent, to, 0));
+}
+
+static void small_remove(uint64_t parent, const uint64_t *inodes, uint64_t count)
+{
+	struct fs_forgotten forgotten[FORGOTTEN];
+	struct fs_attr attr;
+	size_t filled = 0;
+	char name[32];
+
+	for (uint64_t i = 0; i < count; i++) {
+		small_name(name, 'g', i);
+		MUST(fs_getattr(fs, parent, &attr));
+		MUST(fs_unlink(fs, parent, name));
+		forgotten[filled++] = (struct fs_forgotten){ inodes[i], 1 };
+		if (filled == FORGOTTEN || i + 1 == count) {
+			fs_forget_many(fs, forgotten, filled);
+			filled = 0;
+		}
+	}
+}
+
+static void part_small(void *context)
+{
+	uint64_t count = entries < SMALL_MOST ? entries : SMALL_MOST, parent;
+	uint64_t *inodes = calloc(count, sizeof(*inodes));
+	struct fs_attr attr;
+
+	mount_fs();
+	MUST(fs_mkdir(fs, &caller, OBJECT_ROOT, "small", 0755, &attr));
+	parent = attr.st.st_ino;
+	begin();
+	for (uint64_t i = 0; i < count; i++)
+		inodes[i] = small_make(parent, i);
+	end("make a small file", count);
+	begin();
+	MUST(fs_sync(fs));
+	end("sync", count);
+	begin();
+	for (uint64_t i = 0; i < count; i++)
+		small_rename(parent, i);
+	end("rename it", count);
+	begin();
+	small_remove(parent, inodes, count);
+	end("remove it", count);
+	MUST(fs_rmdir(fs, OBJECT_ROOT, "small"));
+	free(inodes);
+	unmount_fs();
+}
+
 /* ---- a file ---- */
 
 static uint64_t file;
@@ -372,6 +464,7 @@ int main(int argc, char **argv)
 	volume_part(part_look_up, NULL);
 	volume_part(part_list, NULL);
 	volume_part(part_remove, NULL);
+	volume_part(part_small, NULL);
 	volume_part(part_write, free_blocks);
 	volume_part(part_read, NULL);
 	volume_part(part_cut, free_blocks);
