@@ -289,6 +289,9 @@ struct meta_stats {
 };
 void meta_stats(struct meta *meta, struct meta_stats *stats);
 
+/* For who empties the cache: meta holds on to no node. It will again to those that are changed from then on. */
+void meta_let_go(struct meta *meta);
+
 /* How much of each of `cells` equal pieces of the space for files and metadata is free, in thousandths. */
 void meta_free_map(struct meta *meta, uint32_t *parts, uint32_t cells);
 

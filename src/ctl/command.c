@@ -98,6 +98,8 @@ static void drop_caches_command(struct ctl *ctl, int fd, const json_t *request)
 		command_answer_error(fd, -EOPNOTSUPP, "there is no cache");
 		return;
 	}
+	if (ctl->subjects.meta)
+		meta_let_go(ctl->subjects.meta);
 	cache_drop_clean(cache);
 	command_answer(fd, "result", json_pack("{s:o}", "cache", status_cache(cache)));
 }

@@ -561,6 +561,15 @@ void meta_super_info(struct meta *meta, struct meta_super_info *info)
 	rwlock_unlock(&meta->tree_lock);
 }
 
+void meta_let_go(struct meta *meta)
+{
+	rwlock_write(&meta->tree_lock);
+	finger_drop_all(meta);
+	cache_put(meta->root_page);
+	meta->root_page = NULL;
+	rwlock_unlock(&meta->tree_lock);
+}
+
 void meta_stats(struct meta *meta, struct meta_stats *stats)
 {
 	struct range_stats nodes;

@@ -244,6 +244,22 @@ START_TEST(an_emptied_tree_is_a_leaf_again)
 }
 END_TEST
 
+START_TEST(who_lets_go_holds_no_node_in_memory)
+{
+	struct cache_stats stats;
+
+	for (uint64_t i = 0; i < 600; i++)
+		put_item(FILE1, i, 1, 1000);
+	ck_assert_int_eq(meta_checkpoint(meta), 0);
+	meta_let_go(meta);
+	cache_drop_clean(meta->cache);
+	cache_stats(meta->cache, &stats);
+	ck_assert_uint_eq(stats.class[CACHE_NODES].pages, 0);
+	for (uint64_t i = 0; i < 600; i++)
+		expect_item(FILE1, i, 1, 1000);
+}
+END_TEST
+
 START_TEST(what_is_appended_fills_its_nodes)
 {
 	uint64_t nodes = alloc_node_blocks(meta);
@@ -431,6 +447,7 @@ Suite *tree_suite(void)
 	tcase_add_test(tcase, a_value_is_copied_as_far_as_there_is_room);
 	tcase_add_test(tcase, keys_are_ordered_by_object_then_type_then_offset);
 	tcase_add_test(tcase, an_emptied_tree_is_a_leaf_again);
+	tcase_add_test(tcase, who_lets_go_holds_no_node_in_memory);
 	tcase_add_test(tcase, what_is_appended_fills_its_nodes);
 	tcase_add_test(tcase, a_value_replaced_by_one_as_long_splits_no_full_leaf);
 	tcase_add_test(tcase, one_split_makes_room_for_the_longest_value);
