@@ -132,6 +132,9 @@ struct cache {
 
 	bool stop;
 	struct cond reclaim_wake, write_wake, press_wake;
+	/* When the writer looks next what is old; 0: now. So who makes a page dirty need not wake it each time. */
+	uint64_t write_looks_ns;
+	uint64_t write_woken; /* counts those who had to */
 	bool reclaim_kicked;
 	bool starved; /* nothing is left to reclaim: putting or cleaning a page kicks then; atomic */
 	double scan_carry; /* part of a node that a pass was still due to look at */

@@ -73,8 +73,12 @@ void writeback_account(struct space_index *ix, long dirty, long writing, long un
 
 	if (ix->ready && !ix->listed && writeable(ix)) {
 		list_young(ix);
-		if (TAILQ_FIRST(&cache->dirty) == ix) /* none was older: the writer has a new hour to wake at */
+		/* None was older, and the writer sleeps for longer than that: it has a new hour to wake at. */
+		if (TAILQ_FIRST(&cache->dirty) == ix && ix->since_ns + cache->write_after_ns < cache->write_looks_ns) {
+			cache->write_looks_ns = 0;
+			cache->write_woken++;
 			cond_signal(&cache->write_wake);
+		}
 	} else if (!ix->ready && ix->listed) {
 		TAILQ_REMOVE(list_of(ix), ix, link);
 		ix->listed = false;
@@ -408,7 +412,9 @@ void writeback_run(void *arg)
 			round_begin(&round, ix, eager(cache) ? 0 : cache->write_after_ns / 2);
 			round_write(cache, &round);
 		} else {
+			cache->write_looks_ns = until;
 			cond_wait_until(&cache->write_wake, &cache->lock, until);
+			cache->write_looks_ns = 0;
 		}
 	}
 	mutex_unlock(&cache->lock);

@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "cache_private.h"
 #include "cache_test.h"
+
+#include <sched.h>
 
 static struct cache *cache;
 static struct owner owner;
@@ -137,6 +140,28 @@ START_TEST(old_data_is_written_without_being_asked_for)
 	owner_wait_written(&owner, 1);
 	ck_assert_int_eq(cache_write_range(&owner.space, 0, UINT64_MAX), 0);
 	ck_assert_uint_eq(cache_dirty_pages(&owner.space), 0);
+}
+END_TEST
+
+/* Who writes and has it written again and again would wake it each time. */
+START_TEST(a_writer_that_looks_soon_enough_is_not_woken)
+{
+	uint64_t looks, woken;
+
+	owner_write_page(&owner, 0);
+	do {
+		mutex_lock(&cache->lock);
+		looks = cache->write_looks_ns;
+		woken = cache->write_woken;
+		mutex_unlock(&cache->lock);
+		sched_yield();
+	} while (!looks || looks == CLOCK_NEVER);
+	for (uint64_t i = 0; i < 100; i++) {
+		ck_assert_int_eq(cache_write_range(&owner.space, 0, UINT64_MAX), 0);
+		owner_write_page(&owner, i);
+	}
+	ck_assert_uint_eq(cache->write_woken, woken);
+	ck_assert_uint_eq(owner.written_count, 100);
 }
 END_TEST
 
@@ -470,6 +495,7 @@ void writeback_tests(Suite *suite)
 	tcase_add_test(tests, who_has_one_space_after_the_other_written_waits_for_many_together);
 	tcase_add_test(tests, old_data_of_many_spaces_is_few_calls);
 	tcase_add_test(tests, old_data_is_written_without_being_asked_for);
+	tcase_add_test(tests, a_writer_that_looks_soon_enough_is_not_woken);
 	tcase_add_test(tests, young_data_is_written_when_half_of_the_limit_is_dirty);
 	tcase_add_test(tests, a_page_dirtied_while_it_is_written_is_written_again);
 	tcase_add_test(tests, a_range_waits_for_pages_that_were_being_written_and_reports_their_error);
