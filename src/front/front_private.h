@@ -46,6 +46,7 @@ struct front_worker {
 struct front_handle {
 	LIST_ENTRY(front_handle) link;
 	uint64_t inode;
+	bool writes; /* it was opened to write */
 	_Atomic uint64_t seen;
 };
 

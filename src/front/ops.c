@@ -278,12 +278,44 @@ static unsigned int set_of(int to_set, uint32_t valid)
 	return set;
 }
 
+static bool is_open_to_write(struct front *front, uint64_t inode)
+{
+	struct front_handle *handle;
+	bool found = false;
+
+	mutex_lock(&front->lock);
+	LIST_FOREACH (handle, &front->handles, link)
+		found |= handle->inode == inode && handle->writes;
+	mutex_unlock(&front->lock);
+	return found;
+}
+
+/*
+ * A chown(2) that changes neither owner nor group looks like that, too: it must not take from a file what only its owner
+ * may. Who is about to write has it open.
+ */
+static int may_kill_suidgid(fuse_req_t req, uint64_t inode)
+{
+	const mode_t special = S_ISUID | S_ISGID;
+	struct front *front = fuse_req_userdata(req);
+	uid_t uid = fuse_req_ctx(req)->uid;
+	struct fs_attr attr;
+	int error = fs_getattr(front->fs, inode, &attr);
+
+	if (error || !uid || uid == attr.st.st_uid || !(attr.st.st_mode & special) || is_open_to_write(front, inode))
+		return error;
+	return -EPERM;
+}
+
 static void op_setattr(fuse_req_t req, fuse_ino_t inode, struct stat *st, int to_set, struct fuse_file_info *fi)
 {
 	const struct fuse_setattr_in *in = transport_argument();
 	struct fs_attr attr = { .st = *st };
-	int error = fs_setattr(fs_of(req), inode, set_of(to_set, in->valid), &attr);
+	unsigned int set = set_of(to_set, in->valid);
+	int error = set == FS_KILL_SUIDGID ? may_kill_suidgid(req, inode) : 0;
 
+	if (!error)
+		error = fs_setattr(fs_of(req), inode, set, &attr);
 	if (error)
 		reply_error(req, error);
 	else
@@ -376,6 +408,7 @@ static int handle_open(struct front *front, uint64_t inode, uint64_t seen, struc
 	if (!handle)
 		return -ENOMEM;
 	handle->inode = inode;
+	handle->writes = (fi->flags & O_ACCMODE) != O_RDONLY;
 	atomic_init(&handle->seen, seen);
 	mutex_lock(&front->lock);
 	LIST_INSERT_HEAD(&front->handles, handle, link);

@@ -37,6 +37,11 @@ def whatever_an_ordinary_user_changes_loses_setuid(ws):
     os.chmod(path, 0o6777)
     os.chown(path, NOBODY, NOBODY)
     assert bits(path) == 0o777, "a file given away kept its setuid bit"
+    # Who may neither change nor write it takes nothing from it by saying that its owner is to stay.
+    os.chown(path, 1, 1)
+    os.chmod(path, 0o6755)
+    ws.run("python3", "-c", f"import os; os.chown({path!r}, -1, -1)", user=NOBODY, ok=False)
+    assert bits(path) == 0o6755, "a stranger took the setuid bit"
     os.chmod(path, 0o6777)
     trees.write(path, b"by root")
     assert bits(path) == 0o6777, "root's own write took the setuid bit"
