@@ -226,6 +226,7 @@ int fs_readlink(struct fs *fs, uint64_t number, char *target, size_t size)
 {
 	const struct meta_key key = { .object = number, .type = TYPE_SYMLINK };
 	ssize_t length = meta_get(fs->meta, &key, target, size - 1);
+	struct inode *inode;
 
 	if (length == -ENOENT)
 		return -EINVAL;
@@ -234,6 +235,10 @@ int fs_readlink(struct fs *fs, uint64_t number, char *target, size_t size)
 	if ((size_t)length > size - 1)
 		return -ENAMETOOLONG;
 	target[length] = 0;
+	if (!inode_get(fs, number, &inode)) {
+		file_read_touch(inode);
+		inode_put(inode);
+	}
 	return 0;
 }
 
