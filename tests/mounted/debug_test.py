@@ -52,7 +52,7 @@ def what_is_in_flight_is_told_on_sigusr1(ws):
     ws.run("mirrorctl", "drill", volume.mnt, "1", "any,hang", "600")
     writer = threading.Thread(target=write_direct, args=(volume.path("file"), 1))
     writer.start()
-    wait_for("a request that hangs", lambda: volume.status()[0]["legs"][1]["queue"] > 0)
+    wait_for("a request that hangs", lambda: [leg["queue"] > 0 for leg in volume.status()[0]["legs"]] == [False, True])
     daemon.process.send_signal(signal.SIGUSR1)
     wait_for("the dump", lambda: "in flight: leg=1" in daemon.log())
     said = daemon.log()

@@ -446,6 +446,7 @@ START_TEST(a_replaced_leg_that_cannot_say_so_holds_up_nobody)
 	if (_i)
 		leg_close(old);
 	close_mirror();
+	ck_assert_uint_eq(events_of(MIRROR_EVENT_LEG_RELEASED), _i ? 0 : 1);
 	label_patience_ns = patience_ns;
 }
 END_TEST
