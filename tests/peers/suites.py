@@ -82,8 +82,8 @@ class Git(Suite):
 
 
 class Sqlite(Suite):
-    """Files of its test/ in a folder on the mount: of veryquick, which takes hours where each commit is one, those about
-    what a database asks of its filesystem."""
+    """Files of its test/ in a folder on the mount: of veryquick, which takes hours where each commit is one, those
+    about what a database asks of its filesystem."""
 
     PARTS = ("atomic", "attach", "backup", "bigfile", "delete_db", "exclusive", "fallocate", "filectrl", "io",
              "journal", "lock", "mmap", "multiplex", "nolock", "pager", "readonly", "rollback", "savepoint", "shared",
