@@ -113,7 +113,12 @@ SLOW_WRITE = ("--name=slow_write", "--ioengine=libaio", "--direct=1", "--numjobs
 
 
 def offloads(ws):
-    """Whether this fio does that job on any file at all: Debian's 3.33 may wait for its own threads for ever."""
+    """Whether this fio does that job on any file at all.
+
+    Debian's 3.33 stops for ever, on ext4 as well as here: 64 threads that it has made to submit wait for work
+    (pthread_cond_wait), so does the one that hands it out, none of them is in a call on a file, and the filesystem has
+    nothing in flight.
+    """
     words = ["fio", *SLOW_WRITE, "--io_submit_mode=offload", f"--filename={ws.join('plain')}", "--size=1m",
              "--runtime=1"]
     with subprocess.Popen(words, stdout=subprocess.DEVNULL) as tried:
