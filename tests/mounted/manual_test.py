@@ -76,6 +76,11 @@ ON_IMAGES = [
     "$ fusermount3 -u here",
     "$ fsck.mirrorfs -n --data left.img right.img",
     "$ mirrorfs 'fault:read,corrupt,range=1M-,latch,chance=1000;any,delay=200,chance=50:left.img' right.img here",
+    "$ mirrorctl events here",
+    "$ mirrorctl status --files here",
+    "$ truncate -s 1G new.img",
+    "$ mirrorctl replace here 1 new.img",
+    "$ mirrorctl resync here",
 ]
 ELSEWHERE = [  # odirect_test.py; install_test.py, with helpers of its own in /sbin
     "$ odirect-matrix /srv | tail -n 1",
