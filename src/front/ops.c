@@ -291,18 +291,19 @@ static bool is_open_to_write(struct front *front, uint64_t inode)
 }
 
 /*
- * A chown(2) that changes neither owner nor group looks like that, too: it must not take from a file what only its owner
- * may. Who is about to write has it open.
+ * A chown(2) that changes neither owner nor group looks like that, too: it must not take from a file what only its
+ * owner may. Who is about to write has it open.
  */
 static int may_kill_suidgid(fuse_req_t req, uint64_t inode)
 {
-	const mode_t special = S_ISUID | S_ISGID;
 	struct front *front = fuse_req_userdata(req);
 	uid_t uid = fuse_req_ctx(req)->uid;
 	struct fs_attr attr;
 	int error = fs_getattr(front->fs, inode, &attr);
+	mode_t mode = attr.st.st_mode;
 
-	if (error || !uid || uid == attr.st.st_uid || !(attr.st.st_mode & special) || is_open_to_write(front, inode))
+	if (error || !uid || uid == attr.st.st_uid || S_ISDIR(mode) ||
+	    !(mode & S_ISUID || (mode & S_ISGID && mode & S_IXGRP)) || is_open_to_write(front, inode))
 		return error;
 	return -EPERM;
 }

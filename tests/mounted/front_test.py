@@ -1,12 +1,14 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """What lies between the kernel and the files: setuid, mapped memory, signals, dead mounts, odd names."""
 import contextlib
+import errno
 import fcntl
 import mmap
 import os
 import signal
 import subprocess
 
+import linux
 import system
 import trees
 from cases import FULL, QUICK, TRANSPORTS, Skip, case
@@ -40,8 +42,15 @@ def whatever_an_ordinary_user_changes_loses_setuid(ws):
     # Who may neither change nor write it takes nothing from it by saying that its owner is to stay.
     os.chown(path, 1, 1)
     os.chmod(path, 0o6755)
-    ws.run("python3", "-c", f"import os; os.chown({path!r}, -1, -1)", user=NOBODY, ok=False)
+    linux.user_fails_with(errno.EPERM, NOBODY, os.chown, path, -1, -1)
     assert bits(path) == 0o6755, "a stranger took the setuid bit"
+    for mode in (0o2766, 0o755):
+        os.chmod(path, mode)
+        linux.user_fails_with(0, NOBODY, os.chown, path, -1, -1)
+    os.mkdir(volume.path("shared"))
+    os.chmod(volume.path("shared"), 0o2777)
+    linux.user_fails_with(0, NOBODY, os.chown, volume.path("shared"), -1, -1)
+    assert bits(volume.path("shared")) == 0o2777
     os.chmod(path, 0o6777)
     trees.write(path, b"by root")
     assert bits(path) == 0o6777, "root's own write took the setuid bit"
