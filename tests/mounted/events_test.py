@@ -21,6 +21,17 @@ def states_of(events, leg):
     return [event["state"]["legs"][leg]["state"] for event in events if event["kind"] == "leg-state"]
 
 
+def spoiled_volume(ws):
+    """Not mounted; it has a file of which block 40 is bad on leg 0, and block 50 on both."""
+    volume, data = ws.volume(size="64M"), trees.pattern(4 * MIB)
+    volume.mount()
+    trees.write(volume.path("file"), data)
+    volume.umount()
+    for leg, block in (0, 40), (0, 50), (1, 50):
+        spoil(volume, leg, data[block * BLOCK:(block + 1) * BLOCK])
+    return volume
+
+
 @case(QUICK)
 def a_leg_that_goes_and_comes_back_is_told_step_by_step(ws):
     volume = ws.volume()
@@ -81,14 +92,7 @@ def what_a_reader_finds_is_told_by_file_and_bytes(ws):
 
 @case(FULL)
 def what_a_scrub_finds_is_told_by_file_and_a_full_volume_is_told_once(ws):
-    volume = ws.volume(size="64M")
-    volume.mount()
-    trees.write(volume.path("file"), trees.pattern(4 * MIB))
-    volume.umount()
-    data = trees.pattern(4 * MIB)
-    spoil(volume, 0, data[40 * BLOCK:41 * BLOCK])
-    for leg in 0, 1:
-        spoil(volume, leg, data[50 * BLOCK:51 * BLOCK])
+    volume = spoiled_volume(ws)
     volume.mount()
     volume.scrub(ok=False)
     events = {event["kind"]: event for event in events_of(volume)}
@@ -188,8 +192,7 @@ def blocks_that_are_healed_by_thousands_keep_the_program_from_nothing_else(ws):
 
 
 def everything_happens_to(volume, switch):
-    """To one with a file of which block 40 is bad on leg 0, and block 50 on both; leg 1 refuses writes with `switch`0
-    and both with `switch`1."""
+    """To a spoiled one, of which leg 1 refuses writes while there is `switch`0, and leg 0 while there is `switch`1."""
     run = volume.ws.run
     volume.scrub(ok=False)
     trees.write(f"{switch}0", b"")
@@ -215,14 +218,7 @@ def everything_happens_to(volume, switch):
 
 @case(FULL)
 def whatever_happens_is_told_once_in_the_log_by_mirrorctl_and_to_the_program(ws):
-    volume = ws.volume(size="64M")
-    volume.mount()
-    data = trees.pattern(MIB)
-    trees.write(volume.path("file"), data)
-    volume.umount()
-    spoil(volume, 0, data[40 * BLOCK:41 * BLOCK])
-    for leg in 0, 1:
-        spoil(volume, leg, data[50 * BLOCK:51 * BLOCK])
+    volume = spoiled_volume(ws)
     start, _ = volume.heap(0)
     program, told, switch, legs = ws.join("tell"), ws.join("told"), ws.join("switch"), volume.legs
     trees.write(program, f"#!/bin/sh\necho \"$3\" >>{told}\n".encode())
