@@ -44,6 +44,7 @@ struct iolog {
 	struct record *records; /* each request: those that wait; under the lock */
 	struct record *writing; /* the writer's own */
 	unsigned int count;
+	uint64_t latest_ns; /* of the records; under the lock */
 	uint64_t left_out;
 };
 
@@ -58,6 +59,9 @@ void iolog_add(struct iolog *iolog, bool write, uint64_t ended_ns, uint64_t took
 		return;
 	}
 	mutex_lock(&iolog->lock);
+	/* Who was held up on the way here is told as if he had ended now: in a log time does not go backwards. */
+	iolog->latest_ns = ended_ns > iolog->latest_ns ? ended_ns : iolog->latest_ns;
+	ended_ns = iolog->latest_ns;
 	if (iolog->count < RECORDS)
 		iolog->records[iolog->count++] = (struct record){ ended_ns, took_ns, offset, bytes, write };
 	else

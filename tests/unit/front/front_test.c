@@ -1,10 +1,14 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* What can be told without a mount: the agreement at INIT. The rest is tested on mounts. */
+/* What can be told without a mount: the agreement at INIT, the log of requests. The rest is tested on mounts. */
 #include "front_private.h"
+
+#include "mirrorfs/base/clock.h"
 
 #include <check.h>
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
+#include <unistd.h>
 
 static struct front front = { .buffer_bytes = 16 * FRONT_IO_MAX, .threads = 16 };
 static int rings_error; /* what comes of making them */
@@ -121,6 +125,38 @@ START_TEST(an_older_kernel_gets_nothing_that_it_did_not_offer)
 }
 END_TEST
 
+/* Who answered first may come to the log last. */
+START_TEST(time_never_goes_backwards_in_a_log)
+{
+	static const unsigned int ended_msec[] = { 50, 30, 70, 69 };
+	char folder[] = "/tmp/iolog-XXXXXX", prefix[64], path[80];
+	unsigned long long at[4] = { 0 };
+	struct iolog *iolog;
+	uint64_t now_ns;
+	FILE *log;
+
+	ck_assert_ptr_nonnull(mkdtemp(folder));
+	snprintf(prefix, sizeof(prefix), "%s/x", folder);
+	ck_assert_int_eq(iolog_open(prefix, 0, &iolog, NULL), 0);
+	now_ns = clock_now_ns();
+	for (int i = 0; i < 4; i++)
+		iolog_add(iolog, true, now_ns + ended_msec[i] * NSEC_PER_MSEC, 1, 0, 4096);
+	iolog_close(iolog);
+	snprintf(path, sizeof(path), "%s_lat.log", prefix);
+	log = fopen(path, "r");
+	ck_assert_ptr_nonnull(log);
+	for (int i = 0; i < 4; i++)
+		ck_assert_int_eq(fscanf(log, "%llu,%*[^\n]", &at[i]), 1);
+	fclose(log);
+	ck_assert(at[0] <= at[1] && at[1] < at[2] && at[2] <= at[3]);
+	for (int i = 0; i < 3; i++) {
+		snprintf(path, sizeof(path), "%s_%s.log", prefix, (const char *[]){ "lat", "bw", "iops" }[i]);
+		unlink(path);
+	}
+	rmdir(folder);
+}
+END_TEST
+
 int main(void)
 {
 	Suite *suite = suite_create("front");
@@ -128,6 +164,7 @@ int main(void)
 	SRunner *runner;
 	int failed;
 
+	tcase_add_test(tests, time_never_goes_backwards_in_a_log);
 	tcase_add_test(tests, what_libfuse_leaves_out_is_agreed);
 	tcase_add_test(tests, rings_are_agreed_where_there_are_any);
 	tcase_add_test(tests, what_an_older_kernel_did_not_say_is_not_agreed);
