@@ -190,9 +190,10 @@ ssize_t fs_copy_range(struct fs *fs, uint64_t from, uint64_t from_offset, uint64
 int fs_lseek(struct fs *fs, uint64_t inode, bool hole, uint64_t *offset); /* -ENXIO as lseek(2) */
 
 /*
- * Durable at return: the data and what is needed to read it, or (all) every attribute too; a directory: its
- * entries. What failed to be written out since the last report to this `seen` is reported once, though it has been
- * written since: keep one for each open file, set by fs_error_mark(). What still fails is an error each time.
+ * Durable at return: the data and what is needed to read it, or (all) every attribute too; a directory: all that lies
+ * below it, names and data. What failed to be written out since the last report to this `seen` is reported once, though
+ * it has been written since: keep one for each open file, set by fs_error_mark(). What still fails is an error each
+ * time.
  */
 int fs_fsync(struct fs *fs, uint64_t inode, bool data_only, uint64_t *seen);
 /* At open: what failed before is not reported, unless nobody has been told of it yet. */

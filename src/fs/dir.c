@@ -178,7 +178,7 @@ int fs_lookup(struct fs *fs, uint64_t dir_number, const char *name, struct fs_at
 	error = dir_lookup(dir, name, &inode);
 	if (!error) {
 		inode_fill_attr(inode, attr);
-		inode_put_looked_up(inode);
+		inode_put_looked_up(inode, dir_number);
 	}
 	inode_put(dir);
 	return error;
@@ -255,7 +255,7 @@ static int dir_emit(const struct dir_walk *walk, const struct meta_key *key, con
 		inode_fill_attr(inode, &attr);
 	more = walk->emit(walk->context, &entry);
 	if (inode && more)
-		inode_put_looked_up(inode);
+		inode_put_looked_up(inode, walk->dir->number);
 	else
 		inode_put(inode);
 	return more;

@@ -233,6 +233,7 @@ void filepage_store(struct inode *inode, struct cache_page *page, size_t offset,
 	inode->failing = false;
 	cache_dirty(page);
 	mutex_unlock(&inode->state);
+	sync_note(inode);
 }
 
 void filepage_drop(struct inode *inode, uint64_t first, uint64_t last)

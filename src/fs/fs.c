@@ -65,6 +65,7 @@ int fs_open(struct meta *meta, struct cache *cache, const struct fs_options *opt
 	cond_init(&fs->loaded);
 	RB_INIT(&fs->table);
 	TAILQ_INIT(&fs->idle);
+	TAILQ_INIT(&fs->unsynced);
 	cache_stats(cache, &stats);
 	fs->inodes_most = options->inodes ? options->inodes : stats.budget_bytes / 8 / sizeof(struct inode);
 	cond_init(&fs->reaper.moved);
@@ -121,29 +122,6 @@ int fs_promise(struct fs *fs, uint64_t blocks)
 		error = meta_promise(fs->meta, blocks);
 	} while (error == -ENOSPC && orphan_wait(fs, steps));
 	return error;
-}
-
-int fs_sync(struct fs *fs)
-{
-	struct inode *inode;
-	uint64_t number = 0;
-	int first_error = 0, error;
-
-	if (fs->read_only)
-		return 0;
-	cache_write_all(fs->cache); /* what goes together; each for itself what that leaves */
-	while ((inode = inode_next(fs, number))) {
-		number = inode->number;
-		/* Who punches has dropped pages before the hole is in the tree: neither would be durable. */
-		rwlock_read(&inode->content);
-		error = writeout_inode(inode, true);
-		rwlock_unlock(&inode->content);
-		if (!first_error)
-			first_error = error;
-		inode_put(inode);
-	}
-	error = meta_sync(fs->meta, meta_sequence(fs->meta));
-	return first_error ? first_error : error;
 }
 
 void fs_set_atime(struct fs *fs, const struct fs_atime_options *options)

@@ -82,6 +82,10 @@ struct inode {
 	unsigned int references; /* calls that run */
 	bool idle; /* in fs->idle: looked up, and used by no call */
 	TAILQ_ENTRY(inode) idle_link;
+	uint64_t found_in; /* the directory that its name was last looked up, made or moved in; 0: not known */
+	_Atomic bool unsynced; /* in fs->unsynced */
+	TAILQ_ENTRY(inode) unsynced_link;
+	uint64_t synced_by; /* the call that took it from there last */
 
 	struct rwlock content;
 	struct mutex log;
@@ -186,6 +190,8 @@ struct fs {
 	struct inode *recent[FS_RECENT]; /* of the table, each at its number's place; NULL: none */
 	uint64_t inodes, inodes_most; /* in the table, and how many there may be before idle ones leave */
 	TAILQ_HEAD(, inode) idle; /* who has been so for longest comes first */
+	TAILQ_HEAD(, inode) unsynced; /* files with pages to write, and others; see sync.c */
+	uint64_t sync_calls;
 	struct known known;
 
 	/* Deletes what takes long; see orphan.c. Under table_lock. */
@@ -228,8 +234,12 @@ uint64_t inode_size(struct inode *inode); /* bytes, as of now. State lock taken 
 void inode_put(struct inode *inode);
 /* The only reference to a dead inode, whose struct goes. */
 void inode_bury(struct inode *inode);
-/* A reference becomes one lookup of the caller's. Never waits. */
-void inode_put_looked_up(struct inode *inode);
+/* A reference becomes one lookup of the caller's, in that directory; 0: it has no name. Never waits. */
+void inode_put_looked_up(struct inode *inode, uint64_t directory);
+void inode_moved(struct inode *inode, uint64_t directory);
+/* Of those in the table, or NULL, perhaps not LIVE; one more reference. Table lock held. */
+struct inode *inode_in_memory(struct fs *fs, uint64_t number);
+void inode_hold(struct inode *inode);
 /* A new inode with `attr`; nobody finds it before inode_publish(). -ENOMEM. */
 int inode_new(struct fs *fs, const struct inode_attr *attr, struct inode **inode);
 /* error 0: live, referenced once. Else it never was. Returns `error`. */
@@ -608,6 +618,16 @@ void writeout_pages(struct cache_page **pages, size_t count);
 int writeout_inode(struct inode *inode, bool attributes);
 /* What is dirty of blocks first .. last, and what is needed to read it (with `attributes`: all fields), is durable. */
 int writeout_durable(struct inode *inode, uint64_t first, uint64_t last, bool attributes);
+
+/* What failed since the last report to `seen`, or 0. */
+int writeout_report(struct inode *inode, uint64_t *seen);
+
+/* ---- sync.c ---- */
+
+/* A page of it is to be written. */
+void sync_note(struct inode *inode);
+/* It leaves memory. Table lock held. */
+void sync_leave(struct inode *inode);
 
 /* ---- orphan.c ---- */
 

@@ -134,7 +134,7 @@ static struct inode **table_recent(struct fs *fs, uint64_t number)
 	return &fs->recent[number % FS_RECENT];
 }
 
-static struct inode *table_find(struct fs *fs, uint64_t number)
+struct inode *inode_in_memory(struct fs *fs, uint64_t number)
 {
 	struct inode **recent = table_recent(fs, number), wanted;
 
@@ -165,8 +165,7 @@ static struct inode *table_insert(struct fs *fs, uint64_t number)
 	return inode;
 }
 
-/* One more call that uses it. Table lock held. */
-static void table_hold(struct inode *inode)
+void inode_hold(struct inode *inode)
 {
 	inode->references++;
 	if (!inode->idle)
@@ -193,6 +192,7 @@ static void table_remove(struct inode *inode)
 	if (*recent == inode)
 		*recent = NULL;
 	RB_REMOVE(inode_table, &inode->fs->table, inode);
+	sync_leave(inode);
 	inode->fs->inodes--;
 	cond_broadcast(&inode->fs->loaded);
 }
@@ -297,12 +297,12 @@ int inode_get(struct fs *fs, uint64_t number, struct inode **result)
 
 	*result = NULL;
 	mutex_lock(&fs->table_lock);
-	while ((inode = table_find(fs, number)) && inode->phase == INODE_LOADING)
+	while ((inode = inode_in_memory(fs, number)) && inode->phase == INODE_LOADING)
 		cond_wait(&fs->loaded, &fs->table_lock);
 	if (inode) {
 		error = inode->phase == INODE_DEAD ? -ESTALE : 0;
 		if (!error)
-			table_hold(inode);
+			inode_hold(inode);
 		mutex_unlock(&fs->table_lock);
 	} else {
 		inode = table_insert(fs, number);
@@ -355,7 +355,7 @@ int inode_new(struct fs *fs, const struct inode_attr *attr, struct inode **resul
 	int error;
 
 	mutex_lock(&fs->table_lock);
-	error = table_find(fs, number) ? -EIO : 0; /* the volume is wrong about what it has used */
+	error = inode_in_memory(fs, number) ? -EIO : 0; /* the volume is wrong about what it has used */
 	inode = error ? NULL : table_insert(fs, number);
 	mutex_unlock(&fs->table_lock);
 	if (!inode)
@@ -452,7 +452,7 @@ static bool inode_trim_one(struct inode *inode)
 		mutex_lock(&fs->table_lock);
 		return true;
 	}
-	table_hold(inode);
+	inode_hold(inode);
 	if (verdict == TRIM_IS_TO_BE_LOGGED) {
 		mutex_unlock(&fs->table_lock);
 		change_log(inode); /* an error leaves it dirty, and here */
@@ -509,25 +509,34 @@ void inode_bury(struct inode *inode)
 	inode_free(inode);
 }
 
-void inode_put_looked_up(struct inode *inode)
+void inode_put_looked_up(struct inode *inode, uint64_t directory)
 {
 	mutex_lock(&inode->fs->table_lock);
 	inode->lookups++;
+	if (directory)
+		inode->found_in = directory;
 	table_release(inode);
+	mutex_unlock(&inode->fs->table_lock);
+}
+
+void inode_moved(struct inode *inode, uint64_t directory)
+{
+	mutex_lock(&inode->fs->table_lock);
+	inode->found_in = directory;
 	mutex_unlock(&inode->fs->table_lock);
 }
 
 /* It is known to fewer. The inode, held for the caller, if it is in memory and alive. Table lock held. */
 static struct inode *inode_forget(struct fs *fs, uint64_t number, uint64_t lookups)
 {
-	struct inode *inode = table_find(fs, number);
+	struct inode *inode = inode_in_memory(fs, number);
 	uint64_t known;
 
 	if (inode) {
 		inode->lookups -= lookups < inode->lookups ? lookups : inode->lookups;
 		if (inode->phase != INODE_LIVE) /* whoever loads or deletes it sees to the rest */
 			return NULL;
-		table_hold(inode);
+		inode_hold(inode);
 		return inode;
 	}
 	known = known_take(fs, number);
@@ -588,7 +597,7 @@ struct inode *inode_next(struct fs *fs, uint64_t number)
 	while (inode && inode->phase != INODE_LIVE)
 		inode = RB_NEXT(inode_table, &fs->table, inode);
 	if (inode)
-		table_hold(inode);
+		inode_hold(inode);
 	mutex_unlock(&fs->table_lock);
 	return inode;
 }

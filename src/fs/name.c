@@ -138,7 +138,7 @@ static int name_create(struct fs *fs, uint64_t dir_number, const char *name, con
 		error = name_durable(dir);
 		if (!error) {
 			inode_fill_attr(inode, attr);
-			inode_put_looked_up(inode);
+			inode_put_looked_up(inode, dir_number);
 		} else {
 			inode_put(inode);
 		}
@@ -218,7 +218,7 @@ int fs_tmpfile(struct fs *fs, const struct fs_caller *caller, uint64_t dir_numbe
 	if (error)
 		return error;
 	inode_fill_attr(inode, attr);
-	inode_put_looked_up(inode);
+	inode_put_looked_up(inode, 0);
 	return 0;
 }
 
@@ -302,7 +302,7 @@ int fs_link(struct fs *fs, uint64_t number, uint64_t dir_number, const char *nam
 		error = name_durable(dir);
 	if (!error) {
 		inode_fill_attr(inode, attr);
-		inode_put_looked_up(inode);
+		inode_put_looked_up(inode, dir_number);
 	} else {
 		inode_put(inode);
 	}

@@ -181,7 +181,12 @@ static int rename_commit_all(struct rename *r)
 	rename_move(r->source, r->from_dir, r->to_dir);
 	change_touch(r->from_dir, true);
 	change_touch(r->to_dir, true);
-	return change_commit(&change);
+	error = change_commit(&change);
+	if (!error)
+		inode_moved(r->source, r->to_dir->number);
+	if (!error && r->flags & RENAME_EXCHANGE)
+		inode_moved(r->target, r->from_dir->number);
+	return error;
 }
 
 static int rename_commit(struct rename *r)

@@ -749,8 +749,7 @@ int fs_error_mark(struct fs *fs, uint64_t number, uint64_t *seen)
 	return 0;
 }
 
-/* What failed since the last report, or 0. */
-static int writeout_report(struct inode *inode, uint64_t *seen)
+int writeout_report(struct inode *inode, uint64_t *seen)
 {
 	int error = 0;
 
@@ -772,18 +771,4 @@ void fs_error_told(struct fs *fs, uint64_t number, uint64_t *seen)
 		return;
 	writeout_report(inode, seen);
 	inode_put(inode);
-}
-
-int fs_fsync(struct fs *fs, uint64_t number, bool data_only, uint64_t *seen)
-{
-	struct inode *inode;
-	int error = inode_get(fs, number, &inode), before = 0;
-
-	if (error)
-		return error;
-	error = writeout_durable(inode, 0, UINT64_MAX, !data_only);
-	if (seen)
-		before = writeout_report(inode, seen);
-	inode_put(inode);
-	return error ? error : before;
 }

@@ -145,9 +145,7 @@ class Bench:
         return work
 
     def append(self, target):
-        result = self.meta("append", target.dir + "/log", self.options.seconds)
-        os.unlink(target.dir + "/log")
-        return result
+        return self.meta("append", target.dir + "/log", self.options.seconds)
 
     def tree(self, *command):
         def work(target):
@@ -185,7 +183,7 @@ class Bench:
              self.job("randwrite", "4k", True, "op/s", SYNC_ENGINE, DIRECT)),
             ("rand write 4k O_DIRECT qd32", "op/s", False, self.job("randwrite", "4k", True, "op/s", *deep, DIRECT)),
             ("rand write 4k buffered + fsync each", "op/s", False,
-             self.job("randwrite", "4k", True, "op/s", SYNC_ENGINE, "--fsync=1")),
+             self.job("randwrite", "4k", True, "op/s", SYNC_ENGINE, "--fsync=1", "--end_fsync=1")),
             ("append 100 B + fsync each", "op/s", False, self.append),
             ("create 4 KiB files, 1 thread, + sync", "op/s", False, self.create(1)),
             ("stat cold, name order", "op/s", True, self.small("stat", files)),

@@ -462,7 +462,7 @@ static void sync_file(struct fs_actor *actor)
 
 static void sync_everything(struct fs_actor *actor)
 {
-	op_sync(actor->level);
+	op_sync(actor->level, chance(actor, 2));
 }
 
 static void look_at(struct fs_actor *actor)

@@ -152,7 +152,7 @@ static bool link_a_as_c(void) { return link_as(A, C); }
 
 static bool sync_all(void)
 {
-	op_sync(ex.level);
+	op_sync(ex.level, false);
 	return true;
 }
 

@@ -530,7 +530,7 @@ void op_fsync(struct fs_level *level, struct oracle_file *file, bool data_only)
 	oracle_snapshot_free(&snapshot);
 }
 
-void op_sync(struct fs_level *level)
+void op_sync(struct fs_level *level, bool from_root)
 {
 	struct oracle *oracle = &level->oracle;
 	unsigned int count = oracle->count;
@@ -539,10 +539,10 @@ void op_sync(struct fs_level *level)
 	int error;
 
 	for (unsigned int i = 0; i < count; i++)
-		if (oracle->files[i]->links || oracle->files[i]->lookups)
+		if (oracle->files[i]->links || (oracle->files[i]->lookups && !from_root))
 			oracle_snapshot(oracle->files[i], 0, oracle->files[i]->room, &snapshots[i]);
-	note("sync …");
-	error = fs_sync(level->machine->fs);
+	note("sync%s …", from_root ? " of the root" : "");
+	error = from_root ? fs_fsync(level->machine->fs, OBJECT_ROOT, false, NULL) : fs_sync(level->machine->fs);
 	note("sync: %s", strerror(-error));
 	if (error)
 		fs_level_bad(level, "sync", 0, error);
@@ -550,7 +550,7 @@ void op_sync(struct fs_level *level)
 		oracle_names_synced(oracle, NULL, tick);
 	for (unsigned int i = 0; i < count; i++) {
 		if (!error && snapshots[i].file)
-			oracle_synced(&snapshots[i], true);
+			oracle_synced(&snapshots[i], !from_root);
 		oracle_snapshot_free(&snapshots[i]);
 	}
 	free(snapshots);

@@ -59,6 +59,6 @@ void op_truncate(struct fs_level *level, struct oracle_file *file, uint64_t size
 void op_fallocate(struct fs_level *level, struct oracle_file *file, int mode, uint64_t offset, uint64_t end);
 /* The file is in use. */
 void op_fsync(struct fs_level *level, struct oracle_file *file, bool data_only);
-void op_sync(struct fs_level *level);
+void op_sync(struct fs_level *level, bool from_root); /* of everything, or of all below the root */
 
 #endif

@@ -309,6 +309,12 @@ void sync_file(uint64_t inode)
 	ck_assert_int_eq(fs_fsync(fs, inode, false, NULL), 0);
 }
 
+/* As the writer does after a while: all that was committed is durable, no data is written out for it. */
+void sync_names(void)
+{
+	ck_assert_int_eq(meta_sync(meta, meta_sequence(meta)), 0);
+}
+
 void set_size(uint64_t inode, uint64_t size)
 {
 	struct fs_attr attr = { .st.st_size = (off_t)size };

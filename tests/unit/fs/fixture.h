@@ -52,6 +52,7 @@ void put_bytes(uint64_t inode, uint64_t offset, const void *data, size_t length)
 void put_pattern(uint64_t inode, uint64_t offset, size_t length, unsigned int seed);
 unsigned char *pattern_of(uint64_t offset, size_t length, unsigned int seed); /* to be freed */
 void sync_file(uint64_t inode);
+void sync_names(void);
 void set_size(uint64_t inode, uint64_t size);
 
 /* The file's bytes are those of put_pattern(), or zeros. */

@@ -53,7 +53,7 @@ START_TEST(a_file_may_begin_without_a_name_and_get_one)
 	ck_assert_int_eq(fs_link(fs, file, ROOT, "name", &attr), 0);
 	ck_assert_uint_eq(attr.st.st_nlink, 1);
 	ck_assert_uint_eq(count_items(OBJECT_VOLUME, TYPE_ORPHAN), 0);
-	sync_file(ROOT);
+	sync_names();
 	volume_crash();
 	ck_assert_uint_eq(find(ROOT, "name"), file);
 	expect_size(file, 90000); /* brought along, as by a rename */
@@ -110,7 +110,7 @@ START_TEST(orphans_are_deleted_by_the_unmount_or_the_next_mount)
 	ck_assert_int_eq(fs_unlink(fs, ROOT, "link"), 0);
 	ck_assert_int_eq(fs_rmdir(fs, ROOT, "dir"), 0);
 	ck_assert_uint_eq(count_items(OBJECT_VOLUME, TYPE_ORPHAN), 3);
-	sync_file(ROOT);
+	sync_names();
 	if (_i)
 		volume_crash();
 	else
@@ -131,7 +131,7 @@ START_TEST(a_read_only_mount_leaves_orphans_alone)
 	uint64_t file = make_file(ROOT, "file");
 
 	ck_assert_int_eq(fs_unlink(fs, ROOT, "file"), 0);
-	sync_file(ROOT);
+	sync_names();
 	volume_crash();
 	volume_unmount();
 	volume_mount(true);
@@ -149,7 +149,7 @@ static uint64_t make_file_of_many_pieces(void)
 		put_bytes(file, i * 2 * FS_BLOCK, "x", 1);
 	sync_file(file);
 	ck_assert_int_eq(fs_unlink(fs, ROOT, "file"), 0);
-	sync_file(ROOT);
+	sync_names();
 	return file;
 }
 

@@ -161,12 +161,12 @@ START_TEST(a_replacing_rename_never_leads_to_an_empty_file)
 
 	put_pattern(to, 0, 9000, 1);
 	sync_file(to);
-	sync_file(ROOT);
+	sync_names();
 	from = make_file(ROOT, "from");
 	put_pattern(from, 0, 9000, 2);
 	ck_assert_int_eq(move(ROOT, "from", ROOT, "to", 0), 0);
 	/* Nobody synced the new file, but somebody synced something later. */
-	sync_file(ROOT);
+	sync_names();
 	volume_crash();
 	ck_assert_uint_eq(find(ROOT, "to"), from);
 	expect_size(from, 9000);

@@ -47,11 +47,11 @@ START_TEST(bytes_beyond_a_cut_do_not_come_back_behind_a_crash)
 
 	put_pattern(file, 0, 20000, 1);
 	sync_file(file);
-	sync_file(ROOT);
+	sync_names();
 	set_size(file, 5000);
 	if (_i & 1)
 		put_pattern(file, 100, 200, 1); /* dirty again */
-	sync_file(ROOT); /* the cut is durable, whatever is dirty is not written */
+	sync_names(); /* the cut is durable, whatever is dirty is not written */
 	volume_crash();
 	expect_size(file, 5000);
 	expect_pattern(file, 0, 5000, 1);

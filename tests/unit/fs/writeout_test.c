@@ -40,12 +40,65 @@ START_TEST(the_size_on_disk_never_runs_ahead_of_the_data)
 	put_pattern(file, 4 * FS_BLOCK, 100 * FS_BLOCK, 1);
 	/* Logs the item, for another reason, and makes that durable. */
 	ck_assert_int_eq(fs_setattr(fs, file, FS_SET_MODE, &(struct fs_attr){ .st.st_mode = 0600 }), 0);
-	sync_file(ROOT);
+	sync_names();
 	volume_crash();
 	expect_size(file, 4 * FS_BLOCK);
 	ck_assert_uint_eq(attr_of(file).st.st_mode & 07777, 0600);
 	expect_pattern(file, 0, 4 * FS_BLOCK, 1);
 	ck_assert_int_eq(fs_write(fs, file, block, FS_BLOCK, 0, FS_WRITE_THROUGH), FS_BLOCK);
+}
+END_TEST
+
+static uint64_t look(uint64_t dir, const char *name)
+{
+	struct fs_attr attr;
+
+	ck_assert_int_eq(fs_lookup(fs, dir, name, &attr), 0);
+	return attr.st.st_ino;
+}
+
+/* `sync DIR` behind a copy; the kernel passes no sync(2) on. */
+START_TEST(a_directory_that_is_synced_brings_what_lies_below)
+{
+	uint64_t top = make_dir(ROOT, "top"), deep = make_dir(make_dir(top, "a"), "b"), other = make_dir(ROOT, "other");
+	uint64_t old, here, below, beside, moved;
+
+	make_file(deep, "old");
+	make_file(other, "moved");
+	volume_remount();
+	ck_assert_uint_eq(look(look(look(ROOT, "top"), "a"), "b"), deep);
+	old = look(deep, "old");
+	here = make_file(look(ROOT, "top"), "here");
+	below = make_file(deep, "below");
+	beside = make_file(look(ROOT, "other"), "beside");
+	moved = look(other, "moved");
+	put_pattern(here, 0, 5000, 1);
+	put_pattern(below, 0, 2 << 20, 1);
+	put_pattern(beside, 0, 5000, 1);
+	put_pattern(old, 0, 5000, 1);
+	ck_assert_int_eq(fs_rename(fs, &caller, other, "moved", deep, "moved", 0), 0);
+	put_pattern(moved, 0, 5000, 1);
+	sync_file(top);
+	volume_crash();
+	expect_pattern(here, 0, 5000, 1);
+	expect_pattern(below, 0, 2 << 20, 1);
+	expect_pattern(old, 0, 5000, 1);
+	expect_pattern(moved, 0, 5000, 1);
+	expect_size(beside, 0);
+}
+END_TEST
+
+START_TEST(what_is_written_again_is_brought_again)
+{
+	uint64_t dir = make_dir(ROOT, "dir"), file = make_file(dir, "file");
+
+	for (unsigned int i = 1; i < 4; i++) {
+		put_pattern(file, 0, 5000, i);
+		sync_file(dir);
+		sync_file(dir); /* finds that there is nothing to do */
+	}
+	volume_crash();
+	expect_pattern(file, 0, 5000, 3);
 }
 END_TEST
 
@@ -367,6 +420,8 @@ Suite *writeout_suite(void)
 	tcase_add_loop_test(tests, what_fsync_acknowledged_survives_a_crash, 0, 5);
 	tcase_add_test(tests, an_fsync_through_another_struct_in_memory_counts);
 	tcase_add_test(tests, the_size_on_disk_never_runs_ahead_of_the_data);
+	tcase_add_test(tests, a_directory_that_is_synced_brings_what_lies_below);
+	tcase_add_test(tests, what_is_written_again_is_brought_again);
 	tcase_add_test(tests, bytes_behind_the_end_are_zeros_on_disk);
 	tcase_add_test(tests, a_page_dirtied_during_its_write_out_is_written_again);
 	tcase_add_test(tests, blocks_on_their_way_to_the_legs_are_counted_and_not_final);

@@ -170,7 +170,7 @@ START_TEST(attributes_go_with_their_inode)
 	sync_file(file);
 	ck_assert_int_eq(fs_unlink(fs, ROOT, "file"), 0);
 	ck_assert_uint_eq(count_items(file, TYPE_XATTR), 60 * 17);
-	sync_file(ROOT);
+	sync_names();
 	if (_i)
 		volume_crash();
 	fs_forget(fs, file, 1);
