@@ -100,8 +100,9 @@ def a_rename_over_a_file_is_all_or_nothing_without_a_sync(ws):
         trees.write(volume.path("new"), new)
         os.rename(volume.path("new"), volume.path("target"))
         if chance.random() < 0.7:
-            # Makes the rename durable, and is no sync of the file.
-            fd = os.open(volume.mnt, os.O_RDONLY)
+            # Makes the rename durable, and is no sync of the file, which does not lie there.
+            os.makedirs(volume.path("beside"), exist_ok=True)
+            fd = os.open(volume.path("beside"), os.O_RDONLY)
             os.fsync(fd)
             os.close(fd)
         volume.kill()

@@ -74,7 +74,7 @@ START_TEST(a_directory_that_is_synced_brings_what_lies_below)
 	moved = look(other, "moved");
 	put_pattern(here, 0, 5000, 1);
 	put_pattern(below, 0, 2 << 20, 1);
-	put_pattern(beside, 0, 5000, 1);
+	put_pattern(beside, 0, 2 << 20, 1); /* what is little may go with the others */
 	put_pattern(old, 0, 5000, 1);
 	ck_assert_int_eq(fs_rename(fs, &caller, other, "moved", deep, "moved", 0), 0);
 	put_pattern(moved, 0, 5000, 1);
