@@ -8,8 +8,7 @@ are ours. The table tells each rate, its ratio to btrfs raid1, and beside it wha
 
   --labels     which ones, in order; the first is what the others are compared to. btrfs: raid1 on two loop devices;
                mirrorfs: on two loop devices; images: mirrorfs on two image files; ext4: on one loop device, no mirror;
-               fuse2fs: on one image file; ntfs-3g: on one loop device. mirrorfs is mounted with blkdev, or a sync would
-               not reach it: rows that end with one would leave out what it writes later, as those of images do
+               fuse2fs: on one image file; ntfs-3g: on one loop device
   --mount      options for mirrorfs, as of mirrorfs -o
   --plot       writes the ratios as a picture (SVG) as well
 
@@ -79,8 +78,7 @@ class Peers:
     def served(self, label, loop):
         legs, mnt = self.legs(label, 2, loop)
         self.ws.run("mkfs.mirrorfs", *legs)
-        words = [word for word in (self.options.mount, "blkdev" if loop else "") if word]
-        self.ws.run("mirrorfs", *(["-o", ",".join(words)] if words else []), *legs, mnt)
+        self.ws.run("mirrorfs", *(["-o", self.options.mount] if self.options.mount else []), *legs, mnt)
         drop = os.path.join(self.ws.tools, "mirrorctl")
         return fsbench.Target(label, mnt, cold=f"{drop} drop-caches {mnt}")
 
