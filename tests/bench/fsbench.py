@@ -138,10 +138,7 @@ class Bench:
         def work(target):
             folder = f"{target.dir}/m{threads}"
             os.mkdir(folder)
-            result = self.meta("create", folder, self.options.files, threads, 4096, *target.below)
-            if threads > 1:
-                run(["rm", "-rf", folder], self.options.cap)
-            return result
+            return self.meta("create", folder, self.options.files, threads, 4096, *target.below)
         return work
 
     def append(self, target):
