@@ -6,8 +6,8 @@
  * sync(2) and syncfs(2) on to a filesystem in user space, but this: so `sync DIR` keeps what was just copied there. And
  * a name that was made durable does not lead to an empty file.
  *
- * Files with pages to write are in a list, from their first such page on until somebody who looks through it finds none;
- * where each lies is known from how it was found last.
+ * Files with pages to write are in a list, from their first such page on until somebody who looks through it finds
+ * none; where each lies is known from how it was found last.
  */
 #include "fs_private.h"
 
