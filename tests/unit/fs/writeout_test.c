@@ -73,17 +73,17 @@ START_TEST(a_directory_that_is_synced_brings_what_lies_below)
 	beside = make_file(look(ROOT, "other"), "beside");
 	moved = look(other, "moved");
 	put_pattern(here, 0, 5000, 1);
-	put_pattern(below, 0, 2 << 20, 1);
-	put_pattern(beside, 0, 2 << 20, 1); /* what is little may go with the others */
+	put_pattern(below, 0, 300000, 1);
+	put_pattern(beside, 0, 300000, 1); /* what is little may go with the others */
 	put_pattern(old, 0, 5000, 1);
 	ck_assert_int_eq(fs_rename(fs, &caller, other, "moved", deep, "moved", 0), 0);
-	put_pattern(moved, 0, 2 << 20, 1);
+	put_pattern(moved, 0, 300000, 1);
 	sync_file(top);
 	volume_crash();
 	expect_pattern(here, 0, 5000, 1);
-	expect_pattern(below, 0, 2 << 20, 1);
+	expect_pattern(below, 0, 300000, 1);
 	expect_pattern(old, 0, 5000, 1);
-	expect_pattern(moved, 0, 2 << 20, 1);
+	expect_pattern(moved, 0, 300000, 1);
 	expect_size(beside, 0);
 }
 END_TEST
