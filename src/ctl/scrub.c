@@ -82,11 +82,16 @@ static void finding_tell(struct ctl *ctl, const struct ctl_finding *finding)
 	events_add(ctl, fate(finding), true, more, "%s", text);
 }
 
-/* It was found on the other leg a moment ago. */
-static bool is_told(const struct ctl_finding *finding, const struct ctl_finding *before)
+/* As lost on the other leg. A block that files share is each one's loss. */
+static bool is_told(const struct ctl_scrub *scrub, const struct ctl_finding *finding)
 {
-	return finding->lost && before->lost && finding->live.address == before->live.address &&
-	       finding->live.count == before->live.count;
+	for (const struct ctl_finding *told = scrub->findings; told < finding && finding->lost; told++) {
+		if (told->lost && told->live.address == finding->live.address &&
+		    told->live.count == finding->live.count && told->live.object == finding->live.object &&
+		    told->live.offset == finding->live.offset)
+			return true;
+	}
+	return false;
 }
 
 /* Names are looked for when nothing is pinned. Only this thread adds findings and names them. */
@@ -105,7 +110,7 @@ static void findings_tell(struct ctl *ctl)
 		mutex_lock(&scrub->lock);
 		strcpy(finding->path, path);
 		mutex_unlock(&scrub->lock);
-		if (!scrub->told || !is_told(finding, before))
+		if (!is_told(scrub, finding))
 			finding_tell(ctl, finding);
 	}
 }

@@ -213,11 +213,13 @@ static ssize_t file_write_past(struct inode *inode, const unsigned char *data, s
 			       unsigned int flags)
 {
 	size_t least = flags & FS_WRITE_SYNC ? DIRECT_LEAST * FS_BLOCK : FS_BLOCK;
-	bool past = flags & (FS_WRITE_THROUGH | FS_WRITE_SYNC) || file_write_streams(inode, length, offset);
+	bool asked = flags & (FS_WRITE_THROUGH | FS_WRITE_SYNC), past = asked || file_write_streams(inode, length, offset);
 	ssize_t blocks = -EAGAIN;
 
 	if (past && (offset | length) % FS_BLOCK == 0 && length >= least)
 		blocks = direct_write(inode, data, offset / FS_BLOCK, length / FS_BLOCK, flags & FS_WRITE_KILL_SUIDGID);
+	if (blocks < 0 && !asked)
+		return -EAGAIN; /* nobody waits for the legs: pages keep it until they take it, and fsync tells */
 	return blocks > 0 ? blocks * (ssize_t)FS_BLOCK : blocks;
 }
 
