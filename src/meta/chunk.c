@@ -63,6 +63,8 @@ void chunk_return(struct meta *meta)
 
 		if (range_free_count(meta->node_range) < meta->reserve + CHUNK_BLOCKS)
 			break;
+		if (chunk < meta->boundary || chunk > meta->heap_end - CHUNK_BLOCKS)
+			continue; /* what a mount found around a node at an end of the data is not all of it data's */
 		if (range_reserve(meta->node_range, chunk, CHUNK_BLOCKS))
 			continue; /* in use */
 		if (range_free(meta->data_range, chunk, CHUNK_BLOCKS))

@@ -52,7 +52,7 @@ def until_full(step):
 def fill(path, seed=0):
     """Writes a file until the volume is full: its size. What was accepted must be durable on demand."""
     piece = trees.pattern(MIB, seed)
-    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT, 0o644)  # new or empty: there may be no room to say so once more
     length = size = 0
     for part in (MIB, BLOCK, 1):
 
