@@ -213,7 +213,8 @@ static ssize_t file_write_past(struct inode *inode, const unsigned char *data, s
 			       unsigned int flags)
 {
 	size_t least = flags & FS_WRITE_SYNC ? DIRECT_LEAST * FS_BLOCK : FS_BLOCK;
-	bool asked = flags & (FS_WRITE_THROUGH | FS_WRITE_SYNC), past = asked || file_write_streams(inode, length, offset);
+	bool asked = flags & (FS_WRITE_THROUGH | FS_WRITE_SYNC);
+	bool past = asked || file_write_streams(inode, length, offset);
 	ssize_t blocks = -EAGAIN;
 
 	if (past && (offset | length) % FS_BLOCK == 0 && length >= least)
