@@ -169,7 +169,9 @@ def in_the_foreground_it_ends_with_its_mount(ws):
         # Mounted is not yet served: what is asked for then waits for the answer.
         trees.write(volume.path(f"before {end}"), b"x")
         if end is None:
-            ws.run("fusermount3", "-u", volume.mnt)
+            # The daemon's own first look at the root may still be under way, and keeps it busy.
+            unmount = ("fusermount3", "-u", volume.mnt)
+            wait_for("the unmount", lambda unmount=unmount: ws.run(*unmount, ok=False).returncode == 0)
         else:
             daemon.send_signal(end)
         assert daemon.wait(60) == 0
