@@ -59,7 +59,9 @@ def a_daemon_that_is_stopped_or_gone_is_told_within_a_second(ws):
     wait_for("the end of a killed daemon", lambda: not alive(pid))
     for verb, *words in VERBS:
         done = ws.run("mirrorctl", verb, volume.mnt, *words, ok=False)
-        assert done.returncode == 5 and "no daemon answers" in done.stderr, (verb, done)
+        # Its socket may outlive it for a moment.
+        assert done.returncode == 5, (verb, done)
+        assert "no daemon answers" in done.stderr or "the daemon has gone" in done.stderr, (verb, done)
     ws.run("mirrorctl", "umount", volume.mnt)
     done = ws.run("mirrorctl", "status", volume.mnt, ok=False)
     assert done.returncode == 5 and "no mirrorfs is mounted there" in done.stderr, done
