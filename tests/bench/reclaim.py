@@ -2,8 +2,11 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """What the reclaimer costs those for whom it works: tests/bench/reclaim.py [--build=DIR] [--seconds=N] [--rounds=N]
 
-Two threads read 4 KiB here and there in a file of 16 MiB, and one writes 64 KiB after another in a file of 256 MiB, all
-past the kernel's cache: once with cache=64M, so that memory must be found all the time, and once with cache=1G. The
+
+"""What the reclaimer costs those for whom it works: tests/bench/reclaim.py [--build=DIR] [--seconds=N] [--rounds=N]
+
+Two threads read 4 KiB here and there in a file of 16 MiB, and one writes 64 KiB after another in a file of 256 MiB,
+each with an fdatasync(2), or a large cache would just put the legs' work off. The kernel forgets at once what it has cached of that (O_DIRECT would pass the daemon's cache, too): once with cache=64M, so that memory must be found all the time, and once with cache=1G. The
 two take turns. Of each it prints calls a second, p50 and p99.9 in milliseconds and the reclaimer's wake-ups, and the
 ratios of small to large.
 """
@@ -29,14 +32,18 @@ READ, WRITE = 4096, 65536
 
 def work(path, reads, until, taken):
     chance, length = random.Random(len(path)), READ if reads else WRITE
-    fd, buffer, at = os.open(path, os.O_RDWR | os.O_DIRECT), mmap.mmap(-1, length), 0
+    fd, buffer, at = os.open(path, os.O_RDWR), mmap.mmap(-1, length), 0
+    os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_RANDOM)
     while (begun := time.monotonic()) < until:
         if reads:
-            os.preadv(fd, [buffer], chance.randrange(HOT // READ) * READ)
+            at = chance.randrange(HOT // READ) * READ
+            os.preadv(fd, [buffer], at)
         else:
             os.pwritev(fd, [buffer], at)
-            at = (at + WRITE) % STREAM
+            os.fdatasync(fd)
         taken.append(time.monotonic() - begun)
+        os.posix_fadvise(fd, at, length, os.POSIX_FADV_DONTNEED)
+        at = (at + WRITE) % STREAM
     os.close(fd)
 
 
