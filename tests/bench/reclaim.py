@@ -2,13 +2,11 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """What the reclaimer costs those for whom it works: tests/bench/reclaim.py [--build=DIR] [--seconds=N] [--rounds=N]
 
-
-"""What the reclaimer costs those for whom it works: tests/bench/reclaim.py [--build=DIR] [--seconds=N] [--rounds=N]
-
 Two threads read 4 KiB here and there in a file of 16 MiB, and one writes 64 KiB after another in a file of 256 MiB,
-each with an fdatasync(2), or a large cache would just put the legs' work off. The kernel forgets at once what it has cached of that (O_DIRECT would pass the daemon's cache, too): once with cache=64M, so that memory must be found all the time, and once with cache=1G. The
-two take turns. Of each it prints calls a second, p50 and p99.9 in milliseconds and the reclaimer's wake-ups, and the
-ratios of small to large.
+each with an fdatasync(2), or a large cache would just put the legs' work off. The kernel forgets at once what it has
+cached of that (O_DIRECT would pass the daemon's cache, too). Once that is with cache=64M, so that memory must be found
+all the time, and once with cache=1G. The two take turns. Of each it prints calls a second, p50 and p99.9 in
+milliseconds and the reclaimer's wake-ups, and the ratios of small to large.
 """
 import argparse
 import json
