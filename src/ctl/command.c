@@ -12,11 +12,10 @@
 #include <string.h>
 #include <sys/socket.h>
 
-#define SLOW_CLIENT_SECONDS 5
 
 /* ---- answers ---- */
 
-void command_send(int fd, const char *text, size_t length, int flags)
+bool command_send(int fd, const char *text, size_t length, int flags)
 {
 	size_t sent = 0;
 	ssize_t got = 0;
@@ -28,21 +27,16 @@ void command_send(int fd, const char *text, size_t length, int flags)
 		else if (got < 0 && errno == EINTR)
 			got = 0;
 	}
+	return sent == length;
 }
 
-static void answer(int fd, const char *name, json_t *value, int flags)
+char *command_line(const char *name, json_t *value)
 {
 	json_t *line = json_pack("{s:i, s:o}", "version", CTL_VERSION, name, value);
 	char *text = line ? json_dumps(line, JSON_COMPACT) : NULL;
-	size_t length;
 
 	json_decref(line);
-	if (!text)
-		return;
-	length = strlen(text);
-	text[length++] = '\n';
-	command_send(fd, text, length, flags);
-	free(text);
+	return text;
 }
 
 json_t *command_text(const char *text)
@@ -62,20 +56,25 @@ json_t *command_text(const char *text)
 
 void command_answer(int fd, const char *name, json_t *value)
 {
-	answer(fd, name, value, MSG_DONTWAIT);
+	char *line = command_line(name, value);
+	size_t length;
+
+	if (!line)
+		return;
+	length = strlen(line);
+	line[length++] = '\n'; /* where the string ended */
+	command_send(fd, line, length, MSG_DONTWAIT);
+	free(line);
 }
 
-void command_answer_whole(int fd, const char *name, json_t *value)
+json_t *command_error(int error, const char *text)
 {
-	const struct timeval patience = { .tv_sec = SLOW_CLIENT_SECONDS };
-
-	setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof(patience));
-	answer(fd, name, value, 0);
+	return json_pack("{s:s, s:s}", "errno", strerrorname_np(-error), "text", text);
 }
 
 void command_answer_error(int fd, int error, const char *text)
 {
-	command_answer(fd, "error", json_pack("{s:s, s:s}", "errno", strerrorname_np(-error), "text", text));
+	command_answer(fd, "error", command_error(error, text));
 }
 
 /* ---- the commands ---- */

@@ -113,10 +113,11 @@ void command_run(struct ctl *ctl, int fd, const char *line, size_t length); /* c
 /* Sends {"version": …, `name`: `value`} and a newline, as far as the client's buffer goes; `value` is stolen. */
 void command_answer(int fd, const char *name, json_t *value);
 void command_answer_error(int fd, int error, const char *text);
+char *command_line(const char *name, json_t *value); /* what such an answer is, but for the newline; NULL: no memory */
+json_t *command_error(int error, const char *text); /* the value of an answer with the name "error" */
 json_t *command_text(const char *text); /* names need not be UTF-8, JSON must: then '?' stands for what is not ASCII */
-void command_answer_whole(int fd, const char *name, json_t *value); /* waits for a slow client, but not for ever */
 
-void command_send(int fd, const char *text, size_t length, int flags); /* as far as send(2) with `flags` goes */
+bool command_send(int fd, const char *text, size_t length, int flags); /* as far as send(2) with `flags` goes: all? */
 
 /* stats.c */
 void stats_command(struct ctl *ctl, int fd, const json_t *request);
@@ -126,10 +127,11 @@ void stats_http(struct ctl *ctl, int fd, const char *line, size_t length); /* an
 uint64_t history_note(struct ctl *ctl); /* how long until it is to be called again, ns */
 void history_command(struct ctl *ctl, int fd, const json_t *request);
 
-/* worker.c; the serving thread, but for worker_done(), which is the last that a worker does */
+/* worker.c; the serving thread, but for worker_answer(), which is the last that a worker does */
 void worker_start(struct ctl_worker *worker, const char *name, int fd, const json_t *request, void (*run)(void *),
 		  void *arg);
-void worker_done(struct ctl_worker *worker);
+/* Waits for a slow client, but not for ever; `value` is stolen. Whoever has read it may send the next such command. */
+void worker_answer(struct ctl_worker *worker, const char *name, json_t *value);
 void worker_end(struct ctl_worker *worker);
 
 /* events.c */

@@ -105,7 +105,6 @@ static json_t *listing_json(struct listing *listing, int error)
 static void files_run(void *arg)
 {
 	struct ctl *ctl = arg;
-	struct ctl_worker *worker = &ctl->files;
 	struct listing *listing = calloc(1, sizeof(*listing));
 	int error = -ENOMEM;
 
@@ -116,11 +115,11 @@ static void files_run(void *arg)
 		error = meta_missing(ctl->subjects.meta, &listing->walk);
 	}
 	if (!listing || error == -EINTR)
-		command_answer_error(worker->fd, error, listing ? "the volume is being unmounted" : "out of memory");
+		worker_answer(&ctl->files, "error",
+			      command_error(error, listing ? "the volume is being unmounted" : "out of memory"));
 	else
-		command_answer_whole(worker->fd, "result", listing_json(listing, error));
+		worker_answer(&ctl->files, "result", listing_json(listing, error));
 	free(listing);
-	worker_done(worker);
 }
 
 void files_command(struct ctl *ctl, int fd, const json_t *request)

@@ -244,11 +244,10 @@ static void change_run(void *arg)
 	int code = change(ctl, worker->request, result, &error);
 
 	if (code)
-		command_answer_error(worker->fd, code, error.text[0] ? error.text : strerror(-code));
+		worker_answer(worker, "error", command_error(code, error.text[0] ? error.text : strerror(-code)));
 	else
-		command_answer(worker->fd, "result", json_incref(result));
+		worker_answer(worker, "result", json_incref(result));
 	json_decref(result);
-	worker_done(worker);
 }
 
 void legs_change(struct ctl *ctl, int fd, const json_t *request)

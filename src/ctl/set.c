@@ -51,24 +51,24 @@ static int set_write_mostly(const struct ctl_subjects *subjects, const char *val
 	return -EINVAL;
 }
 
-static int set_leg_timeout(const struct ctl_subjects *subjects, const char *value)
+static int set_seconds(struct mirror *mirror, void (*set)(struct mirror *mirror, uint64_t ns), const char *value)
 {
 	uint64_t ns;
 
 	if (!clock_seconds(value, SET_SECONDS_LEAST, &ns))
 		return -EINVAL;
-	mirror_set_leg_timeout(subjects->mirror, ns);
+	set(mirror, ns);
 	return 0;
+}
+
+static int set_leg_timeout(const struct ctl_subjects *subjects, const char *value)
+{
+	return set_seconds(subjects->mirror, mirror_set_leg_timeout, value);
 }
 
 static int set_deadline(const struct ctl_subjects *subjects, const char *value)
 {
-	uint64_t ns;
-
-	if (!clock_seconds(value, SET_SECONDS_LEAST, &ns))
-		return -EINVAL;
-	mirror_set_deadline(subjects->mirror, ns);
-	return 0;
+	return set_seconds(subjects->mirror, mirror_set_deadline, value);
 }
 
 static const struct option {

@@ -3,7 +3,19 @@
 #include "ctl_private.h"
 
 #include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/time.h>
 #include <unistd.h>
+
+#define SLOW_CLIENT_SECONDS 5
+
+static void release(struct ctl_worker *worker)
+{
+	json_decref(worker->request);
+	atomic_store(&worker->running, false);
+}
 
 void worker_start(struct ctl_worker *worker, const char *name, int fd, const json_t *request, void (*run)(void *),
 		  void *arg)
@@ -23,16 +35,30 @@ void worker_start(struct ctl_worker *worker, const char *name, int fd, const jso
 	worker->started = !error;
 	if (!error)
 		return;
-	worker_done(worker);
+	release(worker);
+	if (worker->fd >= 0)
+		close(worker->fd);
 	command_answer_error(fd, error, "cannot start a thread");
 }
 
-void worker_done(struct ctl_worker *worker)
+/*
+ * The last byte comes when all else is over: so whoever waits for the whole answer finds no command under way, and
+ * who starts the next waits for no more than that byte.
+ */
+void worker_answer(struct ctl_worker *worker, const char *name, json_t *value)
 {
-	json_decref(worker->request);
-	if (worker->fd >= 0)
-		close(worker->fd);
-	atomic_store(&worker->running, false);
+	const struct timeval patience = { .tv_sec = SLOW_CLIENT_SECONDS };
+	char *line = command_line(name, value);
+	int fd = worker->fd;
+	bool sent;
+
+	setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof(patience));
+	sent = line && command_send(fd, line, strlen(line), 0);
+	free(line);
+	release(worker);
+	if (sent)
+		command_send(fd, "\n", 1, 0);
+	close(fd);
 }
 
 void worker_end(struct ctl_worker *worker)

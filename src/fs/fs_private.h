@@ -363,9 +363,9 @@ struct name_new {
  */
 int name_new_inode(struct inode *dir, const struct name_new *new, struct acl_inherited *inherited,
 		   struct inode **inode);
-/* One name less for a file, all for a directory; with a note if none is left. Log lock held by `change`. */
 /* Where who changes names is answered when that is durable: what was committed of this directory becomes so. */
 int name_durable(struct inode *dir);
+/* One name less for a file, all for a directory; with a note if none is left. Log lock held by `change`. */
 void name_drop_link(struct change *change, struct inode *inode);
 
 /* ---- filepage.c ---- */

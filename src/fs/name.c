@@ -120,6 +120,20 @@ int name_durable(struct inode *dir)
 	return dir->fs->durable_names ? writeout_durable(dir, 0, UINT64_MAX, true) : 0;
 }
 
+/* What is told of an inode that got a name, once that is as durable as it has to be; the reference goes. */
+static int name_answer(struct inode *dir, struct inode *inode, struct fs_attr *attr)
+{
+	int error = name_durable(dir);
+
+	if (error) {
+		inode_put(inode);
+		return error;
+	}
+	inode_fill_attr(inode, attr);
+	inode_put_looked_up(inode, dir->number);
+	return 0;
+}
+
 static int name_create(struct fs *fs, uint64_t dir_number, const char *name, const struct name_new *new,
 		       struct fs_attr *attr)
 {
@@ -134,15 +148,8 @@ static int name_create(struct fs *fs, uint64_t dir_number, const char *name, con
 	rwlock_write(&dir->content);
 	error = name_create_locked(dir, name, new, &inode);
 	rwlock_unlock(&dir->content);
-	if (!error) {
-		error = name_durable(dir);
-		if (!error) {
-			inode_fill_attr(inode, attr);
-			inode_put_looked_up(inode, dir_number);
-		} else {
-			inode_put(inode);
-		}
-	}
+	if (!error)
+		error = name_answer(dir, inode, attr);
 	inode_put(dir);
 	return error;
 }
@@ -298,14 +305,10 @@ int fs_link(struct fs *fs, uint64_t number, uint64_t dir_number, const char *nam
 	rwlock_write(&dir->content);
 	error = name_link_locked(dir, name, inode);
 	rwlock_unlock(&dir->content);
-	if (!error)
-		error = name_durable(dir);
-	if (!error) {
-		inode_fill_attr(inode, attr);
-		inode_put_looked_up(inode, dir_number);
-	} else {
+	if (error)
 		inode_put(inode);
-	}
+	else
+		error = name_answer(dir, inode, attr);
 	inode_put(dir);
 	return error;
 }

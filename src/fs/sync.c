@@ -83,7 +83,8 @@ static size_t sync_gather(struct fs *fs, uint64_t top, uint64_t call, struct ino
 	TAILQ_FOREACH_SAFE (inode, &fs->unsynced, unsynced_link, next) {
 		if (count == SYNC_BATCH)
 			break;
-		if (inode->synced_by == call || inode->phase != INODE_LIVE || !sync_is_due(inode))
+		/* Whoever has nothing left leaves the list here, also one of this call: it is not looked at again. */
+		if (inode->phase != INODE_LIVE || !sync_is_due(inode) || inode->synced_by == call)
 			continue;
 		if (inode->found_in != asked) {
 			asked = inode->found_in;

@@ -237,6 +237,12 @@ def lines_end_where_they_end(tree):
             yield path, tree.texts[path].count("\n") + 1, "no newline at the end of the file"
 
 
+def nothing_is_left_over(tree):
+    """Of an editor, a merge or a patch."""
+    for path in tree.match("*.orig", "*.rej", "*.bak", "*~", "*.swp"):
+        yield path, 1, "left over: it belongs to no part"
+
+
 def lint(tree, command, paths):
     """Runs a linter that prints one complaint a line, FILE:LINE: first."""
     if not paths:
@@ -322,6 +328,7 @@ RULES = [
     every_source_names_its_licence,
     lines_fit_120_columns,
     lines_end_where_they_end,
+    nothing_is_left_over,
     manual_pages_are_clean,
     manual_pages_tell_exits_and_examples,
     the_manual_tells_the_format,

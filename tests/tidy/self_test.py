@@ -89,6 +89,7 @@ CASES = [
     ("lines_fit_120_columns", {"src/fs/a.c": SPDX + "\t" * 15 + "\n"}, "src/fs/a.c", SPDX + "\t" * 15 + "a\n"),
     ("lines_end_where_they_end", {"src/fs/a.c": SPDX}, "src/fs/a.c", SPDX + "int a; \n"),
     ("lines_end_where_they_end", {"src/fs/a.c": SPDX}, "src/fs/a.c", SPDX + "int a;"),
+    ("nothing_is_left_over", {"src/fs/a.c": SPDX}, "src/fs/a.c.orig", SPDX),
     ("manual_pages_are_clean", {"man/thing.8": PAGE}, "man/thing.8", PAGE + ".Xx wrong\n"),
     ("manual_pages_tell_exits_and_examples",
      {"man/thing.8": PAGE},

@@ -154,6 +154,23 @@ START_TEST(an_unknown_command_is_an_error)
 }
 END_TEST
 
+/* One such command at a time: but whoever has read the answer of one need not wait for it to be over. */
+START_TEST(a_command_may_follow_another_at_once)
+{
+	for (int i = 0; i < 500; i++) {
+		struct error error = { "" };
+		json_t *last;
+		int code = ctl_request(&mount, json_pack("{s:s, s:s, s:s}", "command", "set", "option", "deadline",
+							 "value", "5"),
+				       &last, &error);
+
+		ck_assert_msg(code == 0, "%s", error.text);
+		ck_assert_ptr_nonnull(json_object_get(last, "result"));
+		json_decref(last);
+	}
+}
+END_TEST
+
 START_TEST(a_scrub_needs_something_to_scrub)
 {
 	json_t *answer = ask("scrub");
@@ -581,6 +598,7 @@ int main(void)
 	tcase_add_checked_fixture(tests, setup, teardown);
 	tcase_add_test(tests, status_tells_health_volume_and_legs);
 	tcase_add_test(tests, an_unknown_command_is_an_error);
+	tcase_add_test(tests, a_command_may_follow_another_at_once);
 	tcase_add_test(tests, a_scrub_needs_something_to_scrub);
 	tcase_add_test(tests, each_change_of_a_leg_is_one_event_with_what_the_volume_was_like);
 	tcase_add_test(tests, many_healed_blocks_leave_room_for_changes_of_states);

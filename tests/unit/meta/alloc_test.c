@@ -409,6 +409,31 @@ START_TEST(a_full_volume_in_crumbs_makes_room_by_deleting)
 }
 END_TEST
 
+/* What a mount finds around a node may reach below the boundary: that much of it was never the data's. */
+START_TEST(what_lies_below_the_data_is_not_given_to_it)
+{
+	const uint64_t empty = statfs_now().free, end = meta->boundary - meta->boundary % CHUNK_BLOCKS + CHUNK_BLOCKS;
+
+	/* Room at the boundary and nowhere else, so that nodes go there. */
+	ck_assert_uint_ne(meta->boundary % CHUNK_BLOCKS, 0);
+	ck_assert_int_eq(range_reserve(meta->data_range, end, meta->heap_end - end), 0);
+	for (uint64_t at = meta->heap_start; at < meta->boundary; at += NODE_BLOCKS)
+		(void)range_reserve(meta->node_range, at, NODE_BLOCKS);
+	meta->reserve = 0;
+	put_item(FILE1, 0, 1, NODE_VALUE_MAX);
+	ck_assert_int_eq(meta_checkpoint(meta), 0);
+	volume_remount();
+	ck_assert_uint_eq(meta->chunks.count, 1);
+	ck_assert_uint_lt(meta->chunks.at[0], meta->boundary);
+	delete_item(FILE1, 0);
+	for (int i = 0; i < 4; i++)
+		ck_assert_int_eq(meta_checkpoint(meta), 0);
+	ck_assert_uint_le(statfs_now().free, empty);
+	volume_remount();
+	ck_assert_uint_eq(statfs_now().free, empty);
+}
+END_TEST
+
 START_TEST(a_transaction_replaces_few_extents_at_a_time)
 {
 	struct meta_txn *txn;
@@ -477,6 +502,7 @@ Suite *alloc_suite(void)
 	tcase_add_test(tcase, a_mount_finds_the_same_space);
 	tcase_add_test(tcase, allocations_before_the_first_key_are_found);
 	tcase_add_test(tcase, a_full_volume_in_crumbs_makes_room_by_deleting);
+	tcase_add_test(tcase, what_lies_below_the_data_is_not_given_to_it);
 	tcase_add_test(tcase, there_is_room_in_a_tree_that_outgrew_its_place);
 	tcase_add_loop_test(tcase, what_nodes_no_longer_need_is_free_for_data_again, 0, 3);
 	tcase_add_test(tcase, much_can_be_promised_when_few_nodes_are_left);
