@@ -367,6 +367,41 @@ START_TEST(what_nodes_no_longer_need_is_free_for_data_again)
 }
 END_TEST
 
+START_TEST(chunks_go_back_down_to_the_reserve)
+{
+	meta->reserve = range_free_count(meta->node_range) + CHUNK_BLOCKS;
+	for (int i = 0; i < 5; i++)
+		ck_assert(chunk_take(meta));
+	chunk_return(meta);
+	ck_assert_uint_eq(meta->chunk_blocks, CHUNK_BLOCKS);
+	ck_assert_uint_eq(range_free_count(meta->node_range), meta->reserve);
+}
+END_TEST
+
+START_TEST(a_node_that_was_taken_ahead_keeps_no_chunk)
+{
+	struct meta_list below = { NULL };
+
+	for (uint64_t at = meta->heap_start; at < meta->boundary; at += NODE_BLOCKS) {
+		if (!range_reserve(meta->node_range, at, NODE_BLOCKS))
+			ck_assert_int_eq(meta_list_add(&below, at), 0);
+	}
+	ck_assert(chunk_take(meta));
+	rwlock_write(&meta->tree_lock);
+	ck_assert_int_eq(alloc_spare(meta, meta->spare.count + 1, 0), 0);
+	rwlock_unlock(&meta->tree_lock);
+	ck_assert_uint_ge(meta->spare.at[meta->spare.count - 1], meta->boundary);
+	for (size_t i = 0; i < below.count; i++)
+		ck_assert_int_eq(range_free(meta->node_range, below.at[i], NODE_BLOCKS), 0);
+	free(below.at);
+	for (int i = 0; i < 4; i++) {
+		put_item(FILE1, 0, i, 1);
+		ck_assert_int_eq(meta_checkpoint(meta), 0);
+	}
+	ck_assert_uint_eq(meta->chunk_blocks, 0);
+}
+END_TEST
+
 /* The first child of a node also holds what is smaller than its key, which may be far from the least below it. */
 START_TEST(allocations_before_the_first_key_are_found)
 {
@@ -502,6 +537,8 @@ Suite *alloc_suite(void)
 	tcase_add_test(tcase, a_mount_finds_the_same_space);
 	tcase_add_test(tcase, allocations_before_the_first_key_are_found);
 	tcase_add_test(tcase, a_full_volume_in_crumbs_makes_room_by_deleting);
+	tcase_add_test(tcase, chunks_go_back_down_to_the_reserve);
+	tcase_add_test(tcase, a_node_that_was_taken_ahead_keeps_no_chunk);
 	tcase_add_test(tcase, what_lies_below_the_data_is_not_given_to_it);
 	tcase_add_test(tcase, there_is_room_in_a_tree_that_outgrew_its_place);
 	tcase_add_loop_test(tcase, what_nodes_no_longer_need_is_free_for_data_again, 0, 3);
