@@ -36,6 +36,7 @@
 #ifndef MIRRORFS_FS_PRIVATE_H
 #define MIRRORFS_FS_PRIVATE_H
 
+#include "mirrorfs/base/siphash.h"
 #include "mirrorfs/base/sync.h"
 #include "mirrorfs/fs.h"
 
@@ -339,10 +340,6 @@ static inline uint8_t dir_type(uint32_t mode)
 {
 	return (uint8_t)((mode & S_IFMT) >> 12); /* DT_* */
 }
-
-/* ---- siphash.c ---- */
-
-uint64_t siphash(const uint8_t key[16], const void *data, size_t length);
 
 /* ---- name.c ---- */
 

@@ -1,9 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/*
- * SipHash-2-4 (Aumasson and Bernstein): a keyed hash, so that whoever names files cannot choose names that collide
- * on a volume whose key they do not know.
- */
-#include "fs_private.h"
+/* SipHash-2-4 (Aumasson and Bernstein). */
+#include "mirrorfs/base/siphash.h"
+
+#include "mirrorfs/base/endian.h"
 
 #include <string.h>
 
