@@ -109,7 +109,9 @@ static int open_mirror(struct fsck *fsck, bool read_only, struct error *error)
 	struct legs_request request = { .spec = { fsck->spec[0], fsck->spec[1] },
 					.options = &fsck->options,
 					.pause = pause_a_little };
-	struct mirror_options options = { .read_only = read_only, .pool = fsck->pool };
+	struct mirror_options options = { .read_only = read_only,
+					  .takeover = fsck->options.takeover,
+					  .pool = fsck->pool };
 	struct leg *legs[MIRROR_LEGS];
 	int code;
 
@@ -117,6 +119,7 @@ static int open_mirror(struct fsck *fsck, bool read_only, struct error *error)
 	code = legs_open(&request, legs, error);
 	if (code)
 		return code;
+	host_this(&options.host);
 	code = mirror_open(legs, &options, &fsck->mirror, error);
 	if (code) {
 		fsck->mirror = NULL;
@@ -650,7 +653,7 @@ static int run(struct fsck *fsck)
 
 static void usage(FILE *out)
 {
-	fputs("usage: fsck.mirrorfs [-n|-p|-a|-y] [-f] [-C FD] [--data] LEG [LEG]\n"
+	fputs("usage: fsck.mirrorfs [-n|-p|-a|-y] [-f] [-C FD] [--data] [--takeover] LEG [LEG]\n"
 	      "Looks through a mirrorfs volume that is not mounted, and puts it right.\n\n"
 	      "  LEG              a path, UUID=..., LABEL=... or fault:RULES:PATH\n"
 	      "  -n               look, and write nothing\n"
@@ -659,6 +662,7 @@ static void usage(FILE *out)
 	      "                   none of these: ask, on a terminal; else as -n\n"
 	      "  -f, --force      look also if the volume was unmounted in order\n"
 	      "      --data       read all file data on both legs, too\n"
+	      "      --takeover   take legs that a dead machine has claimed, after a watch\n"
 	      "  -C, -C FD        show a bar, or write lines for programs to FD\n"
 	      "  -T, -l, -M       of fsck(8): -M takes a mounted volume for clean\n"
 	      "  -h, --help       this text\n"
@@ -702,12 +706,13 @@ static bool set_progress(struct fsck *fsck, int argc, char **argv)
 	return true;
 }
 
-enum { OPTION_DATA = 256 };
+enum { OPTION_DATA = 256, OPTION_TAKEOVER };
 
 /* -1: go on; else the exit status. */
 static int parse(struct fsck *fsck, int argc, char **argv)
 {
 	static const struct option long_options[] = { { "data", no_argument, NULL, OPTION_DATA },
+						      { "takeover", no_argument, NULL, OPTION_TAKEOVER },
 						      { "force", no_argument, NULL, 'f' },
 						      { "help", no_argument, NULL, 'h' },
 						      { "version", no_argument, NULL, 'V' },
@@ -726,6 +731,8 @@ static int parse(struct fsck *fsck, int argc, char **argv)
 			fsck->force = true;
 		else if (c == OPTION_DATA)
 			fsck->data = true;
+		else if (c == OPTION_TAKEOVER)
+			fsck->options.takeover = true;
 		else if (c == 'C')
 			fine = set_progress(fsck, argc, argv);
 		else if (c == 'M')

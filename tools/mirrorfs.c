@@ -187,6 +187,8 @@ static int open_mirror(struct volume *volume, struct error *error)
 					.pause = pause_or_signal };
 	struct mirror_options options = { .read_only = volume->options.read_only,
 					  .degraded = volume->options.degraded,
+					  .takeover = volume->options.takeover,
+					  .heartbeat_ns = volume->options.heartbeat_ns,
 					  .admit = meta_admit,
 					  .policy = volume->options.policy,
 					  .write_mostly = volume->options.write_mostly,
@@ -201,6 +203,7 @@ static int open_mirror(struct volume *volume, struct error *error)
 
 	if (code)
 		return code;
+	host_this(&options.host);
 	snprintf(volume->source, sizeof(volume->source), "%s", leg_path(legs[0]));
 	code = mirror_open(legs, &options, &volume->mirror, &said);
 	/* The way out of two histories and of a broken label: the leg that was named, without the other. */

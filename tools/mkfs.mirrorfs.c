@@ -42,6 +42,7 @@ struct making {
 	const char *label;
 	uint64_t size; /* of files to be created; 0: none */
 	bool force;
+	bool shared; /* machines share the legs */
 };
 
 static void say(const char *format, ...) __attribute__((format(printf, 1, 2)));
@@ -101,6 +102,9 @@ static int check_signature(const struct making *making, struct target *target, s
 		code = error_set(error, -EEXIST, "%s holds %s%s%s%s%s; -f overrides that", target->path, found.type,
 				 found.label[0] ? ", label " : "", found.label, found.uuid[0] ? ", UUID " : "",
 				 found.uuid);
+	/* Whoever has it mounted, and be it on another machine, is not overwritten. */
+	if (!code && ours && info->shared)
+		code = mirror_claim_silent(target->leg, error);
 	target->foreign = ours || found.found;
 	free(info);
 	return code;
@@ -187,13 +191,15 @@ static uint64_t space_of(const struct making *making)
 }
 
 /* Takes over the legs. */
-static int format_space(struct leg *legs[MIRROR_LEGS], struct iobuf_pool *pool, struct error *error)
+static int format_space(struct leg *legs[MIRROR_LEGS], bool shared, struct iobuf_pool *pool, struct error *error)
 {
-	struct mirror_options options = { .pool = pool };
+	struct mirror_options options = { .pool = pool, .shared = shared };
 	struct format_inode root;
 	struct mirror *mirror = NULL;
-	int code = mirror_open(legs, &options, &mirror, error);
+	int code;
 
+	host_this(&options.host);
+	code = mirror_open(legs, &options, &mirror, error);
 	if (code) {
 		leg_close(legs[0]);
 		leg_close(legs[1]);
@@ -220,7 +226,7 @@ static int make(struct making *making, struct mirror_identity *identity, uint64_
 		code = mirror_format(legs, making->label, identity, blocks, error);
 	if (!code) {
 		making->target[0].leg = making->target[1].leg = NULL;
-		code = format_space(legs, pool, error);
+		code = format_space(legs, making->shared, pool, error);
 	}
 	for (int i = 0; i < making->count; i++)
 		leg_close(making->target[i].leg);
@@ -268,21 +274,25 @@ static int run(struct making *making)
 
 static void usage(FILE *out)
 {
-	fputs("usage: mkfs.mirrorfs [-f] [-L LABEL] [-s SIZE] LEG [LEG]\n"
+	fputs("usage: mkfs.mirrorfs [-f] [-L LABEL] [-s SIZE] [--shared] LEG [LEG]\n"
 	      "Makes a mirrorfs volume on one or two block devices or image files.\n\n"
 	      "  -L, --label LABEL  name of the volume, at most 63 bytes\n"
 	      "  -s, --size SIZE    create missing image files of this size (K, M, G, T)\n"
 	      "  -f, --force        overwrite what a leg holds, if it is not in use\n"
+	      "      --shared       other machines can open the legs: a mount claims them\n"
 	      "  -h, --help         this text\n"
 	      "  -V, --version      the version\n",
 	      out);
 }
+
+enum { OPTION_SHARED = 256 };
 
 int main(int argc, char **argv)
 {
 	static const struct option long_options[] = { { "label", required_argument, NULL, 'L' },
 						      { "size", required_argument, NULL, 's' },
 						      { "force", no_argument, NULL, 'f' },
+						      { "shared", no_argument, NULL, OPTION_SHARED },
 						      { "help", no_argument, NULL, 'h' },
 						      { "version", no_argument, NULL, 'V' },
 						      { NULL, 0, NULL, 0 } };
@@ -306,6 +316,9 @@ int main(int argc, char **argv)
 			break;
 		case 'f':
 			making.force = true;
+			break;
+		case OPTION_SHARED:
+			making.shared = true;
 			break;
 		case 'h':
 			usage(stdout);

@@ -72,6 +72,17 @@ static bool set_degraded(struct mount_options *options, const char *value)
 	return true;
 }
 
+static bool set_takeover(struct mount_options *options, const char *value)
+{
+	options->takeover = true;
+	return true;
+}
+
+static bool set_heartbeat(struct mount_options *options, const char *value)
+{
+	return clock_seconds(value, 0.5, &options->heartbeat_ns) && options->heartbeat_ns <= 60 * NSEC_PER_SEC;
+}
+
 static bool set_discard(struct mount_options *options, const char *value)
 {
 	options->discard = true;
@@ -189,6 +200,8 @@ static const struct word {
 	{ "leg", "PATH", set_leg, "where the other leg is, if only one is given" },
 	{ "commit", "SECONDS", set_commit, "changes reach the legs at the latest after this (5)" },
 	{ "cache", "SIZE", set_cache, "memory for file data and metadata, at least 4M (an eighth of the machine's)" },
+	{ "takeover", NULL, set_takeover, "take legs that a dead machine has claimed, after a watch" },
+	{ "heartbeat", "SECONDS", set_heartbeat, "how often a claim is renewed, 0.5 to 60 (2)" },
 	{ "discard", NULL, set_discard, "tell the legs which blocks are free" },
 	{ "blkdev", NULL, set_blkdev, "mount the first leg's device: umount then waits for the daemon (root)" },
 	{ "engine", "auto|uring|threads", set_engine, "how legs are read and written" },

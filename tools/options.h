@@ -16,12 +16,14 @@
 struct mount_options {
 	bool read_only;
 	bool degraded;
+	bool takeover; /* of claims of other machines */
 	bool discard;
 	bool block_device; /* the mount is one of the first leg's device */
 	uint64_t wait_ns; /* for a leg that is late or still locked */
 	uint64_t commit_ns; /* 0: the default of meta, and so on below */
 	uint64_t leg_timeout_ns;
 	uint64_t deadline_ns;
+	uint64_t heartbeat_ns;
 	uint64_t cache_bytes;
 	enum leg_engine engine;
 	enum front_transport transport;

@@ -92,6 +92,7 @@ struct leg_geometry {
 	bool rotational; /* or a network: slow to answer */
 	bool direct; /* O_DIRECT: nothing is cached below */
 	bool discard; /* LEG_DISCARD is supported */
+	bool shared; /* other machines can open it as well, by its kind: a mount claims it (mirror) */
 	/* Identity, to find two legs on one thing. Zero for memory. */
 	dev_t file_dev; /* of an image: its filesystem */
 	ino_t file_ino;

@@ -22,6 +22,7 @@
 
 #include "mirrorfs/base/error.h"
 #include "mirrorfs/base/histogram.h"
+#include "mirrorfs/base/host.h"
 #include "mirrorfs/base/iobuf.h"
 #include "mirrorfs/base/uuid.h"
 #include "mirrorfs/leg.h"
@@ -131,6 +132,7 @@ struct mirror_label_info {
 	bool resyncing; /* this leg is not mountable alone */
 	bool superseded; /* nor is this one: the other leg was seen to be newer */
 	bool replaced; /* nor this one, unless somebody insists: another leg has its place */
+	bool shared; /* machines share it: a mount claims it */
 };
 int mirror_label_read(struct leg *leg, struct mirror_label_info *info, struct error *error);
 
@@ -141,6 +143,12 @@ int mirror_label_read(struct leg *leg, struct mirror_label_info *info, struct er
  */
 int mirror_format(struct leg *legs[MIRROR_LEGS], const char *label, struct mirror_identity *identity,
 		  uint64_t *space_blocks, struct error *error);
+
+/*
+ * 0: no mount of any machine keeps up a claim of the leg, or there is none; -EBUSY: one does, `error` tells whose.
+ * Watches a claim that is there as long as it needs to be silent to be taken. Else as mirror_label_read().
+ */
+int mirror_claim_silent(struct leg *leg, struct error *error);
 
 /* How large the mirrored space of a leg of that size is, in blocks; 0: too small to be a leg. */
 uint64_t mirror_space_blocks(uint64_t leg_bytes);
@@ -197,6 +205,10 @@ struct mirror_event {
 struct mirror_options {
 	bool read_only; /* the labels are not written either */
 	bool degraded; /* may start with a leg unexpectedly missing */
+	bool shared; /* machines share all legs, from now on; else those whose label or kind says so */
+	bool takeover; /* may take a claim of another machine that has fallen silent */
+	uint64_t heartbeat_ns; /* how often a claim is renewed; 0: 2 s */
+	struct host host; /* who claims */
 	/*
 	 * Asked before anything is written, with a mirror of which single legs may be read: not 0 refuses the
 	 * volume, with `error` told. May be NULL.
@@ -218,7 +230,7 @@ struct mirror_options {
  * -errno with `error` told, the legs stay the caller's: -ENODATA not a leg, -EXDEV legs of different volumes,
  * -EEXIST the same leg twice, -ENOLINK a leg is missing and `degraded` was not given (names which, and its last
  * path), -ESTALE split brain (I11) or a leg that is not mountable alone, -ENXIO shorter than the volume,
- * -EPROTONOSUPPORT, or what `admit` said.
+ * -EPROTONOSUPPORT, or what `admit` said; -EBUSY a leg that machines share is claimed by another mount.
  * A stale leg beside a whole one is no error: the volume starts without it. Writes nothing to the
  * legs but, unless read_only, labels. May wait.
  */
@@ -354,6 +366,8 @@ void mirror_set_deadline(struct mirror *mirror, uint64_t ns); /* of requests tha
  */
 int mirror_set_label(struct mirror *mirror, const char *label);
 int mirror_set_degraded_auto(struct mirror *mirror, bool on);
+/* Also for good: machines share its legs, so that a mount claims them. Off: but those whose kind it is to be shared. */
+int mirror_set_shared(struct mirror *mirror, bool on);
 
 /* ---- legs that have become larger ---- */
 
@@ -367,6 +381,14 @@ int mirror_grow_room(struct mirror *mirror, uint64_t blocks, uint64_t *room, str
 int mirror_grow_allocate(struct mirror *mirror, uint64_t block, uint64_t count, struct error *error);
 /* The space has so many blocks. 0: the labels of all legs say so, durably; before that nobody may rely on it. */
 int mirror_grow(struct mirror *mirror, uint64_t blocks, struct error *error);
+
+/* Of a leg that machines share. */
+struct mirror_claim {
+	bool on;
+	uint64_t since_seconds;
+	uint64_t beat_ns; /* how often it is renewed */
+	uint64_t left_ns; /* until the leg is given up, if it is not renewed */
+};
 
 struct mirror_status {
 	struct mirror_identity identity;
@@ -401,6 +423,7 @@ struct mirror_status {
 		char drill[LEG_DRILL_MAX]; /* the rules of a drill that is on; "" */
 		uint64_t drill_left_ns;
 		char why[256]; /* why it is not in sync; "" */
+		struct mirror_claim claim;
 		bool leaving; /* its image was deleted or moved: it is to be replaced while it is there */
 		char replaces[1024]; /* address of the leg that it is filled in place of, which is still open; "" */
 	} leg[MIRROR_LEGS];

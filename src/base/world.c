@@ -175,6 +175,14 @@ static uint64_t real_now_ns(void)
 	return (uint64_t)now.tv_sec * NSEC_PER_SEC + (uint64_t)now.tv_nsec;
 }
 
+static uint64_t real_boot_ns(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_BOOTTIME, &now);
+	return (uint64_t)now.tv_sec * NSEC_PER_SEC + (uint64_t)now.tv_nsec;
+}
+
 static void real_wall(int64_t *seconds, uint32_t *nanoseconds)
 {
 	struct timespec now;
@@ -218,6 +226,7 @@ const struct world_ops world_real = {
 	.thread_start = real_thread_start,
 	.thread_join = real_thread_join,
 	.now_ns = real_now_ns,
+	.boot_ns = real_boot_ns,
 	.wall = real_wall,
 	.random = real_random,
 };
@@ -227,6 +236,11 @@ const struct world_ops *world = &world_real;
 uint64_t clock_now_ns(void)
 {
 	return world->now_ns();
+}
+
+uint64_t clock_boot_ns(void)
+{
+	return world->boot_ns();
 }
 
 void clock_wall(int64_t *seconds, uint32_t *nanoseconds)

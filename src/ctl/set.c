@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * What "set" changes of a mount in use. Those that are options of the mount, too, are called and written as there; but
- * for the label and `degraded`, which lie on the legs, they hold until the volume is unmounted.
+ * for the label, `degraded` and `shared`, which lie on the legs, they hold until the volume is unmounted.
  */
 #include "ctl_private.h"
 
@@ -29,6 +29,13 @@ static int set_degraded(const struct ctl_subjects *subjects, const char *value)
 	bool on = !strcmp(value, "auto");
 
 	return on || !strcmp(value, "ask") ? mirror_set_degraded_auto(subjects->mirror, on) : -EINVAL;
+}
+
+static int set_shared(const struct ctl_subjects *subjects, const char *value)
+{
+	bool on = !strcmp(value, "yes");
+
+	return on || !strcmp(value, "no") ? mirror_set_shared(subjects->mirror, on) : -EINVAL;
 }
 
 static int set_policy(const struct ctl_subjects *subjects, const char *value)
@@ -77,6 +84,7 @@ static const struct option {
 } options[] = {
 	{ "label", "a name of 63 bytes at most", set_label },
 	{ "degraded", "auto or ask", set_degraded },
+	{ "shared", "yes or no", set_shared },
 	{ "read-policy", "auto, round-robin, leg0 or leg1", set_policy },
 	{ "write-mostly", "0, 1 or none", set_write_mostly },
 	{ "leg-timeout", "a number of seconds, from 0.01 to a day", set_leg_timeout },

@@ -91,6 +91,11 @@ static json_t *leg_json(const struct mirror_status *status, int i)
 	json_object_set_new(json, "leaving", json_boolean(status->leg[i].leaving));
 	if (status->leg[i].replaces[0])
 		json_object_set_new(json, "replaces", json_string(status->leg[i].replaces));
+	if (status->leg[i].claim.on)
+		json_object_set_new(json, "claim",
+				    json_pack("{s:I, s:I, s:I}", "since", INT(status->leg[i].claim.since_seconds),
+					      "beat_ns", INT(status->leg[i].claim.beat_ns), "left_ns",
+					      INT(status->leg[i].claim.left_ns)));
 	if (status->leg[i].drill[0])
 		json_object_set_new(json, "drill",
 				    json_pack("{s:s, s:I}", "rules", status->leg[i].drill, "seconds_left",

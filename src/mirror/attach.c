@@ -22,6 +22,7 @@ struct newcomer {
 	struct leg *leg;
 	struct format_label label;
 	bool labelled; /* with a label that we understand */
+	uint64_t begun_ns; /* claimed then; 0: machines do not share it */
 	bool ours; /* it was a leg of this volume, and has nothing that the survivor does not know of */
 };
 
@@ -58,11 +59,19 @@ static int survivor_tell_locked(struct mirror *mirror, int survivor)
 					 relabel_deadline_ns(mirror));
 }
 
+/* If machines share it: when its claim was renewed last. 0: it has none that could be given back. */
+static uint64_t renewed_locked(const struct mirror *mirror, int leg)
+{
+	const struct mirror_leg *mine = &mirror->legs[leg];
+
+	return mine->claim.on && relabel_has_locked(mirror, leg) ? mine->claim.renewed_ns : 0;
+}
+
 /* It has failed, as far as anybody else is concerned. 0: and has given everything back. Drops the lock meanwhile. */
 static int leave_locked(struct mirror *mirror, int leg, const char *why, struct error *error)
 {
 	struct mirror_leg *mine = &mirror->legs[leg];
-	uint64_t until_ns;
+	uint64_t until_ns, renewed_ns = renewed_locked(mirror, leg);
 	int code;
 
 	resync_cancel_locked(mirror);
@@ -82,6 +91,11 @@ static int leave_locked(struct mirror *mirror, int leg, const char *why, struct 
 					 " requests: it stays open until it has",
 					 leg, mine->abandoned);
 	}
+	if (renewed_ns) {
+		mutex_unlock(&mirror->lock);
+		claim_drop(mine->leg, &mirror->claim, renewed_ns);
+		mutex_lock(&mirror->lock);
+	}
 	return 0;
 }
 
@@ -93,6 +107,7 @@ static void depart_locked(struct mirror *mirror, int leg, const char *why)
 
 	mine->leg = NULL;
 	mine->leaving = false;
+	claim_begin_locked(mirror, leg, 0);
 	state_set_locked(mirror, leg, MIRROR_ABSENT, "%s; it was %.200s", why, leg_path(gone));
 }
 
@@ -165,8 +180,50 @@ static int judge_locked(const struct mirror *mirror, int leg, struct newcomer *n
 			 "%s is a leg of another volume, which would be lost; attach --force gives it up", path);
 }
 
+/* Where those that are there were said to be shared, what joins them is, too. */
+static bool is_shared(struct mirror *mirror)
+{
+	bool shared = false;
+
+	mutex_lock(&mirror->lock);
+	for (int i = 0; i < MIRROR_LEGS; i++) {
+		const struct mirror_leg *mine = &mirror->legs[i];
+
+		shared |= mine->leg && label_shared(&mine->label) && !leg_geometry(mine->leg)->shared;
+	}
+	mutex_unlock(&mirror->lock);
+	return shared;
+}
+
+/* Reads its label, if it has one, and claims it if machines share it: no other mount may have it. May wait. */
+static int newcomer_claim(struct mirror *mirror, struct newcomer *new, bool force, struct error *error)
+{
+	struct mirror_options options = {.host = mirror->options.host, .shared = is_shared(mirror), .takeover = force};
+	struct leg *legs[MIRROR_LEGS] = {new->leg};
+	uint64_t begun_ns[MIRROR_LEGS] = {0};
+	int code = 0;
+
+	new->labelled = !label_read(new->leg, &new->label, NULL);
+	if (new->labelled)
+		code = claim_take(legs, &mirror->claim, &options, "--force", begun_ns, error);
+	else if (options.shared || leg_geometry(new->leg)->shared)
+		begun_ns[0] = clock_boot_ns();
+	new->begun_ns = begun_ns[0];
+	if (!code && new->labelled && new->begun_ns)
+		code = label_read(new->leg, &new->label, error);
+	return code;
+}
+
+/* It does not join after all. */
+static void newcomer_release(struct mirror *mirror, const struct newcomer *new)
+{
+	if (new->begun_ns)
+		claim_drop(new->leg, &mirror->claim, new->begun_ns);
+}
+
 /* Labels of one that is filled as a whole. Both slots, so that no older label stays behind. May wait. */
-static int label_blank(struct newcomer *new, const struct format_label *from, int leg, struct error *error)
+static int label_blank(struct mirror *mirror, struct newcomer *new, const struct format_label *from, int leg,
+		       struct error *error)
 {
 	struct format_label *label = &new->label;
 	uint64_t sequence = new->labelled ? le64_get(label->sequence) : 0;
@@ -181,10 +238,14 @@ static int label_blank(struct newcomer *new, const struct format_label *from, in
 	label->history_count = le32_of(0);
 	memset(&label->resync, 0, sizeof(label->resync));
 	memcpy(label->leg[leg], uuid.bytes, sizeof(label->leg[leg]));
+	label_set_claim(label, new->begun_ns ? &mirror->claim : NULL);
 	label_set_path(label, leg, leg_path(new->leg));
 	label_begin_epoch(label, false, 0);
-	for (int slot = 0; slot < LABEL_SLOTS && !code; slot++)
-		code = label_write_wait(new->leg, label);
+	for (int slot = 0; slot < LABEL_SLOTS && !code; slot++) {
+		bool ours = !new->begun_ns || claim_lasts(&mirror->claim, new->begun_ns);
+
+		code = ours ? label_write_wait(new->leg, label) : -ETIMEDOUT;
+	}
 	if (code)
 		error_set(error, code, "%s: its label cannot be written: %s", leg_path(new->leg), strerror(-code));
 	return code;
@@ -199,6 +260,7 @@ static void join_locked(struct mirror *mirror, int leg, const struct newcomer *n
 	/* What the one before it answered last is nothing to this one: it would get that label, as a second try. */
 	mine->relabel.answered = false;
 	leg_take_locked(mirror, leg, new->leg);
+	claim_begin_locked(mirror, leg, new->begun_ns);
 	if (!new->ours) {
 		leg_forget(mine);
 		memcpy(from->label.leg[leg], new->label.leg[leg], sizeof(from->label.leg[leg]));
@@ -223,7 +285,9 @@ int mirror_attach(struct mirror *mirror, struct leg *leg, bool force, struct err
 	struct format_label from = {.magic = le32_of(0)};
 	int place, code;
 
-	new.labelled = !label_read(leg, &new.label, NULL);
+	code = newcomer_claim(mirror, &new, force, error);
+	if (code)
+		return code;
 	mutex_lock(&mirror->lock);
 	place = place_locked(mirror);
 	if (place < 0)
@@ -236,9 +300,11 @@ int mirror_attach(struct mirror *mirror, struct leg *leg, bool force, struct err
 		from = mirror->legs[!place].label;
 	mutex_unlock(&mirror->lock);
 	if (!code && !new.ours)
-		code = label_blank(&new, &from, place, error);
-	if (code)
+		code = label_blank(mirror, &new, &from, place, error);
+	if (code) {
+		newcomer_release(mirror, &new);
 		return code;
+	}
 	mutex_lock(&mirror->lock);
 	code = usable_locked(mirror, !place, error);
 	if (!code && place_locked(mirror) != place)
@@ -249,6 +315,8 @@ int mirror_attach(struct mirror *mirror, struct leg *leg, bool force, struct err
 		(void)survivor_tell_locked(mirror, !place);
 	}
 	mutex_unlock(&mirror->lock);
+	if (code)
+		newcomer_release(mirror, &new);
 	return code;
 }
 
@@ -260,7 +328,9 @@ int mirror_replace(struct mirror *mirror, int leg, struct leg *by, bool force, s
 	bool whole = false;
 	int code;
 
-	new.labelled = !label_read(by, &new.label, NULL);
+	code = newcomer_claim(mirror, &new, force, error);
+	if (code)
+		return code;
 	mutex_lock(&mirror->lock);
 	code = may_leave_locked(mirror, leg, error);
 	if (!code)
@@ -270,9 +340,11 @@ int mirror_replace(struct mirror *mirror, int leg, struct leg *by, bool force, s
 	/* It may be a copy of the other one, and is not to be taken for that. */
 	new.ours = false;
 	if (!code)
-		code = label_blank(&new, &from, leg, error);
-	if (code)
+		code = label_blank(mirror, &new, &from, leg, error);
+	if (code) {
+		newcomer_release(mirror, &new);
 		return code;
+	}
 	mutex_lock(&mirror->lock);
 	code = may_leave_locked(mirror, leg, error);
 	whole = mirror->legs[leg].state == MIRROR_INSYNC;
@@ -292,6 +364,8 @@ int mirror_replace(struct mirror *mirror, int leg, struct leg *by, bool force, s
 	}
 	mutex_unlock(&mirror->lock);
 	leg_close(gone);
+	if (code)
+		newcomer_release(mirror, &new);
 	return code;
 }
 

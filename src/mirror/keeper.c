@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * The keeper: a thread that judges time, has labels written (relabel.c) and names looked after (look.c), and gives the
- * answers that nobody else may give. It never waits for a leg.
+ * The keeper: a thread that judges time, has labels written (relabel.c), claims kept up (claim.c) and names looked
+ * after (look.c), and gives the answers that nobody else may give. It never waits for a leg.
  *
  * Time (I6) is the daemon's own running time: it advances by ticks, only while requests are in flight, and a tick
  * that comes much later than due (a suspended machine, a stopped process) counts as one tick. Such a tick judges
@@ -175,9 +175,10 @@ static bool tell_event(struct mirror *mirror)
 
 static uint64_t next_ns(const struct mirror *mirror)
 {
-	uint64_t look_ns = look_next_locked(mirror), tick_ns = mirror->tick_ns + TICK_NS;
+	uint64_t look_ns = look_next_locked(mirror), claim_ns = claim_next_locked(mirror);
+	uint64_t next_ns = look_ns < claim_ns ? look_ns : claim_ns, tick_ns = mirror->tick_ns + TICK_NS;
 
-	return mirror->ticking && tick_ns < look_ns ? tick_ns : look_ns;
+	return mirror->ticking && tick_ns < next_ns ? tick_ns : next_ns;
 }
 
 void keeper_run(void *arg)
@@ -194,8 +195,8 @@ void keeper_run(void *arg)
 			hedge_reads(mirror);
 		}
 		relabel_release_locked(mirror);
-		if (relabel_work_locked(mirror) || look_work_locked(mirror) || complete_refused(mirror) ||
-		    answer_one(mirror) || tell_event(mirror))
+		if (claim_work_locked(mirror) || relabel_work_locked(mirror) || look_work_locked(mirror) ||
+		    complete_refused(mirror) || answer_one(mirror) || tell_event(mirror))
 			continue;
 		if (mirror->stopping)
 			break;

@@ -61,6 +61,22 @@ void label_set_replaced(struct format_label *label, bool replaced)
 	label->compat = le64_of(others | (replaced ? LABEL_COMPAT_REPLACED : 0));
 }
 
+bool label_shared(const struct format_label *label)
+{
+	return le64_get(label->incompat) & LABEL_INCOMPAT_SHARED;
+}
+
+void label_set_claim(struct format_label *label, const struct format_claim *claim)
+{
+	uint64_t others = le64_get(label->incompat) & ~(uint64_t)LABEL_INCOMPAT_SHARED;
+
+	label->incompat = le64_of(others | (claim ? LABEL_INCOMPAT_SHARED : 0));
+	if (claim)
+		label->claim = *claim;
+	else
+		memset(&label->claim, 0, sizeof(label->claim));
+}
+
 void label_begin_epoch(struct format_label *label, bool alone, uint64_t generation)
 {
 	uint32_t count = le32_get(label->history_count);
@@ -133,26 +149,30 @@ void label_adopt(struct format_label *label, const struct format_label *from)
 	label_set(label, LABEL_DEGRADED_AUTO, label_has(from, LABEL_DEGRADED_AUTO));
 }
 
+bool label_sound(const struct format_label *label, uint64_t address)
+{
+	return le32_get(label->magic) == LABEL_MAGIC && le64_get(label->address) == address &&
+	       le32_get(label->crc) == crc32c_block(label, sizeof(*label), offsetof(struct format_label, crc));
+}
+
 /* One slot. 0, -ENODATA: nothing of ours or damaged, -EPROTONOSUPPORT: ours, but from another time. */
 static int check(const struct format_label *label, uint64_t address, const char *path, struct error *error)
 {
 	uint32_t history = le32_get(label->history_count);
 	uint32_t legs = le32_get(label->leg_count);
 
-	if (le32_get(label->magic) != LABEL_MAGIC || le64_get(label->address) != address)
-		return -ENODATA;
-	if (le32_get(label->crc) != crc32c_block(label, sizeof(*label), offsetof(struct format_label, crc)))
+	if (!label_sound(label, address))
 		return -ENODATA;
 	if (le32_get(label->version) != LABEL_VERSION)
 		return error_set(error, -EPROTONOSUPPORT,
 				 "%s: the label's format is version %u, this mirrorfs knows version %u: use %s", path,
 				 le32_get(label->version), LABEL_VERSION,
 				 le32_get(label->version) < LABEL_VERSION ? "the one that made it" : "a newer one");
-	if (le64_get(label->incompat))
+	if (le64_get(label->incompat) & ~(uint64_t)LABEL_INCOMPAT_KNOWN)
 		return error_set(error, -EPROTONOSUPPORT,
 				 "%s: the label uses features that this mirrorfs does not know (incompat 0x%llx): "
 				 "use a newer one",
-				 path, (unsigned long long)le64_get(label->incompat));
+				 path, (unsigned long long)le64_get(label->incompat) & ~(uint64_t)LABEL_INCOMPAT_KNOWN);
 	if (legs < 1 || legs > LABEL_LEGS || le32_get(label->index) >= legs || history < 1 || history > LABEL_HISTORY)
 		return -ENODATA;
 	if (memchr(label->name, 0, sizeof(label->name)) == NULL)
@@ -322,6 +342,7 @@ int mirror_label_read(struct leg *leg, struct mirror_label_info *info, struct er
 	info->resyncing = label_has(&label, LABEL_RESYNCING);
 	info->superseded = label_has(&label, LABEL_SUPERSEDED);
 	info->replaced = label_replaced(&label);
+	info->shared = label_shared(&label);
 	return 0;
 }
 

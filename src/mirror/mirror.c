@@ -17,6 +17,20 @@
 
 /* ---- open ---- */
 
+/* While nobody else knows the mirror. */
+static int write_label(struct mirror *mirror, int leg)
+{
+	struct mirror_leg *mine = &mirror->legs[leg];
+	uint64_t begun_ns = clock_boot_ns();
+	int error = claim_holds(mirror, leg) ? label_write_wait(mine->leg, &mine->label) : -ETIMEDOUT;
+
+	if (!error) {
+		mine->relabel.begun_ns = begun_ns;
+		claim_renewed_locked(mirror, leg, begun_ns);
+	}
+	return error;
+}
+
 /* Tells the leg that it is known to be old, so that it is not mounted alone by mistake. It may fail: it is not ours. */
 static void mark_superseded(struct mirror *mirror, int leg)
 {
@@ -26,7 +40,7 @@ static void mark_superseded(struct mirror *mirror, int leg)
 	if (label_has(&mine->label, LABEL_SUPERSEDED))
 		return;
 	label_set(&mine->label, LABEL_SUPERSEDED, true);
-	error = label_write_wait(mine->leg, &mine->label);
+	error = write_label(mirror, leg);
 	/* That label may still land, on one that is written later: it must be given back before the leg rejoins. */
 	if (error == -ETIMEDOUT)
 		state_set_locked(mirror, leg, MIRROR_OFFLINE, "its label was not written in time");
@@ -63,7 +77,7 @@ static int write_labels(struct mirror *mirror, struct error *error)
 			mine->label.lacks_after = le64_of(0);
 			mirror->unexpected = other->state == MIRROR_ABSENT;
 		}
-		result = label_write_wait(mine->leg, &mine->label);
+		result = write_label(mirror, leg);
 		if (result && !leg_out_locked(mirror, leg, "its label cannot be written: %s", strerror(-result)))
 			return error_set(error, result, "%s: its label cannot be written: %s", leg_path(mine->leg),
 					 strerror(-result));
@@ -76,7 +90,7 @@ static int write_labels(struct mirror *mirror, struct error *error)
 		/* The other one went out a moment ago, and this label may have been written before. */
 		if (mine->state != MIRROR_INSYNC || relabel_durable_locked(mirror, leg, mine->relabel.wanted))
 			continue;
-		result = label_write_wait(mine->leg, &mine->label);
+		result = write_label(mirror, leg);
 		if (result)
 			return error_set(error, result, "%s: its label cannot be written: %s", leg_path(mine->leg),
 					 strerror(-result));
@@ -164,8 +178,10 @@ static void destroy(struct mirror *mirror)
 	cond_fini(&mirror->idle);
 	cond_fini(&mirror->kick);
 	mutex_fini(&mirror->lock);
-	for (int leg = 0; leg < MIRROR_LEGS; leg++)
+	for (int leg = 0; leg < MIRROR_LEGS; leg++) {
 		free(mirror->legs[leg].relabel.image);
+		free(mirror->legs[leg].claim.image);
+	}
 	free(mirror);
 }
 
@@ -192,8 +208,10 @@ static struct mirror *create(const struct mirror_options *options)
 	TAILQ_INIT(&mirror->events);
 	TAILQ_INIT(&mirror->legs[OUTGOING].tries);
 	for (int leg = 0; leg < MIRROR_LEGS; leg++) {
-		mirror->legs[leg].relabel.mirror = mirror;
+		mirror->legs[leg].relabel.mirror = mirror->legs[leg].claim.mirror = mirror;
 		mirror->legs[leg].relabel.image = aligned_alloc(IOBUF_ALIGN, LABEL_SIZE);
+		mirror->legs[leg].claim.image = aligned_alloc(IOBUF_ALIGN, LABEL_SIZE);
+		mirror->legs[leg].claim.until_ns = CLOCK_NEVER;
 	}
 	for (int i = 0; i < PREALLOCATED; i++) {
 		struct request *request = malloc(sizeof(*request));
@@ -204,7 +222,7 @@ static struct mirror *create(const struct mirror_options *options)
 		mirror->idle_count++;
 	}
 	if (!mirror->times || !mirror->legs[0].relabel.image || !mirror->legs[1].relabel.image ||
-	    mirror->idle_count < PREALLOCATED) {
+	    !mirror->legs[0].claim.image || !mirror->legs[1].claim.image || mirror->idle_count < PREALLOCATED) {
 		destroy(mirror);
 		return NULL;
 	}
@@ -244,43 +262,85 @@ static int admit(struct mirror *mirror, struct error *error)
 	return code;
 }
 
-int mirror_open(struct leg *legs[MIRROR_LEGS], const struct mirror_options *options, struct mirror **result,
-		struct error *error)
+static bool is_shared(const struct assembly *assembly, const struct mirror_options *options)
 {
-	struct assembly assembly;
-	struct mirror *mirror;
+	bool shared = options->shared;
+
+	for (int leg = 0; leg < MIRROR_LEGS; leg++)
+		shared |= assembly->leg[leg] && (label_shared(&assembly->label[leg]) ||
+						 leg_geometry(assembly->leg[leg])->shared);
+	return shared;
+}
+
+/* Claimed ones are looked at anew: whoever had them before may have written. */
+static int assemble_claimed(struct leg *legs[MIRROR_LEGS], const struct mirror_options *options,
+			    const struct format_claim *claim, struct assembly *assembly,
+			    uint64_t begun_ns[MIRROR_LEGS], struct error *error)
+{
+	int code = assemble(legs, options, assembly, error);
+
+	begun_ns[0] = begun_ns[1] = 0;
+	if (code || !is_shared(assembly, options))
+		return code;
+	code = claim_take(legs, claim, options, "-o takeover", begun_ns, error);
+	return code ? code : assemble(legs, options, assembly, error);
+}
+
+static int open_assembled(struct mirror *mirror, const struct assembly *assembly, struct leg *legs[MIRROR_LEGS],
+			  const uint64_t begun_ns[MIRROR_LEGS], struct error *error)
+{
 	int code;
 
-	*result = NULL;
-	code = assemble(legs, options, &assembly, error);
-	if (code)
-		return code;
-	mirror = create(options);
-	if (!mirror)
-		return error_set(error, -ENOMEM, "no memory for the mirror");
-	take_identity(mirror, &assembly);
-	take_legs(mirror, &assembly);
+	take_identity(mirror, assembly);
+	take_legs(mirror, assembly);
+	for (int i = 0; i < MIRROR_LEGS; i++) {
+		for (int leg = 0; leg < MIRROR_LEGS && legs[i]; leg++)
+			if (mirror->legs[leg].leg == legs[i])
+				claim_begin_locked(mirror, leg, begun_ns[i]);
+	}
 	code = admit(mirror, error);
 	/* No lock: nobody else knows the mirror now, and none may be held while a leg is waited for. */
-	if (!code && !options->read_only)
+	if (!code && !mirror->options.read_only)
 		code = write_labels(mirror, error);
 	if (!code)
 		code = keeper_start(mirror, error);
-	if (code) {
-		/* To a leg that still holds a request it is left. */
-		if (!leg_busy(&mirror->legs[0]) && !leg_busy(&mirror->legs[1]))
-			destroy(mirror);
-		return code;
+	return code;
+}
+
+int mirror_open(struct leg *legs[MIRROR_LEGS], const struct mirror_options *options, struct mirror **result,
+		struct error *error)
+{
+	struct mirror *mirror = create(options);
+	uint64_t begun_ns[MIRROR_LEGS];
+	struct assembly assembly;
+	int code;
+
+	*result = NULL;
+	if (!mirror)
+		return error_set(error, -ENOMEM, "no memory for the mirror");
+	claim_make(&mirror->claim, options);
+	code = assemble_claimed(legs, options, &mirror->claim, &assembly, begun_ns, error);
+	if (!code)
+		code = open_assembled(mirror, &assembly, legs, begun_ns, error);
+	if (!code) {
+		*result = mirror;
+		return 0;
 	}
-	*result = mirror;
-	return 0;
+	/* To a leg that still holds a request it is left. */
+	if (leg_busy(&mirror->legs[0]) || leg_busy(&mirror->legs[1]))
+		return code;
+	for (int i = 0; i < MIRROR_LEGS; i++)
+		if (begun_ns[i])
+			claim_drop(legs[i], &mirror->claim, begun_ns[i]);
+	destroy(mirror);
+	return code;
 }
 
 /* ---- close ---- */
 
 bool leg_busy(const struct mirror_leg *mine)
 {
-	return !TAILQ_EMPTY(&mine->tries) || mine->relabel.flying || mine->look.flying;
+	return !TAILQ_EMPTY(&mine->tries) || mine->relabel.flying || mine->look.flying || mine->claim.flying;
 }
 
 /* A label that it did not write in time at the mount is known to the leg alone. */
@@ -299,6 +359,16 @@ static bool legs_quiet_locked(const struct mirror *mirror)
 	for (int leg = 0; leg < PLACES; leg++)
 		busy |= leg_busy(&mirror->legs[leg]);
 	return !busy;
+}
+
+/* All is given back: others may have it. Not one that is out, or that is not to be written any more. */
+static void close_claimed(struct mirror *mirror, int leg)
+{
+	struct mirror_leg *mine = &mirror->legs[leg];
+
+	if (mine->claim.on && relabel_has_locked(mirror, leg) && !mirror->failed)
+		claim_drop(mine->leg, &mirror->claim, mine->claim.renewed_ns);
+	leg_close(mine->leg);
 }
 
 bool mirror_close(struct mirror *mirror)
@@ -346,9 +416,9 @@ bool mirror_close(struct mirror *mirror)
 		}
 		mutex_unlock(&mirror->lock);
 		if (leg == OUTGOING)
-			outgoing_close(mine->leg, succeeded);
+			outgoing_close(mine->leg, succeeded, &mirror->claim);
 		else
-			leg_close(mine->leg);
+			close_claimed(mirror, leg);
 		mutex_lock(&mirror->lock);
 		mine->leg = NULL;
 	}
@@ -636,6 +706,7 @@ void mirror_status(struct mirror *mirror, struct mirror_status *status)
 		}
 		status->leg[leg].state = mine->state;
 		memcpy(status->leg[leg].why, mine->why, sizeof(mine->why));
+		claim_tell_locked(mirror, leg, &status->leg[leg].claim);
 		status->leg[leg].leaving = mine->leaving;
 		status->leg[leg].latency_ns = mine->latency_ns;
 		status->leg[leg].usual_ns = mine->usual_ns;

@@ -148,6 +148,7 @@ struct relabel {
 	int error;
 	unsigned int tries;
 	uint64_t due_ns; /* running time */
+	uint64_t begun_ns; /* clock_boot_ns() */
 	struct leg_io io;
 	struct mirror *mirror;
 	void *image;
@@ -162,6 +163,20 @@ struct look {
 	struct mirror *mirror;
 };
 
+/* A mount's hold on a leg that machines share (claim.c). Times are of clock_boot_ns(). */
+struct claim {
+	bool on;
+	uint64_t renewed_ns;	   /* its newest label there was begun then */
+	_Atomic uint64_t until_ns; /* nothing is written from then on; CLOCK_NEVER: the leg is not shared */
+	uint64_t due_ns;	   /* the next beat */
+	uint64_t sequence, begun_ns; /* of the label that is looked for, when its writing began */
+	bool flying, answered;
+	int error;
+	struct leg_io io;
+	struct mirror *mirror;
+	void *image;
+};
+
 struct mirror_leg {
 	struct leg *leg; /* NULL: not given */
 	enum mirror_leg_state state;
@@ -169,6 +184,7 @@ struct mirror_leg {
 	struct format_label label; /* as last written, or to be written; valid if leg */
 	struct relabel relabel;
 	struct look look;
+	struct claim claim;
 	bool leaving;
 	uint64_t timeout_ns;
 	struct try_list tries; /* with the leg, oldest first */
@@ -247,6 +263,7 @@ struct mirror {
 
 	struct mirror_options options;
 	struct mirror_identity identity;
+	struct format_claim claim; /* by which it holds the legs that machines share */
 	_Atomic uint64_t space_blocks; /* it may grow */
 	uint64_t deadline_ns;
 	struct mirror_leg legs[PLACES];
@@ -303,6 +320,10 @@ bool label_has(const struct format_label *label, uint32_t flag);
 void label_set(struct format_label *label, uint32_t flag, bool on);
 bool label_replaced(const struct format_label *label);
 void label_set_replaced(struct format_label *label, bool replaced);
+bool label_shared(const struct format_label *label);
+void label_set_claim(struct format_label *label, const struct format_claim *claim); /* NULL: it is not shared */
+/* What was read at that address is a label, as it was written there, of whatever version. */
+bool label_sound(const struct format_label *label, uint64_t address);
 
 /* ---- relabel.c ---- */
 
@@ -321,6 +342,33 @@ bool relabel_settled_locked(const struct mirror *mirror);
 bool relabel_work_locked(struct mirror *mirror); /* true: something was done */
 void relabel_release_locked(struct mirror *mirror);
 void relabel_expire_locked(struct mirror *mirror, int leg);
+
+/* ---- claim.c ---- */
+
+extern uint64_t claim_settle_ns; /* tests have less */
+extern unsigned int claim_wait_fences;
+void claim_make(struct format_claim *claim, const struct mirror_options *options);
+/*
+ * The legs that are shared become ours, others are left alone: 0, and begun_ns of each is what claim_begin_locked() is
+ * to be told. -EBUSY: another mount has one, or may have; `way_out` says by which word a silent one is taken.
+ * -ETIMEDOUT. Nobody's if it fails. A mount that only reads makes sure that nobody writes, and takes none. May wait.
+ */
+int claim_take(struct leg *legs[MIRROR_LEGS], const struct format_claim *by, const struct mirror_options *options,
+	       const char *way_out, uint64_t begun_ns[MIRROR_LEGS], struct error *error);
+/* What was claimed then, and not renewed since, is still ours to write. */
+bool claim_lasts(const struct format_claim *claim, uint64_t begun_ns);
+/* Nobody's, if it still was ours, since begun_ns: nothing of ours may be under way to the leg. May wait. */
+void claim_drop(struct leg *leg, const struct format_claim *by, uint64_t begun_ns);
+/* A leg has come to its place, claimed at begun_ns; 0: it is not shared. */
+void claim_begin_locked(struct mirror *mirror, int leg, uint64_t begun_ns);
+void claim_renewed_locked(struct mirror *mirror, int leg, uint64_t begun_ns); /* a label begun then is there */
+/* May it be written now? If not, the leg goes out with it, or the volume fails. */
+bool claim_holds(struct mirror *mirror, int leg);
+bool claim_holds_locked(struct mirror *mirror, int leg);
+/* The keeper's own. */
+uint64_t claim_next_locked(const struct mirror *mirror);
+bool claim_work_locked(struct mirror *mirror);
+void claim_tell_locked(const struct mirror *mirror, int leg, struct mirror_claim *told);
 
 /* ---- look.c ---- */
 
@@ -420,8 +468,11 @@ void repair_step(struct request *request);
 /* ---- outgoing.c ---- */
 
 void outgoing_keep_locked(struct mirror *mirror, int leg); /* it has left its place, whole and quiet */
-/* `replaced`: its label is to say so. False: it does not answer, and stays open. May wait some seconds. */
-bool outgoing_close(struct leg *leg, bool replaced);
+/*
+ * `replaced`: its label is to say so, which `by` claims if machines share it. False: it does not answer, and stays
+ * open. May wait some seconds.
+ */
+bool outgoing_close(struct leg *leg, bool replaced, const struct format_claim *by);
 bool outgoing_succeeded_locked(struct mirror *mirror); /* the one in its place is whole, durably; may wait for labels */
 bool outgoing_tend_locked(struct mirror *mirror); /* true: it was let go, and the lock was dropped for that */
 

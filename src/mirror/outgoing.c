@@ -7,8 +7,9 @@
  * No label names it any more: to a mount it is a leg that was detached, whatever is interrupted. It is asked for what a
  * reader can verify, since of what was written later it knows nothing.
  *
- * Nothing is written to it, but in the end one label: when the new leg is whole, and the labels of both durably say so,
- * the old one's is to say that it was replaced, so that nobody who looks for the volume takes it for a leg.
+ * If machines share it, it is claimed no more. Nothing is written to it, but in the end one label: when the new leg is
+ * whole, and the labels of both durably say so, the old one's is to say that it was replaced, so that nobody who looks
+ * for the volume takes it for a leg.
  *
  * It is let go, and its lock with it, when the new leg is whole, has failed or was detached, or when the mirror closes;
  * not before it has given everything back. If its filesystem hangs then, it stays open: nobody waits for it.
@@ -36,23 +37,35 @@ static bool is_filled(const struct mirror *mirror)
 	return state == MIRROR_STALE || state == MIRROR_RESYNC;
 }
 
-/* 0; -ETIMEDOUT: it has not given back what was asked of it. */
-static int mark_replaced(struct leg *leg)
+/* 0; -ETIMEDOUT: it has not given back what was asked of it; -EBUSY: machines share it, and one has it by now. */
+static int mark_replaced(struct leg *leg, const struct format_claim *by)
 {
+	struct mirror_options options = {.shared = false};
+	struct leg *legs[MIRROR_LEGS] = {leg};
+	uint64_t begun_ns[MIRROR_LEGS] = {0};
 	struct format_label label;
 	int error = label_read(leg, &label, NULL);
 
+	if (!error && label_shared(&label)) {
+		error = claim_take(legs, by, &options, "", begun_ns, NULL);
+		error = error ? error : label_read(leg, &label, NULL);
+	}
 	if (error)
 		return error;
 	label_set_replaced(&label, true);
-	return label_write_wait(leg, &label);
+	if (begun_ns[0] && !claim_lasts(by, begun_ns[0]))
+		return -EBUSY;
+	error = label_write_wait(leg, &label);
+	if (begun_ns[0] && !error)
+		claim_drop(leg, by, begun_ns[0]);
+	return error;
 }
 
 /* Whoever closes an image on a filesystem that hangs would wait with it, and nobody knows of that until he tries. */
-bool outgoing_close(struct leg *leg, bool replaced)
+bool outgoing_close(struct leg *leg, bool replaced, const struct format_claim *by)
 {
 	bool answers = !leg_geometry(leg)->file_ino || leg_answers(leg_path(leg));
-	int error = answers && replaced ? mark_replaced(leg) : 0;
+	int error = answers && replaced ? mark_replaced(leg, by) : 0;
 
 	if (error)
 		log_warn("the label of the leg that was replaced does not say so: path=%s reason=\"%s\"",
@@ -100,7 +113,7 @@ bool outgoing_tend_locked(struct mirror *mirror)
 	snprintf(path, sizeof(path), "%s", leg_path(leg));
 	succeeded = outgoing_succeeded_locked(mirror);
 	mutex_unlock(&mirror->lock);
-	closed = outgoing_close(leg, succeeded);
+	closed = outgoing_close(leg, succeeded, &mirror->claim);
 	mutex_lock(&mirror->lock);
 	if (closed)
 		event_post_locked(mirror, MIRROR_EVENT_LEG_RELEASED, LOG_LEVEL_INFO, replaced, 0, 0,

@@ -115,12 +115,16 @@ static void submit(struct mirror *mirror, int leg)
 				      .done = answered,
 				      .context = relabel};
 	relabel->flying = true;
+	relabel->begun_ns = clock_boot_ns();
 	relabel->tries++;
 	relabel->due_ns = mirror->running_ns + mine->timeout_ns + TICK_NS;
 	keeper_wake_locked(mirror);
-	mutex_unlock(&mirror->lock);
-	error = leg_submit(mine->leg, &relabel->io);
-	mutex_lock(&mirror->lock);
+	error = claim_holds_locked(mirror, leg) ? 0 : -ENOLINK;
+	if (!error) {
+		mutex_unlock(&mirror->lock);
+		error = leg_submit(mine->leg, &relabel->io);
+		mutex_lock(&mirror->lock);
+	}
 	if (error) {
 		relabel->flying = false;
 		relabel->answered = true;

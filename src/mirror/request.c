@@ -8,6 +8,7 @@
 #include "mirrorfs/base/probe.h"
 
 #include <assert.h>
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -194,7 +195,10 @@ void request_launch(struct request *request, unsigned int mask)
 		if (!(mask & 1u << leg))
 			continue;
 		mask &= ~(1u << leg);
-		error = leg_submit(mirror->legs[leg].leg, &try->io);
+		/* The last moment at which it can be kept from a leg that is another machine's by now (I13). */
+		error = try->io.op == LEG_READ || claim_holds(mirror, leg) ?
+				leg_submit(mirror->legs[leg].leg, &try->io) :
+				-ENOLINK;
 		if (error) {
 			/* The keeper completes it: never from inside a submit. */
 			try->io.error = error;

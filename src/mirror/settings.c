@@ -127,6 +127,27 @@ int mirror_set_label(struct mirror *mirror, const char *label)
 	return error;
 }
 
+/* A leg whose label cannot be written is out, and is claimed or not when it comes back. */
+int mirror_set_shared(struct mirror *mirror, bool on)
+{
+	int error = -EROFS;
+
+	mutex_lock(&mirror->lock);
+	for (int leg = 0; leg < MIRROR_LEGS && !mirror->options.read_only && !mirror->failed; leg++) {
+		struct mirror_leg *mine = &mirror->legs[leg];
+		bool shared = on || (mine->leg && leg_geometry(mine->leg)->shared);
+
+		if (!relabel_has_locked(mirror, leg) || label_shared(&mine->label) == shared)
+			continue;
+		label_set_claim(&mine->label, shared ? &mirror->claim : NULL);
+		claim_begin_locked(mirror, leg, shared ? clock_boot_ns() : 0);
+	}
+	if (!mirror->options.read_only && !mirror->failed)
+		error = labels_tell_locked(mirror);
+	mutex_unlock(&mirror->lock);
+	return error;
+}
+
 int mirror_set_degraded_auto(struct mirror *mirror, bool on)
 {
 	int error = -EROFS;

@@ -633,6 +633,7 @@ static const struct world_ops world_sim = {
 	.thread_start = sim_thread_start,
 	.thread_join = sim_thread_join,
 	.now_ns = sim_now_ns,
+	.boot_ns = sim_now_ns,
 	.wall = sim_wall,
 	.random = sim_random_fill,
 };

@@ -41,6 +41,16 @@ void answer_print_health(const json_t *answer)
 		fputs(health, stdout);
 }
 
+static void print_claim(const json_t *claim)
+{
+	time_t since = (time_t)answer_number(claim, "since");
+	char text[32];
+
+	strftime(text, sizeof(text), "%F %T", localtime(&since));
+	printf("           claimed since %s, renewed every %g s; given up in %.1f s unless it is\n", text,
+	       (double)answer_number(claim, "beat_ns") / 1e9, (double)answer_number(claim, "left_ns") / 1e9);
+}
+
 static void print_leg(const json_t *leg)
 {
 	const json_t *io = json_object_get(leg, "io"), *errors = json_object_get(io, "errors"), *value;
@@ -57,6 +67,8 @@ static void print_leg(const json_t *leg)
 	if (json_object_get(leg, "replaces"))
 		printf("           replaces: %s, which is read where the other leg has nothing right\n",
 		       answer_text(leg, "replaces"));
+	if (json_object_get(leg, "claim"))
+		print_claim(json_object_get(leg, "claim"));
 	if (json_object_get(leg, "drill"))
 		printf("           DRILL: %s, for %llu more seconds\n",
 		       answer_text(json_object_get(leg, "drill"), "rules"),

@@ -68,6 +68,7 @@ static void usage(FILE *out)
 	      "  set MNT leg-timeout=SECONDS   one try on one leg\n"
 	      "  set MNT deadline=SECONDS   a request on both legs together\n"
 	      "  set MNT degraded=auto|ask   may it be mounted while a leg is missing?\n"
+	      "  set MNT shared=yes|no   can other machines open its legs?\n"
 	      "  umount MNT       unmount, and wait until the legs are safe to pull\n"
 	      "  drill MNT LEG RULES [SECONDS]   rehearse a fault of leg 0 or 1 (60 seconds); off: end it\n\n"
 	      "  -f, --force      attach, replace: give up what the leg holds; events: --follow\n"

@@ -45,10 +45,10 @@ _mirrorfs_mounts()
 _mirrorfs_mount_options()
 {
 	local last=${1##*,} value=${1##*=}
-	local words='ro rw degraded wait= leg= commit= cache= blkdev discard engine= transport= errors= read-policy=
-		write-mostly= leg-timeout= deadline= notify= iolog= iolog-msec= suid nosuid dev nodev exec noexec
-		async sync dirsync atime noatime relatime norelatime strictatime nostrictatime diratime nodiratime
-		lazytime nolazytime'
+	local words='ro rw degraded takeover heartbeat= wait= leg= commit= cache= blkdev discard engine= transport=
+		errors= read-policy= write-mostly= leg-timeout= deadline= notify= iolog= iolog-msec= suid nosuid dev
+		nodev exec noexec async sync dirsync atime noatime relatime norelatime strictatime nostrictatime
+		diratime nodiratime lazytime nolazytime'
 
 	case $last in
 	engine=*) _mirrorfs_reply "$value" 'auto uring threads' ;;
@@ -91,7 +91,7 @@ _mirrorfs_mkfs()
 	-L | --label | -s | --size) return ;;
 	esac
 	if [[ $typed == -* ]]; then
-		_mirrorfs_reply "$typed" '-L --label -s --size -f --force -h --help -V --version'
+		_mirrorfs_reply "$typed" '-L --label -s --size -f --force --shared -h --help -V --version'
 	else
 		_mirrorfs_paths "$typed"
 	fi
@@ -104,7 +104,7 @@ _mirrorfs_fsck()
 	typed=$(_mirrorfs_typed)
 	COMPREPLY=()
 	if [[ $typed == -* ]]; then
-		_mirrorfs_reply "$typed" '-n -p -a -y -f --force --data -C -T -l -M -h --help -V --version'
+		_mirrorfs_reply "$typed" '-n -p -a -y -f --force --data --takeover -C -T -l -M -h --help -V --version'
 	else
 		_mirrorfs_legs "$typed"
 	fi
@@ -130,7 +130,7 @@ _mirrorfs_ctl()
 	1:*) _mirrorfs_mounts "$typed" ;;
 	2:scrub) _mirrorfs_reply "$typed" 'start stop limit=' ;;
 	3:scrub | 2:resync) _mirrorfs_reply "$typed" limit= ;;
-	2:set) _mirrorfs_reply "$typed" 'label= read-policy= write-mostly=' ;;
+	2:set) _mirrorfs_reply "$typed" 'label= read-policy= write-mostly= shared=' ;;
 	2:drill) _mirrorfs_reply "$typed" '0 1' ;;
 	3:drill) _mirrorfs_reply "$typed" 'off read,hang read,error=EIO write,error=EIO read,corrupt' ;;
 	2:detach | 2:replace)

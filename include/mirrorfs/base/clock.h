@@ -14,6 +14,8 @@
 
 /* Nanoseconds since some fixed moment; monotonic, does not count a suspended machine. */
 uint64_t clock_now_ns(void);
+/* The same, but it counts a suspended machine as well. */
+uint64_t clock_boot_ns(void);
 
 /* What a file's timestamp shows: seconds since 1970 and nanoseconds below 1e9. */
 void clock_wall(int64_t *seconds, uint32_t *nanoseconds);

@@ -44,6 +44,7 @@ struct world_ops {
 	void (*thread_join)(struct thread *thread);
 
 	uint64_t (*now_ns)(void);
+	uint64_t (*boot_ns)(void);
 	void (*wall)(int64_t *seconds, uint32_t *nanoseconds);
 	void (*random)(void *buffer, size_t length);
 };

@@ -40,6 +40,10 @@
 #define LABEL_COMPAT_REPLACED 0x1u /* another leg has its place, and is whole: of no volume, unless mounted by name */
 #define LABEL_COMPAT_KNOWN LABEL_COMPAT_REPLACED
 
+/* format_label.incompat */
+#define LABEL_INCOMPAT_SHARED 0x1u /* machines share the leg: the claim holds */
+#define LABEL_INCOMPAT_KNOWN LABEL_INCOMPAT_SHARED
+
 struct format_epoch { /* 40 bytes */
 	uint8_t uuid[16]; /* 0-15 */
 	le64 begun_seconds; /* 16-23: since 1970 */
@@ -60,6 +64,24 @@ struct format_resync { /* 56 bytes */
 	uint8_t reserved[16]; /* 40-55 */
 };
 static_assert(sizeof(struct format_resync) == 56, "disk format");
+
+/*
+ * Which mount has the leg, with LABEL_INCOMPAT_SHARED; each label that is written with it, one every `beat_ms`, says
+ * that this still holds. Who has written none for `fence_ms` writes nothing any more; others may take it when none was
+ * written for `wait_ms`. They write both slots.
+ */
+struct format_claim { /* 128 bytes */
+	uint8_t mount[16]; /* 0-15: drawn for each mount; zero: nobody has it, and all else is zero, too */
+	uint8_t machine[16]; /* 16-31: a hash of its machine-id; zero: not known */
+	uint8_t boot[16]; /* 32-47: its kernel's boot_id; zero: not known */
+	le64 since_seconds; /* 48-55: when it was claimed */
+	le32 beat_ms; /* 56-59 */
+	le32 fence_ms; /* 60-63 */
+	le32 wait_ms; /* 64-67 */
+	uint8_t host[52]; /* 68-119: its name for people, NUL-terminated */
+	uint8_t reserved[8]; /* 120-127 */
+};
+static_assert(sizeof(struct format_claim) == 128, "disk format");
 
 struct format_label { /* 4096 bytes */
 	le32 magic; /* 0-3 */
@@ -84,7 +106,7 @@ struct format_label { /* 4096 bytes */
 	le32 history_count; /* 2304-2307: 1 .. LABEL_HISTORY */
 	le32 reserved0; /* 2308-2311 */
 	struct format_epoch history[LABEL_HISTORY]; /* 2312-3591: oldest first */
-	uint8_t claim[128]; /* 3592-3719: reserved for the machine that has it mounted, and its heartbeat */
+	struct format_claim claim; /* 3592-3719: the machine that has it mounted */
 	uint8_t growth[32]; /* 3720-3751: reserved for a change of space_blocks under way */
 	uint8_t reserved[344]; /* 3752-4095 */
 };
@@ -93,5 +115,6 @@ static_assert(offsetof(struct format_label, space_blocks) == 112, "disk format")
 static_assert(offsetof(struct format_label, path) == 256, "disk format");
 static_assert(offsetof(struct format_label, history_count) == 2304, "disk format");
 static_assert(offsetof(struct format_label, history) == 2312, "disk format");
+static_assert(offsetof(struct format_label, claim) == 3592, "disk format");
 
 #endif

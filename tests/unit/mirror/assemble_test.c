@@ -108,7 +108,7 @@ static void of_a_later_time(struct format_label *label)
 {
 	label->compat = le64_of(0x10);
 	memset(label->resync.reserved, 1, sizeof(label->resync.reserved));
-	memset(label->claim, 1, sizeof(label->claim));
+	memset(label->claim.reserved, 1, sizeof(label->claim.reserved));
 	memset(label->growth, 1, sizeof(label->growth));
 	memset(label->reserved, 1, sizeof(label->reserved));
 }
@@ -124,7 +124,7 @@ START_TEST(what_a_later_mirrorfs_wrote_is_kept)
 	ck_assert(label_has(&label, LABEL_LACKS_OTHER)); /* so it was written */
 	ck_assert_uint_eq(le64_get(label.compat), 0x10);
 	ck_assert_uint_eq(label.resync.reserved[0] + label.resync.reserved[sizeof(label.resync.reserved) - 1], 2);
-	ck_assert_uint_eq(label.claim[0] + label.claim[sizeof(label.claim) - 1], 2);
+	ck_assert_uint_eq(label.claim.reserved[0] + label.claim.reserved[sizeof(label.claim.reserved) - 1], 2);
 	ck_assert_uint_eq(label.growth[0] + label.growth[sizeof(label.growth) - 1], 2);
 	ck_assert_uint_eq(label.reserved[0] + label.reserved[sizeof(label.reserved) - 1], 2);
 }
