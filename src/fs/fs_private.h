@@ -72,6 +72,12 @@ enum inode_phase {
 	INODE_DEAD, /* being deleted; its number leads nowhere any more */
 };
 
+/* Of a file, or the mark of somebody who looks through them. */
+struct unsynced_place {
+	TAILQ_ENTRY(unsynced_place) link;
+	struct inode *inode; /* NULL: a mark */
+};
+
 struct inode {
 	RB_ENTRY(inode) link;
 	struct fs *fs;
@@ -85,8 +91,7 @@ struct inode {
 	TAILQ_ENTRY(inode) idle_link;
 	uint64_t found_in; /* the directory that its name was last looked up, made or moved in; 0: not known */
 	_Atomic bool unsynced; /* in fs->unsynced */
-	TAILQ_ENTRY(inode) unsynced_link;
-	uint64_t synced_by; /* the call that took it from there last */
+	struct unsynced_place unsynced_place;
 
 	struct rwlock content;
 	struct mutex log;
@@ -191,8 +196,7 @@ struct fs {
 	struct inode *recent[FS_RECENT]; /* of the table, each at its number's place; NULL: none */
 	uint64_t inodes, inodes_most; /* in the table, and how many there may be before idle ones leave */
 	TAILQ_HEAD(, inode) idle; /* who has been so for longest comes first */
-	TAILQ_HEAD(, inode) unsynced; /* files with pages to write, and others; see sync.c */
-	uint64_t sync_calls;
+	TAILQ_HEAD(, unsynced_place) unsynced; /* files with pages to write, and others; see sync.c */
 	struct known known;
 
 	/* Deletes what takes long; see orphan.c. Under table_lock. */

@@ -153,6 +153,7 @@ static struct inode *table_insert(struct fs *fs, uint64_t number)
 	if (!inode)
 		return NULL;
 	inode->fs = fs;
+	inode->unsynced_place.inode = inode;
 	inode->number = number;
 	rwlock_init(&inode->content, RANK_FS_INODE);
 	mutex_init(&inode->log, RANK_FS_WRITEBACK);

@@ -7,13 +7,15 @@
  * a name that was made durable does not lead to an empty file.
  *
  * Files with pages to write are in a list, from their first such page on until somebody who looks through it finds
- * none; where each lies is known from how it was found last.
+ * none; where each lies is known from how it was found last. Who looks through it has a mark of his own in it, from
+ * which he goes on, up to another where the list ended when he came. Of many files a second thread takes some, too:
+ * what one prepares, the legs write meanwhile what the other has.
  */
 #include "fs_private.h"
 
 #include <errno.h>
 
-#define SYNC_BATCH 128u
+#define SYNC_BATCH 64u
 #define DEPTH_MOST 4096u /* of folders: more only if they are moved while they are looked through */
 
 void sync_note(struct inode *inode)
@@ -24,7 +26,7 @@ void sync_note(struct inode *inode)
 		return;
 	mutex_lock(&fs->table_lock);
 	if (!atomic_load(&inode->unsynced)) {
-		TAILQ_INSERT_TAIL(&fs->unsynced, inode, unsynced_link);
+		TAILQ_INSERT_TAIL(&fs->unsynced, &inode->unsynced_place, link);
 		atomic_store(&inode->unsynced, true);
 	}
 	mutex_unlock(&fs->table_lock);
@@ -34,7 +36,7 @@ void sync_leave(struct inode *inode)
 {
 	if (!atomic_load(&inode->unsynced))
 		return;
-	TAILQ_REMOVE(&inode->fs->unsynced, inode, unsynced_link);
+	TAILQ_REMOVE(&inode->fs->unsynced, &inode->unsynced_place, link);
 	atomic_store(&inode->unsynced, false);
 }
 
@@ -71,28 +73,37 @@ static bool sync_is_due(struct inode *inode)
 	return due;
 }
 
-/* Some of those below that this call has not had yet, each held: how many. */
-static size_t sync_gather(struct fs *fs, uint64_t top, uint64_t call, struct inode *inodes[SYNC_BATCH])
+/* Somebody who looks through the list. */
+struct sync_call {
+	struct fs *fs;
+	uint64_t top;
+	struct unsynced_place at, end; /* in the list: what lies between is still to be looked at */
+	_Atomic int error; /* the first */
+};
+
+/* Some of those below that nobody has had in this call, each held: how many. */
+static size_t sync_gather(struct sync_call *call, struct inode *inodes[SYNC_BATCH])
 {
-	struct inode *inode, *next;
+	struct fs *fs = call->fs;
+	struct unsynced_place *place;
 	uint64_t asked = 0;
 	size_t count = 0;
 	bool below = true; /* what is known of none */
 
 	mutex_lock(&fs->table_lock);
-	TAILQ_FOREACH_SAFE (inode, &fs->unsynced, unsynced_link, next) {
-		if (count == SYNC_BATCH)
-			break;
-		/* Whoever has nothing left leaves the list here, also one of this call: it is not looked at again. */
-		if (inode->phase != INODE_LIVE || !sync_is_due(inode) || inode->synced_by == call)
+	while (count < SYNC_BATCH && (place = TAILQ_NEXT(&call->at, link)) != &call->end) {
+		struct inode *inode = place->inode;
+
+		TAILQ_REMOVE(&fs->unsynced, &call->at, link);
+		TAILQ_INSERT_AFTER(&fs->unsynced, place, &call->at, link);
+		if (!inode || inode->phase != INODE_LIVE || !sync_is_due(inode))
 			continue;
 		if (inode->found_in != asked) {
 			asked = inode->found_in;
-			below = !asked || sync_lies_below(fs, asked, top);
+			below = !asked || sync_lies_below(fs, asked, call->top);
 		}
 		if (!below)
 			continue;
-		inode->synced_by = call;
 		inode_hold(inode);
 		inodes[count++] = inode;
 	}
@@ -112,26 +123,49 @@ static int sync_write(struct inode *inode)
 	return error;
 }
 
-static int sync_below(struct fs *fs, uint64_t top)
+/* False: there was little, and it was the last. */
+static bool sync_some(struct sync_call *call)
 {
 	struct inode *inodes[SYNC_BATCH];
-	int first_error = 0;
-	uint64_t call;
-	size_t count;
+	size_t count = sync_gather(call, inodes);
+
+	for (size_t i = 0; i < count; i++) {
+		int error = sync_write(inodes[i]), none = 0;
+
+		if (error)
+			atomic_compare_exchange_strong(&call->error, &none, error);
+		inode_put(inodes[i]);
+	}
+	return count == SYNC_BATCH;
+}
+
+static void sync_rest(void *call)
+{
+	while (sync_some(call))
+		;
+}
+
+static int sync_below(struct fs *fs, uint64_t top)
+{
+	struct sync_call call = { .fs = fs, .top = top };
+	struct thread helper;
 
 	mutex_lock(&fs->table_lock);
-	call = ++fs->sync_calls;
+	TAILQ_INSERT_HEAD(&fs->unsynced, &call.at, link);
+	TAILQ_INSERT_TAIL(&fs->unsynced, &call.end, link);
 	mutex_unlock(&fs->table_lock);
-	while ((count = sync_gather(fs, top, call, inodes))) {
-		for (size_t i = 0; i < count; i++) {
-			int error = sync_write(inodes[i]);
+	if (sync_some(&call)) {
+		bool helped = !thread_start(&helper, "fs-sync", sync_rest, &call);
 
-			if (!first_error)
-				first_error = error;
-			inode_put(inodes[i]);
-		}
+		sync_rest(&call);
+		if (helped)
+			thread_join(&helper);
 	}
-	return first_error;
+	mutex_lock(&fs->table_lock);
+	TAILQ_REMOVE(&fs->unsynced, &call.at, link);
+	TAILQ_REMOVE(&fs->unsynced, &call.end, link);
+	mutex_unlock(&fs->table_lock);
+	return call.error;
 }
 
 static int sync_directory(struct inode *dir)

@@ -88,6 +88,33 @@ START_TEST(a_directory_that_is_synced_brings_what_lies_below)
 }
 END_TEST
 
+static void sync_on_the_side(void *dir)
+{
+	sync_file(*(uint64_t *)dir);
+}
+
+/* More than somebody takes at a time, beside as many that lie elsewhere; twice at once. */
+START_TEST(a_directory_of_many_files_is_brought_whole)
+{
+	uint64_t top = make_dir(ROOT, "top"), other = make_dir(ROOT, "other"), files[300];
+	struct thread twin;
+	char name[16];
+
+	for (unsigned int i = 0; i < 300; i++) {
+		snprintf(name, sizeof(name), "f%u", i);
+		files[i] = make_file(top, name);
+		put_pattern(files[i], 0, 5000, i);
+		put_pattern(make_file(other, name), 0, 5000, i);
+	}
+	ck_assert_int_eq(thread_start(&twin, "twin", sync_on_the_side, &top), 0);
+	sync_file(top);
+	thread_join(&twin);
+	volume_crash();
+	for (unsigned int i = 0; i < 300; i++)
+		expect_pattern(files[i], 0, 5000, i);
+}
+END_TEST
+
 START_TEST(what_is_written_again_is_brought_again)
 {
 	uint64_t dir = make_dir(ROOT, "dir"), file = make_file(dir, "file");
@@ -421,6 +448,7 @@ Suite *writeout_suite(void)
 	tcase_add_test(tests, an_fsync_through_another_struct_in_memory_counts);
 	tcase_add_test(tests, the_size_on_disk_never_runs_ahead_of_the_data);
 	tcase_add_test(tests, a_directory_that_is_synced_brings_what_lies_below);
+	tcase_add_test(tests, a_directory_of_many_files_is_brought_whole);
 	tcase_add_test(tests, what_is_written_again_is_brought_again);
 	tcase_add_test(tests, bytes_behind_the_end_are_zeros_on_disk);
 	tcase_add_test(tests, a_page_dirtied_during_its_write_out_is_written_again);
