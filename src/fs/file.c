@@ -193,19 +193,24 @@ static int file_write_locked(struct inode *inode, const void *data, size_t lengt
 
 /*
  * So much was written in order, and in long pieces, that the cache would only be a detour: the writer comes down to the
- * speed of the legs anyway, and this costs half as much.
+ * speed of the legs anyway, and this costs half as much. What of it waits in the cache goes first: else it would lie
+ * behind the rest. If that fails, it is the write-out's failure, which fsync tells.
  */
 static bool file_write_streams(struct inode *inode, size_t length, uint64_t offset)
 {
-	uint64_t run;
+	uint64_t begin, run;
 
 	mutex_lock(&inode->state);
 	if (offset != inode->stream_end || length < STREAM_LEAST)
 		inode->stream_begin = offset;
 	inode->stream_end = offset + length;
-	run = offset - inode->stream_begin;
+	begin = inode->stream_begin;
+	run = offset - begin;
 	mutex_unlock(&inode->state);
-	return run >= STREAM_BYTES;
+	if (run < STREAM_BYTES)
+		return false;
+	cache_write_range(&inode->space, begin / FS_BLOCK, (offset - 1) / FS_BLOCK);
+	return true;
 }
 
 /* Bytes that went past the pages, or -errno: -EAGAIN, they have to be used. */

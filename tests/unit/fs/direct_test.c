@@ -170,6 +170,27 @@ START_TEST(a_long_stream_of_writes_goes_past_the_cache)
 }
 END_TEST
 
+static uint64_t address_of(uint64_t file, uint64_t block)
+{
+	struct meta_mapping mapping;
+
+	ck_assert_int_eq(meta_map(meta, file, block, 1, &mapping), 0);
+	return mapping.address;
+}
+
+/* What of it came first waits in the cache; on the legs the rest lies behind it. */
+START_TEST(a_long_stream_of_writes_lies_in_order)
+{
+	uint64_t file = make_file(ROOT, "file");
+
+	for (unsigned int i = 0; i < 12; i++)
+		put_pattern(file, (uint64_t)i * LONG, LONG, 1);
+	sync_file(file);
+	for (uint64_t block = 1; block < 12 * LONG / FS_BLOCK; block++)
+		ck_assert_uint_eq(address_of(file, block), address_of(file, block - 1) + 1);
+}
+END_TEST
+
 struct past_writer {
 	uint64_t file;
 	struct thread thread;
@@ -485,6 +506,7 @@ Suite *direct_suite(void)
 	tcase_add_test(tests, a_long_read_leaves_nothing_in_the_cache_unless_it_comes_again);
 	tcase_add_test(tests, a_short_read_goes_past_the_cache_if_that_is_wanted);
 	tcase_add_test(tests, a_long_stream_of_writes_goes_past_the_cache);
+	tcase_add_test(tests, a_long_stream_of_writes_lies_in_order);
 	tcase_add_test(tests, a_read_past_the_cache_has_the_pages_that_are_newer);
 	tcase_add_test(tests, a_write_past_the_cache_is_what_is_read_from_then_on);
 	tcase_add_test(tests, a_write_past_the_cache_copies_nothing_into_it);
