@@ -80,25 +80,34 @@ static int path_make(struct ctl *ctl, struct error *error)
 	return 0;
 }
 
+static const char *socket_name(const struct ctl *ctl)
+{
+	return strrchr(ctl->path, '/') + 1;
+}
+
+static bool link_is_ours(const struct ctl *ctl, int directory, const char *name)
+{
+	char target[CTL_PATH_SIZE];
+	ssize_t length = readlinkat(directory, name, target, sizeof(target) - 1);
+
+	if (length <= 0)
+		return false;
+	target[length] = '\0';
+	return !strcmp(target, socket_name(ctl));
+}
+
 /* Dead mounts of this volume, if there are any, must not be taken for ours. */
 static void remove_old_links(const struct ctl *ctl)
 {
-	const char *socket_name = strrchr(ctl->path, '/') + 1;
-	char directory[CTL_PATH_SIZE], target[CTL_PATH_SIZE];
+	char directory[CTL_PATH_SIZE];
 	struct dirent *entry;
-	ssize_t length;
 	DIR *dir;
 
-	snprintf(directory, sizeof(directory), "%.*s", (int)(socket_name - ctl->path), ctl->path);
+	snprintf(directory, sizeof(directory), "%.*s", (int)(socket_name(ctl) - ctl->path), ctl->path);
 	dir = opendir(directory);
-	while (dir && (entry = readdir(dir))) {
-		length = readlinkat(dirfd(dir), entry->d_name, target, sizeof(target) - 1);
-		if (length <= 0)
-			continue;
-		target[length] = '\0';
-		if (!strcmp(target, socket_name))
+	while (dir && (entry = readdir(dir)))
+		if (link_is_ours(ctl, dirfd(dir), entry->d_name))
 			unlinkat(dirfd(dir), entry->d_name, 0);
-	}
 	if (dir)
 		closedir(dir);
 }
@@ -109,7 +118,7 @@ static int link_make(const struct ctl *ctl, struct error *error)
 	if (!ctl->link[0])
 		return 0;
 	unlink(ctl->link);
-	if (symlink(strrchr(ctl->path, '/') + 1, ctl->link))
+	if (symlink(socket_name(ctl), ctl->link))
 		return error_set(error, -errno, "%s: %s", ctl->link, strerror(errno));
 	return 0;
 }
@@ -243,7 +252,8 @@ static void close_down(struct ctl *ctl)
 	if (ctl->listener >= 0) {
 		close(ctl->listener);
 		unlink(ctl->path);
-		if (ctl->link[0])
+		/* The next mount may have got the number that it is named after, and made it lead to itself. */
+		if (ctl->link[0] && link_is_ours(ctl, AT_FDCWD, ctl->link))
 			unlink(ctl->link);
 	}
 	if (ctl->wake >= 0)

@@ -342,6 +342,23 @@ def a_leg_whose_filesystem_hangs_fails_the_mount_by_name(ws):
 
 
 @case(FULL, timeout=200)
+def a_leg_whose_filesystem_hangs_is_gone_where_a_leg_may_be_missing(ws):
+    far = Far(ws)
+    volume = far.volume()
+    volume.mount()
+    ws.run("mirrorctl", "set", volume.mnt, "degraded=auto")
+    trees.write(volume.path("old"), trees.pattern(MIB))
+    volume.umount()
+    far.stop()
+    volume.mount()
+    assert legs_told(volume) == ["absent", "in-sync"]
+    assert trees.read(volume.path("old")) == trees.pattern(MIB)
+    volume.umount()
+    far.go_on()
+    far.end()
+
+
+@case(FULL, timeout=200)
 def who_is_killed_while_a_leg_hangs_keeps_its_lock_and_loses_nothing(ws):
     far = Far(ws)
     other = ws.volume("other")

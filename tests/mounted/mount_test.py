@@ -179,6 +179,30 @@ def who_cannot_be_told_of_the_end_unmounts_all_the_same(ws):
     wait_for("the end of the daemon", lambda: not alive(volume.pid))
 
 
+@case(QUICK)
+def a_mount_that_ends_takes_no_other_out_of_reach(ws):
+    """The kernel gives the device number of a mount to the next one, whose daemon may be quicker than ours to end."""
+    volume, other = ws.volume("v", size="64M"), ws.volume("other", size="64M")
+    volume.mount()
+    device = os.stat(volume.mnt).st_dev
+    where = "/run/mirrorfs" if os.geteuid() == 0 else os.environ["XDG_RUNTIME_DIR"] + "/mirrorfs"
+    link = f"{where}/{os.major(device)}:{os.minor(device)}"
+    own = os.readlink(link)
+    os.unlink(link)
+    os.symlink("other.sock", link)
+    try:
+        volume.umount()
+        assert os.readlink(link) == "other.sock"
+    finally:
+        os.unlink(link)
+    other.mount()
+    device = os.stat(other.mnt).st_dev
+    link = f"{where}/{os.major(device)}:{os.minor(device)}"
+    assert os.readlink(link) != own
+    other.umount()
+    assert not os.path.lexists(link)
+
+
 @case(FULL, needs=["root"])
 def of_two_that_clear_a_dead_mount_none_clears_the_others(ws):
     """One has seen it, and before it goes on, the other one has cleared it and mounted there."""
