@@ -29,7 +29,7 @@
 
 #define BEAT_NS (2 * NSEC_PER_SEC)
 #define FENCE_BEATS 8u
-#define LOOKS_A_BEAT 4u
+#define LOOKS 96u /* in a watch: four a beat */
 #define SHORTEST_MS 100u /* what a label may say of its times */
 #define LONGEST_MS 3600000u
 
@@ -170,7 +170,7 @@ static int look_again(struct look_at *look, struct error *error)
 /* 0: none of those that are held was written for so long; -EBUSY. */
 static int watch(struct look_at *looks, int count, bool read_only, struct error *error)
 {
-	uint64_t begun_ns = clock_now_ns(), limit_ns = 0, pause_ns = UINT64_MAX, elapsed_ns;
+	uint64_t begun_ns = clock_now_ns(), limit_ns = 0, elapsed_ns;
 	char text[128];
 	int code = 0;
 
@@ -182,15 +182,13 @@ static int watch(struct look_at *looks, int count, bool read_only, struct error 
 			continue;
 		if (limit_ns < needed_ns)
 			limit_ns = needed_ns;
-		if (pause_ns > time_ns(claim->beat_ms) / LOOKS_A_BEAT)
-			pause_ns = time_ns(claim->beat_ms) / LOOKS_A_BEAT;
 		log_info("watching whether the claim is kept up, for %" PRIu64 " s: path=%s claimed_by=\"%s\"",
 			 needed_ns / NSEC_PER_SEC, leg_path(looks[i].leg), holder(claim, text));
 	}
 	if (!limit_ns)
 		return 0;
 	do {
-		nap(pause_ns);
+		nap(limit_ns / LOOKS);
 		elapsed_ns = clock_now_ns() - begun_ns;
 		for (int i = 0; i < count && !code; i++)
 			code = looks[i].held ? look_again(&looks[i], error) : 0;

@@ -23,7 +23,7 @@ static const struct fuzz_field fields[] = {
 	FUZZ_FIELD(format_label, leg_count),   FUZZ_FIELD(format_label, space_blocks),
 	FUZZ_FIELD(format_label, lacks_after), FUZZ_FIELD(format_label, name),
 	FUZZ_FIELD(format_label, path),	       FUZZ_FIELD(format_label, history_count),
-	FUZZ_FIELD(format_label, history),
+	FUZZ_FIELD(format_label, history),     FUZZ_FIELD(format_label, claim),
 };
 
 static struct format_label good[MIRROR_LEGS][LABEL_SLOTS];
@@ -72,6 +72,10 @@ static void live(struct format_label *label, struct sim_random *random)
 	label->history_count = le32_of(count);
 	label->flags = le32_of((uint32_t)sim_random_below(random, 32));
 	label->lacks_after = le64_of(fuzz_number(random, 100));
+	if (sim_random_chance(random, 3))
+		label->incompat = le64_of(LABEL_INCOMPAT_SHARED);
+	if (sim_random_chance(random, 2))
+		fuzz_bytes(random, &label->claim, sizeof(label->claim));
 }
 
 static void forge(struct sim_random *random)
@@ -110,6 +114,7 @@ static void assemble(struct leg *legs[MIRROR_LEGS], struct sim_random *random)
 	struct mirror_options options = {
 		.read_only = sim_random_chance(random, 4),
 		.degraded = sim_random_chance(random, 2),
+		.takeover = sim_random_chance(random, 2),
 		.pool = iobuf_pool_create(4u << 20, 1u << 20),
 	};
 	struct mirror_status *status = malloc(sizeof(*status));

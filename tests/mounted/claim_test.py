@@ -34,14 +34,14 @@ class Machine:
             with open(os.path.join(folder, file), "w", encoding="ascii") as out:
                 out.write(text + "\n")
         self.legs = [ws.loop(image) for image in images]
-        self.init = subprocess.Popen(["unshare", "-m", "-u", "--propagation", "private", "sh", "-ec", SETUP, "sh", name,
-                                      folder], stdout=subprocess.PIPE, text=True)
+        self.init = subprocess.Popen(["unshare", "-m", "-u", "--propagation", "private", "sh", "-ec", SETUP, "sh",
+                                      name, folder], stdout=subprocess.PIPE, text=True)
         assert self.init.stdout.readline() == "ready\n", f"{name} cannot be set up"
 
     def run(self, command, *words, **more):
         tool = os.path.join(self.ws.tools, command)
-        return self.ws.run("nsenter", "-t", self.init.pid, "-m", "-u", tool if os.path.exists(tool) else command, *words,
-                           **more)
+        words = [tool if os.path.exists(tool) else command, *words]
+        return self.ws.run("nsenter", "-t", self.init.pid, "-m", "-u", *words, **more)
 
     def mount(self, *options, **more):
         return self.run("mirrorfs", "-o", ",".join(("rw", *options)), *self.legs, self.mnt, **more)
