@@ -4,6 +4,7 @@
 #include "mirrorfs/base/endian.h"
 #include "mirrorfs/base/error.h"
 #include "mirrorfs/base/histogram.h"
+#include "mirrorfs/base/host.h"
 #include "mirrorfs/base/iobuf.h"
 #include "mirrorfs/base/sync.h"
 #include "mirrorfs/base/uuid.h"
@@ -11,6 +12,7 @@
 #include <check.h>
 #include <errno.h>
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
@@ -306,6 +308,30 @@ START_TEST(a_thread_that_lingers_holds_up_nobody)
 }
 END_TEST
 
+START_TEST(a_machine_is_always_the_same_and_does_not_tell_its_id)
+{
+	struct host once, again;
+	char id[64] = "", shown[64] = "";
+	FILE *file = fopen("/etc/machine-id", "re");
+
+	memset(&once, 1, sizeof(once));
+	host_this(&once);
+	host_this(&again);
+	ck_assert_mem_eq(&once, &again, sizeof(once));
+	ck_assert_uint_gt(strlen(once.name), 0);
+	if (!file || fscanf(file, "%32s", id) != 1)
+		id[0] = '\0';
+	if (file)
+		fclose(file);
+	for (int i = 0; i < 16; i++)
+		sprintf(shown + 2 * i, "%02x", once.machine[i]);
+	if (strlen(id) == 32)
+		ck_assert(strcmp(id, shown) != 0 && strspn(shown, "0") < 32);
+	else
+		ck_assert_uint_eq(strspn(shown, "0"), 32);
+}
+END_TEST
+
 int main(void)
 {
 	Suite *suite = suite_create("base");
@@ -321,6 +347,7 @@ int main(void)
 	tcase_add_test(tests, a_quantile_is_no_less_than_the_time_and_at_most_a_quarter_more);
 	tcase_add_test(tests, nothing_that_many_threads_count_at_once_is_lost);
 	tcase_add_test(tests, the_first_error_stays);
+	tcase_add_test(tests, a_machine_is_always_the_same_and_does_not_tell_its_id);
 #ifndef __SANITIZE_ADDRESS__
 	tcase_add_test(tests, iobuf_has_one_of_each_size_when_the_system_has_none);
 #endif

@@ -48,10 +48,12 @@ END_TEST
 
 START_TEST(every_word_reaches_its_field)
 {
-	ck_assert_int_eq(parse("ro,degraded,discard,wait=0,commit=2.5,leg-timeout=1,deadline=3,cache=16M,"
+	ck_assert_int_eq(parse("ro,degraded,takeover,heartbeat=0.5,discard,wait=0,commit=2.5,leg-timeout=1,deadline=3,"
+			       "cache=16M,"
 			       "engine=threads,transport=classic,"
 			       "read-policy=leg1,write-mostly=0,errors=ro,leg=/dev/other"), 0);
-	ck_assert(options.read_only && options.degraded && options.discard);
+	ck_assert(options.read_only && options.degraded && options.takeover && options.discard);
+	ck_assert_uint_eq(options.heartbeat_ns, UINT64_C(500000000));
 	ck_assert_uint_eq(options.wait_ns, 0);
 	ck_assert_uint_eq(options.commit_ns, UINT64_C(2500000000));
 	ck_assert_uint_eq(options.leg_timeout_ns, UINT64_C(1000000000));
@@ -125,6 +127,7 @@ START_TEST(a_value_that_is_missing_wrong_or_too_much_is_refused)
 		const char *text, *says;
 	} bad[] = {
 		{ "wait", "wait=SECONDS" },   { "ro=1", "takes no value" }, { "wait=soon", "'soon'" },
+		{ "heartbeat=0.4", "'0.4'" }, { "heartbeat=61", "'61'" },
 		{ "wait=-1", "'-1'" },	      { "commit=0", "'0'" },	    { "deadline=nan", "'nan'" },
 		{ "cache=1K", "'1K'" },	      { "cache=12Q", "'12Q'" },	    { "engine=fast", "auto|uring" },
 		{ "errors=rw", "'rw'" },      { "leg=", "leg" },	    { "read-policy=leg2", "leg2" },
