@@ -655,7 +655,7 @@ static void usage(FILE *out)
 {
 	fputs("usage: fsck.mirrorfs [-n|-p|-a|-y] [-f] [-C FD] [--data] [--takeover] LEG [LEG]\n"
 	      "Looks through a mirrorfs volume that is not mounted, and puts it right.\n\n"
-	      "  LEG              a path, UUID=..., LABEL=... or fault:RULES:PATH\n"
+	      "  LEG              a path, nbd://HOST/EXPORT, UUID=..., LABEL=... or fault:RULES:PATH\n"
 	      "  -n               look, and write nothing\n"
 	      "  -p, -a           put right what loses nothing\n"
 	      "  -y               put right everything\n"

@@ -33,19 +33,9 @@ struct search {
 
 /* ---- names ---- */
 
-static const char *path_in(const char *address)
-{
-	const char *colon;
-
-	if (strncmp(address, "fault:", 6) != 0)
-		return address;
-	colon = strchr(address + 6, ':');
-	return colon ? colon + 1 : address;
-}
-
 bool legs_answer(const char *address)
 {
-	return leg_answers(path_in(address));
+	return leg_address_elsewhere(address) || leg_answers(leg_address_inside(address));
 }
 
 bool legs_may_lack(const struct mount_options *options, const char *other)
@@ -56,18 +46,20 @@ bool legs_may_lack(const struct mount_options *options, const char *other)
 	if (may || !other || !legs_answer(other))
 		return may;
 	info = malloc(sizeof(*info));
-	may = info && !peek_label(path_in(other), info, NULL) && info->identity.degraded_auto;
+	may = info && !peek_label(leg_address_inside(other), info, NULL) && info->identity.degraded_auto;
 	free(info);
 	return may;
 }
 
 int legs_path(const char *address, char *path, size_t size)
 {
-	const char *named = path_in(address);
+	const char *named = leg_address_inside(address);
 	char resolved[PATH_MAX], *current;
 	int length;
 
-	if (realpath(named, resolved)) {
+	if (leg_address_elsewhere(address)) {
+		length = snprintf(path, size, "%s", named);
+	} else if (realpath(named, resolved)) {
 		length = snprintf(path, size, "%s", resolved);
 	} else if (named[0] == '/') {
 		length = snprintf(path, size, "%s", named);
@@ -83,22 +75,22 @@ int legs_path(const char *address, char *path, size_t size)
 /* What mirrorctl shows and the log says must still be true when the daemon has left this directory. */
 static int address_absolute(const char *address, char *absolute, size_t size)
 {
-	const char *path = path_in(address);
+	const char *path = leg_address_inside(address);
 	char current[PATH_MAX] = "";
 	int length;
 
-	if (path[0] != '/' && !getcwd(current, sizeof(current)))
+	if (path[0] != '/' && !leg_address_elsewhere(address) && !getcwd(current, sizeof(current)))
 		return -errno;
 	length = snprintf(absolute, size, "%.*s%s%s%s", (int)(path - address), address, current,
 			  current[0] ? "/" : "", path);
 	return length < (int)size ? 0 : -ENAMETOOLONG;
 }
 
-/* True for what may appear by itself a moment later: a device, unlike a mistyped file. */
+/* True for what may appear by itself a moment later: a device or a server, unlike a mistyped file. */
 static bool may_come(const char *address)
 {
-	return !strncmp(path_in(address), "/dev/", 5) || !strncmp(address, "UUID=", 5) ||
-	       !strncmp(address, "LABEL=", 6);
+	return leg_address_elsewhere(address) || !strncmp(leg_address_inside(address), "/dev/", 5) ||
+	       !strncmp(address, "UUID=", 5) || !strncmp(address, "LABEL=", 6);
 }
 
 int legs_refuse_same(const char *const address[MIRROR_LEGS], struct error *error)
@@ -122,11 +114,12 @@ int legs_refuse_same(const char *const address[MIRROR_LEGS], struct error *error
 
 /* ---- labels ---- */
 
-int legs_refuse_foreign(const char *path, struct error *error)
+int legs_refuse_foreign(struct leg *leg, struct error *error)
 {
+	const char *path = leg_path(leg);
 	struct leg_signature found;
 
-	if (leg_probe(path, &found, NULL) || !found.found)
+	if (leg_probe(leg, &found, NULL) || !found.found)
 		return error_set(error, -ENODATA, "%s is not a mirrorfs leg: it holds nothing that is known", path);
 	return error_set(error, -ENODATA, "%s is not a mirrorfs leg: it holds %s%s%s%s%s", path, found.type,
 			 found.label[0] ? ", label " : "", found.label, found.uuid[0] ? ", UUID " : "", found.uuid);
@@ -328,13 +321,15 @@ static bool is_leg_of(const struct ctl_mount *mount, const char *address)
 	bool served = false;
 	size_t i;
 
-	if (legs_path(address, path, sizeof(path)) || address_absolute(path_in(address), absolute, sizeof(absolute)) ||
+	if (legs_path(address, path, sizeof(path)) ||
+	    address_absolute(leg_address_inside(address), absolute, sizeof(absolute)) ||
 	    ctl_request(mount, json_pack("{s:s}", "command", "status"), &answer, NULL))
 		return false;
 	json_array_foreach(json_object_get(json_object_get(answer, "result"), "legs"), i, leg) {
 		const char *there = json_string_value(json_object_get(leg, "address"));
 
-		served |= there && (!strcmp(path_in(there), path) || !strcmp(path_in(there), absolute));
+		there = there ? leg_address_inside(there) : "";
+		served |= !strcmp(there, path) || !strcmp(there, absolute);
 	}
 	json_decref(answer);
 	return served;
@@ -357,8 +352,8 @@ static int refuse_mounted(const char *address, struct error *error)
 
 	for (int i = 0; i < count && !code; i++) {
 		if (is_trusted(&mounts[i]) && is_leg_of(&mounts[i], address))
-			code = error_set(error, -EALREADY, "%s: this volume is already mounted at %s", path_in(address),
-					 mounts[i].mountpoint);
+			code = error_set(error, -EALREADY, "%s: this volume is already mounted at %s",
+					 leg_address_inside(address), mounts[i].mountpoint);
 	}
 	free(mounts);
 	return code;
@@ -409,11 +404,8 @@ static int open_one(struct search *search, const char *address, struct error *er
 		return error_set(error, code, "%s", said.text);
 	code = mirror_label_read(leg, label, &said);
 	if (code == -ENODATA) {
-		char path[ADDRESS_SIZE];
-
-		snprintf(path, sizeof(path), "%s", leg_path(leg));
+		legs_refuse_foreign(leg, error);
 		leg_close(leg);
-		legs_refuse_foreign(path, error);
 		return options->degraded ? 1 : -ENODATA;
 	}
 	if (code) {

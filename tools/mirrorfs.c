@@ -378,7 +378,9 @@ static int volume_open(struct volume *volume, struct error *error)
 		return error_set(error, -ENOMEM, "out of memory");
 	if (volume->options.notify[0])
 		ctl_events_tell(volume->events, event_notify, volume);
-	code = open_mirror(volume, error);
+	code = volume->options.network ? leg_network(error) : 0;
+	if (!code)
+		code = open_mirror(volume, error);
 	if (!code)
 		code = open_cache(volume, error);
 	if (!code)
@@ -444,7 +446,7 @@ static int serve(struct volume *volume, struct error *error)
 	if (code) {
 		front_stop(volume->front);
 	} else {
-		sandbox_enter();
+		sandbox_enter(leg_network_seal());
 		tell_ready(volume);
 	}
 	front_serve(volume->front);
@@ -480,7 +482,7 @@ static void usage(FILE *out)
 {
 	fputs("usage: mirrorfs [-fdhV] [-o OPTIONS] LEG [LEG] MOUNTPOINT\n"
 	      "Mounts the files that lie on two legs, each a full copy.\n\n"
-	      "  LEG                a path, UUID=..., LABEL=... or fault:RULES:PATH\n"
+	      "  LEG                a path, nbd://HOST/EXPORT, UUID=..., LABEL=... or fault:RULES:PATH\n"
 	      "  -o, --options      comma separated, see below\n"
 	      "  -f, --foreground   do not go into the background\n"
 	      "  -d, --debug        foreground, with a line for each request\n"
@@ -542,6 +544,8 @@ static int check_legs(const struct volume *volume)
 			say("%s: the path is too long", volume->spec[i]);
 			return EXIT_FAIL;
 		}
+		if (leg_address_elsewhere(volume->spec[i]))
+			continue;
 		if (!strncmp(path[i], volume->mountpoint, length) && (path[i][length] == '/' || !path[i][length])) {
 			say("%s lies inside the mount point %s", path[i], volume->mountpoint);
 			return EXIT_FAIL;

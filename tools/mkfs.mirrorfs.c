@@ -97,7 +97,7 @@ static int check_signature(const struct making *making, struct target *target, s
 				 target->path, uuid_format(&info->identity.volume, uuid),
 				 info->identity.label[0] ? ", label " : "", info->identity.label);
 	if (!code && !ours)
-		code = leg_probe(target->path, &found, error);
+		code = leg_probe(target->leg, &found, error);
 	if (!code && found.found && !making->force)
 		code = error_set(error, -EEXIST, "%s holds %s%s%s%s%s; -f overrides that", target->path, found.type,
 				 found.label[0] ? ", label " : "", found.label, found.uuid[0] ? ", UUID " : "",
@@ -118,7 +118,7 @@ static int check_target(const struct making *making, struct target *target, stru
 
 	if (code)
 		return error_set(error, code, "%s: %s", target->address, strerror(-code));
-	if (access(target->path, F_OK) && errno == ENOENT) {
+	if (!leg_address_elsewhere(target->address) && access(target->path, F_OK) && errno == ENOENT) {
 		code = create_image(making, target, error);
 		if (code)
 			return code;
@@ -138,7 +138,7 @@ static bool same_disk(const struct leg_geometry *a, const struct leg_geometry *b
 {
 	if (a->disk_rdev && a->disk_rdev == b->disk_rdev)
 		return true;
-	return !a->device && !b->device && a->file_dev == b->file_dev;
+	return a->file_ino && b->file_ino && a->file_dev == b->file_dev;
 }
 
 static int check_all(struct making *making, struct error *error)
@@ -275,7 +275,7 @@ static int run(struct making *making)
 static void usage(FILE *out)
 {
 	fputs("usage: mkfs.mirrorfs [-f] [-L LABEL] [-s SIZE] [--shared] LEG [LEG]\n"
-	      "Makes a mirrorfs volume on one or two block devices or image files.\n\n"
+	      "Makes a mirrorfs volume on one or two block devices, image files or NBD exports.\n\n"
 	      "  -L, --label LABEL  name of the volume, at most 63 bytes\n"
 	      "  -s, --size SIZE    create missing image files of this size (K, M, G, T)\n"
 	      "  -f, --force        overwrite what a leg holds, if it is not in use\n"

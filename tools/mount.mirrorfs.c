@@ -210,6 +210,15 @@ static int program_run(char *const argv[])
 	return WIFEXITED(status) ? WEXITSTATUS(status) : EXIT_SYSTEM;
 }
 
+/* The kernel's part is loaded because a mount asks for it. If it is not to be had, mirrorfs says what is missing. */
+static void fuse_ask(void)
+{
+	char *argv[] = { "modprobe", "fuse", NULL };
+
+	if (!geteuid() && access("/dev/fuse", F_OK))
+		(void)program_run(argv);
+}
+
 /* The one beside us, where all was built, or the one that was installed with us. */
 static int mirrorfs_run(const struct request *request)
 {
@@ -280,6 +289,7 @@ static int run(const struct request *request)
 	}
 	if (request->fake)
 		return EXIT_OK;
+	fuse_ask();
 	code = mirrorfs_run(request);
 	if (!code && !request->no_table && !geteuid())
 		umount_tell(request);
@@ -291,7 +301,7 @@ static int run(const struct request *request)
 static void usage(FILE *out)
 {
 	fputs("usage: mount.mirrorfs LEG MOUNTPOINT [-fnrsvw] [-N NAMESPACE] [-t TYPE] [-o OPTIONS]\n"
-	      "Run by mount(8) for the type mirrorfs. -o leg=PATH names the other leg; see mirrorfs(8).\n\n"
+	      "Run by mount(8) for the type mirrorfs. -o leg=LEG names the other leg; see mirrorfs(8).\n\n"
 	      "  -f   only look whether all is well said\n"
 	      "  -n   do not have umount(8) told to wait for the daemon\n"
 	      "  -r   the same as -o ro\n"

@@ -89,6 +89,12 @@ static bool set_discard(struct mount_options *options, const char *value)
 	return true;
 }
 
+static bool set_network(struct mount_options *options, const char *value)
+{
+	options->network = true;
+	return true;
+}
+
 static bool set_blkdev(struct mount_options *options, const char *value)
 {
 	options->block_device = true;
@@ -197,19 +203,20 @@ static const struct word {
 	{ "rw", NULL, set_rw, "the contrary (the default)" },
 	{ "degraded", NULL, set_degraded, "mount although a leg is missing" },
 	{ "wait", "SECONDS", set_wait, "for a leg that comes late or is still locked (30)" },
-	{ "leg", "PATH", set_leg, "where the other leg is, if only one is given" },
+	{ "leg", "LEG", set_leg, "where the other leg is, if only one is given" },
 	{ "commit", "SECONDS", set_commit, "changes reach the legs at the latest after this (5)" },
 	{ "cache", "SIZE", set_cache, "memory for file data and metadata, at least 4M (an eighth of the machine's)" },
 	{ "takeover", NULL, set_takeover, "take legs that a dead machine has claimed, after a watch" },
 	{ "heartbeat", "SECONDS", set_heartbeat, "how often a claim is renewed, 0.5 to 60 (2)" },
 	{ "discard", NULL, set_discard, "tell the legs which blocks are free" },
 	{ "blkdev", NULL, set_blkdev, "mount the first leg's device: umount then waits for the daemon (root)" },
+	{ "network", NULL, set_network, "legs elsewhere may be attached later, though none is given now" },
 	{ "engine", "auto|uring|threads", set_engine, "how legs are read and written" },
 	{ "transport", "auto|uring|classic", set_transport, "how requests come from the kernel" },
 	{ "errors", "ro", set_errors, "when the last leg fails a write, turn read-only (the only choice)" },
 	{ "read-policy", "auto|round-robin|leg0|leg1", set_policy, "which leg answers reads" },
 	{ "write-mostly", "0|1", set_write_mostly, "read this leg only where the other one cannot answer, or is late" },
-	{ "leg-timeout", "SECONDS", set_leg_timeout, "one try on one leg (5; rotational 15)" },
+	{ "leg-timeout", "SECONDS", set_leg_timeout, "one try on one leg (5; rotational or elsewhere 15)" },
 	{ "deadline", "SECONDS", set_deadline, "a request on both legs together (20)" },
 	{ "notify", "PROGRAM", set_notify, "run it for each event, with what mirrorctl events tells" },
 	{ "iolog", "PREFIX", set_iolog, "log reads and writes as fio does: PREFIX_lat.log, _bw.log, _iops.log" },

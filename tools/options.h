@@ -18,6 +18,7 @@ struct mount_options {
 	bool degraded;
 	bool takeover; /* of claims of other machines */
 	bool discard;
+	bool network; /* legs elsewhere may be attached later */
 	bool block_device; /* the mount is one of the first leg's device */
 	uint64_t wait_ns; /* for a leg that is late or still locked */
 	uint64_t commit_ns; /* 0: the default of meta, and so on below */

@@ -163,6 +163,20 @@ static const struct {
 	{ SCMP_SYS(prlimit64), SCMP_A2(SCMP_CMP_EQ, 0) },
 };
 
+/* For legs that are served elsewhere: their names are looked up, and what lies on a new one is looked at in memory. */
+static const struct {
+	int call;
+	struct scmp_arg_cmp argument;
+} allowed_for_network[] = {
+	{ SCMP_SYS(socket), SCMP_A0_32(SCMP_CMP_EQ, AF_INET) },
+	{ SCMP_SYS(socket), SCMP_A0_32(SCMP_CMP_EQ, AF_INET6) },
+	{ SCMP_SYS(socket), SCMP_A0_32(SCMP_CMP_EQ, AF_VSOCK) },
+	{ SCMP_SYS(socket), SCMP_A0_32(SCMP_CMP_EQ, AF_NETLINK) }, /* which addresses this machine has */
+	{ SCMP_SYS(ioctl), SCMP_A1_32(SCMP_CMP_EQ, FIONREAD) },
+	{ SCMP_SYS(sendmmsg), SCMP_A3_32(SCMP_CMP_GE, 0) },
+	{ SCMP_SYS(memfd_create), SCMP_A1_32(SCMP_CMP_GE, 0) },
+};
+
 /* Where we do not know how to answer in the place of the kernel, it answers, and its log tells. */
 #if defined(__x86_64__)
 #define ANSWER(context) (context)->uc_mcontext.gregs[REG_RAX]
@@ -205,7 +219,7 @@ static int refusals_watch(void)
 }
 #endif
 
-static int filter_rules(scmp_filter_ctx filter)
+static int filter_rules(scmp_filter_ctx filter, bool network)
 {
 	int error = 0;
 
@@ -213,6 +227,9 @@ static int filter_rules(scmp_filter_ctx filter)
 		error = seccomp_rule_add(filter, SCMP_ACT_ALLOW, allowed[i], 0);
 	for (size_t i = 0; i < sizeof(allowed_if) / sizeof(allowed_if[0]) && !error; i++)
 		error = seccomp_rule_add(filter, SCMP_ACT_ALLOW, allowed_if[i].call, 1, allowed_if[i].argument);
+	for (size_t i = 0; network && i < sizeof(allowed_for_network) / sizeof(allowed_for_network[0]) && !error; i++)
+		error = seccomp_rule_add(filter, SCMP_ACT_ALLOW, allowed_for_network[i].call, 1,
+					 allowed_for_network[i].argument);
 	/* The C library then asks with clone, whose flags can be seen. */
 	if (!error)
 		error = seccomp_rule_add(filter, SCMP_ACT_ERRNO(ENOSYS), SCMP_SYS(clone3), 0);
@@ -223,7 +240,7 @@ static int filter_rules(scmp_filter_ctx filter)
 	return error;
 }
 
-static int filter_load(void)
+static int filter_load(bool network)
 {
 	scmp_filter_ctx filter = seccomp_init(REFUSE);
 	int error;
@@ -237,20 +254,20 @@ static int filter_load(void)
 	(void)seccomp_attr_set(filter, SCMP_FLTATR_CTL_OPTIMIZE, 2);
 	(void)seccomp_attr_set(filter, SCMP_FLTATR_CTL_LOG, REFUSE != SCMP_ACT_TRAP);
 	if (!error)
-		error = filter_rules(filter);
+		error = filter_rules(filter, network);
 	if (!error)
 		error = seccomp_load(filter);
 	seccomp_release(filter);
 	return error;
 }
 
-void sandbox_enter(void)
+void sandbox_enter(bool network)
 {
 	int error = 0;
 
 	leave_capabilities();
 	if (!SANITIZED)
-		error = filter_load();
+		error = filter_load(network);
 	if (error)
 		log_warn("sandbox: system calls are not filtered: %s", strerror(-error));
 }

@@ -90,6 +90,7 @@ struct leg_geometry {
 	uint32_t max_io; /* the longest read or write, bytes; at least IOBUF_MAX */
 	bool device; /* a block device, else an image file (or memory) */
 	bool rotational; /* or a network: slow to answer */
+	bool elsewhere; /* reached by a transport: no file or device of this machine's */
 	bool direct; /* O_DIRECT: nothing is cached below */
 	bool discard; /* LEG_DISCARD is supported */
 	bool shared; /* other machines can open it as well, by its kind: a mount claims it (mirror) */
@@ -114,10 +115,19 @@ struct leg_options {
 };
 
 /*
- * Opens what `address` names: a path, or fault:RULES:PATH (grammar in mirrorfs(8), parser in fault.c). Takes
- * the lock. 0, or -errno with `error` told: -EBUSY locked by someone (and by whom, where /proc tells), -ENOENT,
- * -EACCES, -ENOTBLK neither a file nor a block device, -EINVAL a malformed address, -ETIMEDOUT nobody has answered for
- * that path in 15 seconds. On failure *leg is NULL and nothing stays open. May wait; not from a completion.
+ * An address is a path, a URI that names a transport (nbd://HOST/EXPORT), or either with rules for faults before it,
+ * fault:RULES:PATH (grammar in mirrorfs(8), parser in fault.c). leg_address_inside() is what stands behind the rules.
+ */
+const char *leg_address_inside(const char *address);
+bool leg_address_elsewhere(const char *address); /* a URI: no file or device of this machine's */
+
+/*
+ * Opens what `address` names, and takes the lock. 0, or -errno with `error` told: -EBUSY locked by someone (and by
+ * whom, where /proc tells), -ENOENT, -EACCES, -ENOTBLK neither a file nor a block device, -EINVAL a malformed address,
+ * -ETIMEDOUT nobody has answered for it in 15 seconds; of a URI also -ENXIO nobody serves that, -EROFS it is served for
+ * reading only, -ELIBACC and -ELIBBAD the module of its transport is not there or not of this build, -EPERM
+ * leg_network_seal() was called before it was loaded. On failure *leg is NULL and nothing stays open. May wait; not
+ * from a completion.
  */
 int leg_open(const char *address, const struct leg_options *options, struct leg **leg, struct error *error);
 
@@ -158,6 +168,13 @@ void leg_wait_begin(struct leg_wait *wait);
 void leg_wait(struct leg_wait *wait);
 void leg_wait_done(struct leg_wait *wait); /* once; any context; `wait` may be gone when it returns */
 
+/*
+ * Modules of transports are loaded when the first address asks for them. leg_network() loads them for those that will
+ * come: 0 or -errno told. After leg_network_seal() none is loaded any more; true: one was, and needs the network.
+ */
+int leg_network(struct error *error);
+bool leg_network_seal(void);
+
 /* Submits and waits for the completion; returns io->error or the refusal. May wait; not from a completion. */
 int leg_submit_wait(struct leg *leg, struct leg_io *io);
 
@@ -171,11 +188,23 @@ int leg_refresh(struct leg *leg);
  * -errno. Not while leg_close() is called, nor twice.
  */
 int leg_hand_over(struct leg *leg, uint64_t limit_ns);
+/*
+ * True: whoever serves the leg is gone, for good as far as this open leg goes, and `why` tells. What it has is given
+ * back when it can no longer change anything there, perhaps never. Never waits.
+ */
+#define LEG_WHY_MAX 256
+bool leg_lost(struct leg *leg, char why[LEG_WHY_MAX]);
+/*
+ * Somebody knows that no request of this leg can change anything any more, as its server was stopped: what has not been
+ * answered is given back, with -ENOTCONN, and nothing is served from then on. -EOPNOTSUPP: the kernel has them, and
+ * nobody can know that. Does not wait.
+ */
+int leg_give_up(struct leg *leg);
 /* What is written there later finds room: a sparse image gets its blocks for real. 0 or -errno. May wait. */
 int leg_allocate(struct leg *leg, uint64_t offset, uint64_t length);
 const char *leg_address(const struct leg *leg); /* as given to leg_open */
 const char *leg_path(const struct leg *leg); /* the absolute path inside it; "memory" for a memory leg */
-const char *leg_engine_name(const struct leg *leg); /* "uring", "threads", "memory" */
+const char *leg_engine_name(const struct leg *leg); /* "uring", "threads", "nbd", "memory" */
 
 struct leg_counters {
 	uint64_t ops[LEG_OPS]; /* completed */
@@ -188,7 +217,7 @@ struct leg_counters {
 void leg_counters(struct leg *leg, struct leg_counters *counters);
 
 /*
- * What lies on `path` before we use it (libblkid; our own labels are told by `mirror`, from the bytes).
+ * What lies on an open leg before we use it (libblkid; our own labels are told by `mirror`, from the bytes).
  * 0 or -errno with `error` told. `found` false: nothing known. May wait.
  */
 struct leg_signature {
@@ -198,7 +227,7 @@ struct leg_signature {
 	char label[64];
 	char uuid[UUID_TEXT_SIZE];
 };
-int leg_probe(const char *path, struct leg_signature *signature, struct error *error);
+int leg_probe(struct leg *leg, struct leg_signature *signature, struct error *error);
 /* Wipes every signature libblkid knows from the open leg (mkfs -f). 0 or -errno with `error` told. */
 int leg_wipe(struct leg *leg, struct error *error);
 /*

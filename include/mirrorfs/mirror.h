@@ -322,9 +322,11 @@ void mirror_resync_limit(struct mirror *mirror, uint64_t bytes_per_second);
 /*
  * The leg is taken out and closed; what it lacks from then on is remembered. -EBUSY: the other one is not whole or is
  * leaving, or this one has not given everything back (then it is out, and may be detached again later); -ENOENT,
- * -EROFS; -ETIMEDOUT: so is it, and the other one's label hangs. May wait, as long as a request may take.
+ * -EROFS; -ETIMEDOUT: so is it, and the other one's label hangs. `give_up`: on the caller's word nothing that the leg
+ * has not answered can change it any more, so that is not waited for (leg_give_up(); -EOPNOTSUPP where the kernel has
+ * it). May wait, as long as a request may take.
  */
-int mirror_detach(struct mirror *mirror, int leg, struct error *error);
+int mirror_detach(struct mirror *mirror, int leg, bool give_up, struct error *error);
 /*
  * An open leg takes the place of the one that is absent, or makes a volume of one leg one of two, and is filled: with
  * what it lacks if it was a leg of this volume, as a whole if not. 0: the mirror owns it. -EEXIST no place is free,

@@ -41,7 +41,7 @@ static int failed_leave(struct mirror *mirror, struct error *error)
 		mirror_status(mirror, status);
 	for (int leg = 0; leg < MIRROR_LEGS && !code; leg++) {
 		if (status->leg[leg].state == MIRROR_OFFLINE)
-			code = mirror_detach(mirror, leg, error);
+			code = mirror_detach(mirror, leg, false, error);
 	}
 	free(status);
 	return code;
@@ -98,7 +98,7 @@ static int leg_detach(struct ctl *ctl, const json_t *request, json_t *result, st
 	if (leg < 0)
 		return leg;
 	tell_claimed(ctl, leg, result);
-	return mirror_detach(ctl->subjects.mirror, leg, error);
+	return mirror_detach(ctl->subjects.mirror, leg, json_is_true(json_object_get(request, "force")), error);
 }
 
 /* As mkfs has it done: what is rewritten in place, and the room for nodes, is there for real in a sparse image. */
@@ -138,7 +138,7 @@ static int newcomer_open(struct ctl *ctl, const json_t *request, struct leg **le
 	}
 	if (code)
 		return error_set(error, code, "%s", said.text);
-	if (!json_is_true(json_object_get(request, "force")) && !leg_probe(leg_path(*leg), &found, NULL) && found.found)
+	if (!json_is_true(json_object_get(request, "force")) && !leg_probe(*leg, &found, NULL) && found.found)
 		code = error_set(error, -EEXIST, "%s holds %s, which would be lost; --force gives it up", address,
 				 found.type);
 	if (!code)

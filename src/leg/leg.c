@@ -14,8 +14,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define LEG_SCHEME_FAULT "fault:"
-
 /* Below all that is wrapped around it. */
 static struct leg *leg_engine_of(struct leg *leg)
 {
@@ -164,21 +162,29 @@ static int leg_open_path(const char *address, const char *path, const struct leg
 	return error_set(error, result, "%s: cannot start its threads: %s", path, strerror(-result));
 }
 
+static int leg_open_inside(const char *address, const char *inside, const struct leg_options *options,
+			   struct leg **leg, struct error *error)
+{
+	if (leg_address_elsewhere(inside))
+		return leg_transport_open(inside, address, options, leg, error);
+	return leg_open_path(address, inside, options, leg, error);
+}
+
 /* fault:RULES:PATH */
 static int leg_open_fault(const char *address, const struct leg_options *options, struct leg **leg,
 			  struct error *error)
 {
-	const char *start = address + strlen(LEG_SCHEME_FAULT), *colon = strchr(start, ':');
+	const char *start = address + strlen("fault:"), *inside = leg_address_inside(address);
 	struct leg *below;
 	char *rules;
 	int result;
 
-	if (!colon || !colon[1])
+	if (inside == address || !inside[0])
 		return error_set(error, -EINVAL, "%s: a fault leg is written fault:RULES:PATH", address);
-	rules = strndup(start, (size_t)(colon - start));
+	rules = strndup(start, (size_t)(inside - 1 - start));
 	if (!rules)
 		return error_set(error, -ENOMEM, "%s: %s", address, strerror(ENOMEM));
-	result = leg_open_path(address, colon + 1, options, &below, error);
+	result = leg_open_inside(address, inside, options, &below, error);
 	if (!result)
 		result = leg_fault_wrap(below, rules, leg, error);
 	free(rules);
@@ -188,9 +194,9 @@ static int leg_open_fault(const char *address, const struct leg_options *options
 int leg_open(const char *address, const struct leg_options *options, struct leg **leg, struct error *error)
 {
 	*leg = NULL;
-	if (!strncmp(address, LEG_SCHEME_FAULT, strlen(LEG_SCHEME_FAULT)))
+	if (!strncmp(address, "fault:", strlen("fault:")))
 		return leg_open_fault(address, options, leg, error);
-	return leg_open_path(address, address, options, leg, error);
+	return leg_open_inside(address, address, options, leg, error);
 }
 
 void leg_close(struct leg *leg)
@@ -359,6 +365,20 @@ int leg_allocate(struct leg *leg, uint64_t offset, uint64_t length)
 	while (!leg->ops->allocate && leg->below)
 		leg = leg->below;
 	return leg->ops->allocate ? leg->ops->allocate(leg, offset, length) : 0;
+}
+
+bool leg_lost(struct leg *leg, char why[LEG_WHY_MAX])
+{
+	struct leg *engine = leg_engine_of(leg);
+
+	return engine->ops->lost && engine->ops->lost(engine, why);
+}
+
+int leg_give_up(struct leg *leg)
+{
+	struct leg *engine = leg_engine_of(leg);
+
+	return engine->ops->give_up ? engine->ops->give_up(engine) : -EOPNOTSUPP;
 }
 
 const char *leg_address(const struct leg *leg)

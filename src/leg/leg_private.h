@@ -18,6 +18,8 @@ struct leg_ops {
 	int (*refresh)(struct leg *leg);
 	int (*allocate)(struct leg *leg, uint64_t offset, uint64_t length); /* NULL: the one below, or nothing to do */
 	void (*close)(struct leg *leg); /* ends the threads and frees everything but what leg_fini frees */
+	bool (*lost)(struct leg *leg, char *why); /* as leg_lost(); NULL: never */
+	int (*give_up)(struct leg *leg); /* as leg_give_up(); NULL: it is the kernel that has them */
 	void (*abandon)(struct leg *leg); /* the same of a leg over crashed memory: nothing is completed any more */
 };
 
@@ -52,6 +54,10 @@ void leg_complete(struct leg_io *io, int error, size_t bytes);
  * for; in the real world the thread leaves by itself and must be gone before its memory is.
  */
 void leg_thread_abandon(struct thread *thread);
+
+/* As leg_open() of a URI (transport.c). */
+int leg_transport_open(const char *uri, const char *address, const struct leg_options *options, struct leg **leg,
+		       struct error *error);
 
 /* What a path was opened as; an engine takes it over whole. */
 struct leg_file {

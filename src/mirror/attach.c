@@ -68,7 +68,7 @@ static uint64_t renewed_locked(const struct mirror *mirror, int leg)
 }
 
 /* It has failed, as far as anybody else is concerned. 0: and has given everything back. Drops the lock meanwhile. */
-static int leave_locked(struct mirror *mirror, int leg, const char *why, struct error *error)
+static int leave_locked(struct mirror *mirror, int leg, bool give_up, const char *why, struct error *error)
 {
 	struct mirror_leg *mine = &mirror->legs[leg];
 	uint64_t until_ns, renewed_ns = renewed_locked(mirror, leg);
@@ -83,13 +83,21 @@ static int leave_locked(struct mirror *mirror, int leg, const char *why, struct 
 	if (code)
 		return error_set(error, code, "leg %d is out, but the label of the other leg cannot be written%s", leg,
 				 code == -ETIMEDOUT ? " in time" : "");
+	code = give_up ? leg_give_up(mine->leg) : 0;
+	if (code == -EOPNOTSUPP && !leg_quiet(mine))
+		return error_set(error, code,
+				 "leg %d is out, but the kernel has requests of it, which nobody can give up", leg);
 	until_ns = clock_now_ns() + mine->timeout_ns + 2 * TICK_NS;
 	while (!leg_quiet(mine)) {
 		if (!cond_wait_until(&mirror->idle, &mirror->lock, until_ns) && !leg_quiet(mine))
 			return error_set(error, -EBUSY,
 					 "leg %d is out, but has not given back %" PRIu64
-					 " requests: it stays open until it has",
-					 leg, mine->abandoned);
+					 " requests: it stays open until it has%s",
+					 leg, mine->abandoned,
+					 leg_geometry(mine->leg)->elsewhere ?
+						 ", or until its server was stopped and you say so (mirrorctl detach "
+						 "--force)" :
+						 "");
 	}
 	if (renewed_ns) {
 		mutex_unlock(&mirror->lock);
@@ -111,7 +119,7 @@ static void depart_locked(struct mirror *mirror, int leg, const char *why)
 	state_set_locked(mirror, leg, MIRROR_ABSENT, "%s; it was %.200s", why, leg_path(gone));
 }
 
-int mirror_detach(struct mirror *mirror, int leg, struct error *error)
+int mirror_detach(struct mirror *mirror, int leg, bool give_up, struct error *error)
 {
 	struct leg *gone = NULL;
 	int code;
@@ -119,7 +127,7 @@ int mirror_detach(struct mirror *mirror, int leg, struct error *error)
 	mutex_lock(&mirror->lock);
 	code = may_leave_locked(mirror, leg, error);
 	if (!code)
-		code = leave_locked(mirror, leg, "detached", error);
+		code = leave_locked(mirror, leg, give_up, "detached", error);
 	if (!code) {
 		gone = mirror->legs[leg].leg;
 		depart_locked(mirror, leg, "detached");
@@ -349,7 +357,7 @@ int mirror_replace(struct mirror *mirror, int leg, struct leg *by, bool force, s
 	code = may_leave_locked(mirror, leg, error);
 	whole = mirror->legs[leg].state == MIRROR_INSYNC;
 	if (!code)
-		code = leave_locked(mirror, leg, "replaced", error);
+		code = leave_locked(mirror, leg, false, "replaced", error);
 	outgoing_tend_locked(mirror);
 	if (!code)
 		code = usable_locked(mirror, !leg, error);

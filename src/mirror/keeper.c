@@ -66,6 +66,19 @@ static void expire_locked(struct mirror *mirror, struct request_list *work)
 	}
 }
 
+/* Whoever serves it will answer nothing any more, so nobody waits for its time to be up. */
+void keeper_lost_locked(struct mirror *mirror)
+{
+	char why[LEG_WHY_MAX];
+
+	for (int leg = 0; leg < MIRROR_LEGS; leg++) {
+		struct mirror_leg *mine = &mirror->legs[leg];
+
+		if (mine->leg && leg_writable(mirror, leg) && leg_lost(mine->leg, why))
+			leg_out_locked(mirror, leg, "%s", why);
+	}
+}
+
 /* Advances the clock. True: a tick has passed. */
 static bool tick_locked(struct mirror *mirror, struct request_list *work)
 {
@@ -77,6 +90,7 @@ static bool tick_locked(struct mirror *mirror, struct request_list *work)
 		return false;
 	mirror->tick_ns = now;
 	mirror->running_ns += late ? TICK_NS : elapsed;
+	keeper_lost_locked(mirror);
 	/* Late twice in a row is a busy machine, not a stopped one. */
 	if (!late || mirror->late)
 		expire_locked(mirror, work);

@@ -5,6 +5,9 @@
  * is written and read as before, since what it holds may be needed yet, but the volume counts as degraded until it is
  * replaced, or its path leads to it again.
  *
+ * Of a leg that is served elsewhere it is asked instead whether its server is gone, which nobody would notice who has
+ * nothing to read or to write.
+ *
  * The keeper has the leg look, and does not wait: a path may lie where nobody answers any more. Then it is not known,
  * and nothing changes.
  */
@@ -18,8 +21,11 @@ void look_begin_locked(struct mirror *mirror, int leg)
 {
 	struct mirror_leg *mine = &mirror->legs[leg];
 
+	const struct leg_geometry *geometry = leg_geometry(mine->leg);
+	bool looked_after = geometry->file_ino || geometry->elsewhere;
+
 	mine->leaving = mine->look.answered = false;
-	mine->look.due_ns = leg_geometry(mine->leg)->file_ino ? clock_now_ns() + look_period_ns : CLOCK_NEVER;
+	mine->look.due_ns = looked_after ? clock_now_ns() + look_period_ns : CLOCK_NEVER;
 	cond_signal(&mirror->kick);
 }
 
@@ -60,6 +66,11 @@ static void submit(struct mirror *mirror, int leg)
 	struct mirror_leg *mine = &mirror->legs[leg];
 	struct look *look = &mine->look;
 
+	if (leg_geometry(mine->leg)->elsewhere) {
+		look->due_ns = clock_now_ns() + look_period_ns;
+		keeper_lost_locked(mirror);
+		return;
+	}
 	look->mirror = mirror;
 	look->io = (struct leg_io){.op = LEG_LOOK, .done = looked, .context = look};
 	look->due_ns = clock_now_ns() + look_period_ns;

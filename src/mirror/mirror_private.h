@@ -498,6 +498,7 @@ struct mirror_resync_status resync_status_locked(const struct mirror *mirror);
 
 void keeper_run(void *arg);
 void keeper_wake_locked(struct mirror *mirror); /* requests are in flight: the clock must run */
+void keeper_lost_locked(struct mirror *mirror);
 void pins_init(struct mirror *mirror);
 void pins_fini(struct mirror *mirror);
 

@@ -142,6 +142,8 @@ bool leg_out_locked(struct mirror *mirror, int leg, const char *format, ...)
 	va_start(args, format);
 	vsnprintf(why, sizeof(why), format, args);
 	va_end(args);
+	/* What a request met with is not the whole story, if whoever served it is gone. */
+	(void)leg_lost(mirror->legs[leg].leg, why);
 	if (!mirror->options.read_only && !label_has(&survivor->label, LABEL_LACKS_OTHER)) {
 		label_set(&survivor->label, LABEL_LACKS_OTHER, true);
 		survivor->label.lacks_after = le64_of(mirror->generation);

@@ -3,6 +3,7 @@
 import glob
 import os
 import re
+import sysconfig
 
 import system
 import trees
@@ -40,6 +41,7 @@ def expected(prefix, packed=""):
         paths[f"{prefix}/share/man/man8/{name}.8{packed}"] = f"mount.mirrorfs.8{packed}"
     paths |= {"/usr/lib/udev/mirrorfs-probe": "", "/usr/lib/udev/rules.d/64-mirrorfs.rules": "",
               "/usr/lib/systemd/system/mirrorfs@.service": ""}
+    paths[f"{prefix}/lib/{sysconfig.get_config_var('MULTIARCH')}/mirrorfs/leg-nbd.so"] = ""
     completions = f"{prefix}/share/bash-completion/completions"
     paths[f"{completions}/mirrorctl"] = ""
     return paths | {f"{completions}/{name}": "mirrorctl" for name in PROGRAMS["bin"] if name.endswith("mirrorfs")}
@@ -82,11 +84,13 @@ def meson_install_puts_everything_in_its_place(ws):
 def the_debian_package_is_clean_and_mounts(ws):
     folder = ws.join("package")
     ws.run(os.path.join(ROOT, "tools/system/build-deb"), folder, timeout=1000)
-    package, = [path for path in glob.glob(os.path.join(folder, "*.deb")) if "dbgsym" not in path]
+    packages = [path for path in glob.glob(os.path.join(folder, "*.deb")) if "dbgsym" not in path]
+    assert sorted(os.path.basename(path).split("_")[0] for path in packages) == ["mirrorfs", "mirrorfs-nbd"], packages
     done = ws.run("lintian", "--allow-root", *glob.glob(os.path.join(folder, "*.changes")))
     assert done.stdout == "", done.stdout
     target = ws.join("target")
-    ws.run("dpkg", "-x", package, target)
+    for package in packages:
+        ws.run("dpkg", "-x", package, target)
     found = {path: link for path, link in installed(target).items() if not path.startswith("/usr/share/doc/")}
     wanted = expected("/usr", ".gz")
     assert found == wanted, {path for path in found.keys() ^ wanted.keys()} or (found, wanted)

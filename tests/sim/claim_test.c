@@ -400,7 +400,7 @@ START_TEST(a_leg_that_joins_is_claimed_and_one_that_leaves_is_not)
 	legs[0] = leg_on(&one[0], 0);
 	legs[1] = leg_on(&one[1], 1);
 	ck_assert_int_eq(mirror_open(legs, &options, &mirror, NULL), 0);
-	ck_assert_int_eq(mirror_detach(mirror, 0, NULL), 0);
+	ck_assert_int_eq(mirror_detach(mirror, 0, false, NULL), 0);
 	ck_assert(claimed_by(0, ""));
 	ck_assert_int_eq(mount_as(&two, "bellows", false, &other, NULL), 0);
 	leg = leg_on(&again, 0);

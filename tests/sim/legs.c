@@ -303,7 +303,7 @@ static bool detach(struct machine *machine, int leg)
 
 	note("detach leg %d …", leg);
 	machine->closing[leg] = true;
-	error = mirror_detach(machine->mirror, leg, &told);
+	error = mirror_detach(machine->mirror, leg, false, &told);
 	machine->closing[leg] = false;
 	note("detached leg %d: %s %s", leg, strerror(-error), told.text);
 	if (error == -EBUSY && harmed) {

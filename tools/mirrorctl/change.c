@@ -4,6 +4,8 @@
 
 #include "mountpoint.h"
 
+#include "mirrorfs/leg.h"
+
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -22,11 +24,10 @@ static bool is_number(const char *leg)
 /* A path as the daemon must be told it: it has another working directory. False: told. */
 static bool address_of(const char *name, char *address, size_t size)
 {
-	const char *path = strncmp(name, "fault:", 6) ? name : strchr(name + 6, ':');
+	const char *path = leg_address_inside(name);
 	char current[4096] = "";
 
-	path = !path ? name : *path == ':' ? path + 1 : path;
-	if ((path[0] != '/' && !getcwd(current, sizeof(current))) ||
+	if ((path[0] != '/' && !leg_address_elsewhere(name) && !getcwd(current, sizeof(current))) ||
 	    snprintf(address, size, "%.*s%s%s%s", (int)(path - name), name, current, current[0] ? "/" : "", path) >=
 		    (int)size) {
 		ask_say("%s: too long a path", name);

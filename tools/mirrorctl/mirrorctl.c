@@ -31,7 +31,7 @@ static const struct verb {
 	{ "scrub", work_scrub, 0, 2, false, 0 },
 	{ "resync", work_resync, 0, 1, false, 0 },
 	{ "attach", change_attach, 1, 1, false, TAKES_FORCE },
-	{ "detach", change_detach, 1, 1, false, 0 },
+	{ "detach", change_detach, 1, 1, false, TAKES_FORCE },
 	{ "replace", change_replace, 2, 2, false, TAKES_FORCE },
 	{ "grow", change_grow, 0, 0, false, 0 },
 	{ "trim", change_trim, 0, 0, false, 0 },
@@ -71,7 +71,8 @@ static void usage(FILE *out)
 	      "  set MNT shared=yes|no   can other machines open its legs?\n"
 	      "  umount MNT       unmount, and wait until the legs are safe to pull\n"
 	      "  drill MNT LEG RULES [SECONDS]   rehearse a fault of leg 0 or 1 (60 seconds); off: end it\n\n"
-	      "  -f, --force      attach, replace: give up what the leg holds; events: --follow\n"
+	      "  -f, --force      attach, replace: give up what the leg holds; events: --follow;\n"
+	      "                   detach: its server was stopped, what it has not answered is lost\n"
 	      "  -j, --json       answers as they come, a JSON object a line\n"
 	      "  -h, --help       this text\n"
 	      "  -V, --version    the version\n",

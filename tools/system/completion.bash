@@ -45,10 +45,10 @@ _mirrorfs_mounts()
 _mirrorfs_mount_options()
 {
 	local last=${1##*,} value=${1##*=}
-	local words='ro rw degraded takeover heartbeat= wait= leg= commit= cache= blkdev discard engine= transport=
-		errors= read-policy= write-mostly= leg-timeout= deadline= notify= iolog= iolog-msec= suid nosuid dev
-		nodev exec noexec async sync dirsync atime noatime relatime norelatime strictatime nostrictatime
-		diratime nodiratime lazytime nolazytime'
+	local words='ro rw degraded takeover heartbeat= wait= leg= commit= cache= blkdev network discard engine=
+		transport= errors= read-policy= write-mostly= leg-timeout= deadline= notify= iolog= iolog-msec=
+		suid nosuid dev nodev exec noexec async sync dirsync atime noatime relatime norelatime strictatime
+		nostrictatime diratime nodiratime lazytime nolazytime'
 
 	case $last in
 	engine=*) _mirrorfs_reply "$value" 'auto uring threads' ;;

@@ -213,7 +213,7 @@ START_TEST(each_change_of_a_leg_is_one_event_with_what_the_volume_was_like)
 
 	ck_assert_uint_eq(json_array_size(events), 0);
 	json_decref(events);
-	ck_assert_int_eq(mirror_detach(mirror, 1, NULL), 0);
+	ck_assert_int_eq(mirror_detach(mirror, 1, false, NULL), 0);
 	events = events_behind(0, 2);
 	ck_assert_uint_eq(json_array_size(events), 2);
 	for (size_t i = 0; i < 2; i++) {
@@ -243,7 +243,7 @@ START_TEST(many_healed_blocks_leave_room_for_changes_of_states)
 	unsigned int healed = 0, states = 0;
 	json_t *events;
 
-	ck_assert_int_eq(mirror_detach(mirror, 1, NULL), 0);
+	ck_assert_int_eq(mirror_detach(mirror, 1, false, NULL), 0);
 	json_decref(events_behind(0, 2));
 	for (event.block = 0; event.block < 1000; event.block++)
 		ctl_event(kept, &event);

@@ -16,6 +16,7 @@ Suite *engine_suite(void);
 Suite *fault_suite(void);
 Suite *memory_suite(void);
 Suite *probe_suite(void);
+Suite *transport_suite(void);
 Suite *record_suite(void);
 
 /* A buffer on a page of its own, filled with `byte`; free() it. */

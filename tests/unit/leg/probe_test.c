@@ -4,6 +4,20 @@
 #include <stdio.h>
 #include <unistd.h>
 
+/* Of a path, as it is when nobody has it open. */
+static int probe(const char *path, struct leg_signature *signature, struct error *error)
+{
+	struct leg_options options = { .read_only = true, .shared = true };
+	struct leg *leg;
+	int code = leg_open(path, &options, &leg, error);
+
+	if (code)
+		return code;
+	code = leg_probe(leg, signature, error);
+	leg_close(leg);
+	return code;
+}
+
 START_TEST(an_empty_image_carries_nothing)
 {
 	char *path = leg_test_image(1 << 20);
@@ -11,16 +25,13 @@ START_TEST(an_empty_image_carries_nothing)
 	struct error error = { "" };
 	char where[100];
 
-	ck_assert_int_eq(leg_probe(path, &signature, &error), 0);
+	ck_assert_int_eq(probe(path, &signature, &error), 0);
 	ck_assert(!signature.found);
 	ck_assert_int_eq(truncate(path, 0), 0);
-	ck_assert_msg(!leg_probe(path, &signature, &error), "%s", error.text);
+	ck_assert_msg(!probe(path, &signature, &error), "%s", error.text);
 	ck_assert(!signature.found);
 	ck_assert(!leg_in_use(path, where, sizeof(where)));
 	leg_test_unlink(path);
-	ck_assert_int_eq(leg_probe("/nonexistent/leg", &signature, &error), -ENOENT);
-	ck_assert(error.text[0]);
-	ck_assert_int_eq(leg_probe("/tmp", &signature, NULL), -ENOTBLK);
 }
 END_TEST
 
@@ -36,7 +47,7 @@ START_TEST(a_filesystem_is_found_by_name_and_wiped)
 	if (system(command)) {
 		fprintf(stderr, "skipped: mkfs.ext4 does not run here\n");
 	} else {
-		ck_assert_msg(!leg_probe(path, &signature, &error), "%s", error.text);
+		ck_assert_msg(!probe(path, &signature, &error), "%s", error.text);
 		ck_assert(signature.found);
 		ck_assert_str_eq(signature.type, "ext4");
 		ck_assert_str_eq(signature.usage, "filesystem");
@@ -50,7 +61,7 @@ START_TEST(a_filesystem_is_found_by_name_and_wiped)
 		ck_assert_int_eq(leg_open(path, &(struct leg_options){ 0 }, &leg, &error), 0);
 		ck_assert_msg(!leg_wipe(leg, &error), "%s", error.text);
 		leg_close(leg);
-		ck_assert_int_eq(leg_probe(path, &signature, &error), 0);
+		ck_assert_int_eq(probe(path, &signature, &error), 0);
 		ck_assert_msg(!signature.found, "still %s", signature.type);
 	}
 	free(command);
@@ -74,13 +85,13 @@ START_TEST(a_partition_table_is_found_and_wiped)
 	sector[511] = 0xaa;
 	ck_assert_int_eq(leg_open(path, &(struct leg_options){ 0 }, &leg, &error), 0);
 	ck_assert_int_eq(leg_test_io(leg, LEG_WRITE, LEG_DSYNC, 0, 4096, sector), 0);
-	ck_assert_msg(!leg_probe(path, &signature, &error), "%s", error.text);
+	ck_assert_msg(!probe(path, &signature, &error), "%s", error.text);
 	ck_assert(signature.found);
 	ck_assert_str_eq(signature.type, "dos");
 	ck_assert_str_eq(signature.usage, "partition-table");
 	ck_assert_msg(!leg_wipe(leg, &error), "%s", error.text);
 	leg_close(leg);
-	ck_assert_int_eq(leg_probe(path, &signature, &error), 0);
+	ck_assert_int_eq(probe(path, &signature, &error), 0);
 	ck_assert(!signature.found);
 	free(sector);
 	leg_test_unlink(path);

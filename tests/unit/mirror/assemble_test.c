@@ -440,7 +440,7 @@ START_TEST(a_leg_that_hangs_holds_up_nobody_for_ever)
 	disk_rule_set(disks[0], rule_hang_labels, NULL);
 	ck_assert_int_eq(open_both(), 0);
 	ck_assert_int_eq(state_of(0), MIRROR_OFFLINE);
-	ck_assert_int_eq(mirror_detach(mirror, 0, &why), -EBUSY);
+	ck_assert_int_eq(mirror_detach(mirror, 0, false, &why), -EBUSY);
 	label_patience_ns = patience_ns;
 	disk_rule_set(disks[0], NULL, NULL);
 	disk_release(disks[0], 0);

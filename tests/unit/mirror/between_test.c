@@ -6,7 +6,7 @@ static int left;
 
 static void leave(void)
 {
-	left = mirror_detach(mirror, 0, &why);
+	left = mirror_detach(mirror, 0, false, &why);
 }
 
 static int rule_hang_writes(struct disk *disk, const struct leg_io *io, void *context)

@@ -94,10 +94,10 @@ START_TEST(the_whole_leg_stays_while_the_other_one_is_leaving)
 {
 	disk_rule_set(disks[1], rule_look, &enoent);
 	wait_leaving(1, true);
-	ck_assert_int_eq(mirror_detach(mirror, 0, &why), -EBUSY);
+	ck_assert_int_eq(mirror_detach(mirror, 0, false, &why), -EBUSY);
 	ck_assert_ptr_nonnull(strstr(why.text, "replace"));
 	ck_assert_int_eq(state_of(0), MIRROR_INSYNC);
-	ck_assert_int_eq(mirror_detach(mirror, 1, &why), 0);
+	ck_assert_int_eq(mirror_detach(mirror, 1, false, &why), 0);
 	ck_assert(!status().leg[1].leaving);
 }
 END_TEST

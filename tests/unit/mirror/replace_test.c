@@ -237,7 +237,7 @@ START_TEST(a_leg_that_is_replaced_is_released_when_that_has_come_to_an_end)
 		ck_assert_int_eq(state_of(1), MIRROR_OFFLINE);
 	} else if (_i == 1) {
 		gate_open(UINT64_MAX);
-		ck_assert_int_eq(mirror_detach(mirror, 1, &why), 0);
+		ck_assert_int_eq(mirror_detach(mirror, 1, false, &why), 0);
 		wait_released();
 	}
 	serve_no_more();
@@ -265,7 +265,7 @@ static void detach_while_the_old_one_owes(void)
 	ck_assert_int_eq(shot_fire(&shot), 0);
 	disk_wait_hanging(disks[1], 1);
 	gate_open(UINT64_MAX);
-	ck_assert_int_eq(mirror_detach(mirror, 1, &why), 0);
+	ck_assert_int_eq(mirror_detach(mirror, 1, false, &why), 0);
 	ck_assert_int_eq(shot_wait(&shot), -EIO);
 	mirror_pin_put(pin);
 }
@@ -411,7 +411,7 @@ START_TEST(a_leg_that_was_replaced_and_comes_back_is_one_again)
 	ck_assert_int_eq(replace(1), 0);
 	serve(UINT64_MAX);
 	wait_released();
-	ck_assert_int_eq(mirror_detach(mirror, 1, &why), 0);
+	ck_assert_int_eq(mirror_detach(mirror, 1, false, &why), 0);
 	old = disk_open(disks[1]);
 	ck_assert_int_eq(mirror_attach(mirror, old, false, &why), 0);
 	wait_state(1, MIRROR_INSYNC);

@@ -164,7 +164,7 @@ static void setup_stale(void)
 	ck_assert_int_eq(open_both(), 0);
 	disk_rule_set(disks[1], rule_fail_writes, &enodev);
 	ck_assert_int_eq(write_blocks(1100, 1, 0), 0);
-	ck_assert_int_eq(mirror_detach(mirror, 1, &why), 0);
+	ck_assert_int_eq(mirror_detach(mirror, 1, false, &why), 0);
 	disk_rule_set(disks[1], rule_note, NULL);
 	ck_assert_int_eq(mirror_attach(mirror, disk_open(disks[1]), false, &why), 0);
 	memset(disk_bytes(disks[1]) + MIRROR_SPACE_OFFSET, 0, PIECES * MIRROR_BLOCK);

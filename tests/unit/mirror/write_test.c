@@ -117,7 +117,7 @@ static void open_hurried(void)
 START_TEST(who_changes_the_label_of_a_volume_has_a_deadline)
 {
 	open_hurried();
-	ck_assert_int_eq(mirror_detach(mirror, 0, &why), 0);
+	ck_assert_int_eq(mirror_detach(mirror, 0, false, &why), 0);
 	disk_rule_set(disks[1], rule_hang_labels, NULL);
 	ck_assert_int_eq(mirror_set_label(mirror, "new"), -ETIMEDOUT);
 	disk_rule_set(disks[1], NULL, NULL);
@@ -131,11 +131,11 @@ START_TEST(who_detaches_a_leg_has_a_deadline)
 {
 	open_hurried();
 	disk_rule_set(disks[1], rule_hang_labels, NULL);
-	ck_assert_int_eq(mirror_detach(mirror, 0, &why), -ETIMEDOUT);
+	ck_assert_int_eq(mirror_detach(mirror, 0, false, &why), -ETIMEDOUT);
 	ck_assert_int_eq(state_of(0), MIRROR_OFFLINE);
 	disk_rule_set(disks[1], NULL, NULL);
 	disk_release(disks[1], 0);
-	ck_assert_int_eq(mirror_detach(mirror, 0, &why), 0);
+	ck_assert_int_eq(mirror_detach(mirror, 0, false, &why), 0);
 	ck_assert_int_eq(state_of(0), MIRROR_ABSENT);
 }
 END_TEST

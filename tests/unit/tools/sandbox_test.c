@@ -44,7 +44,7 @@ static void enter(void)
 {
 	log_set_sink(sink);
 	sandbox_begin();
-	sandbox_enter();
+	sandbox_enter(false);
 	ck_assert_str_eq(said, "");
 }
 
@@ -232,7 +232,7 @@ START_TEST(capabilities_go_when_a_thread_starts_and_when_all_is_set_up)
 	ck_assert_uint_eq(capabilities("CapEff"), has);
 	sandbox_lower();
 	ck_assert_uint_eq(capabilities("CapEff"), kept);
-	sandbox_enter();
+	sandbox_enter(false);
 	ck_assert_uint_eq(capabilities("CapPrm"), kept);
 }
 END_TEST
