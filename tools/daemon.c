@@ -40,11 +40,11 @@ static void sink(enum log_level level, const char *line)
 
 static void parent_wait(pid_t child, int fd)
 {
+	unsigned char told;
 	int status = 0;
-	char ready;
 
-	if (read(fd, &ready, 1) == 1)
-		_exit(0);
+	if (read(fd, &told, 1) == 1)
+		_exit(told);
 	while (waitpid(child, &status, 0) < 0 && errno == EINTR)
 		;
 	if (WIFEXITED(status))
@@ -87,10 +87,29 @@ void daemon_begin(bool foreground)
 		exit(EXIT_SYSTEM);
 }
 
+/* Nobody who reads what we said waits for the end of it either. */
+static void terminal_leave(void)
+{
+	int null = open("/dev/null", O_RDWR | O_CLOEXEC);
+
+	for (int fd = 0; null >= 0 && fd <= 2; fd++)
+		dup2(null, fd);
+	if (null > 2)
+		close(null);
+}
+
+static bool parent_tell(int code)
+{
+	unsigned char told = (unsigned char)code;
+	bool heard = write(parent_pipe, &told, 1) == 1;
+
+	close(parent_pipe);
+	parent_pipe = -1;
+	return heard;
+}
+
 void daemon_ready(void)
 {
-	int null;
-
 	if (chdir("/"))
 		log_warn("cannot leave the current directory: %s", strerror(errno));
 	if (parent_pipe < 0)
@@ -98,14 +117,17 @@ void daemon_ready(void)
 	prctl(PR_SET_PDEATHSIG, 0);
 	openlog("mirrorfs", LOG_PID, LOG_DAEMON);
 	setsid();
-	null = open("/dev/null", O_RDWR | O_CLOEXEC);
 	atomic_store(&place, journald_open() ? PLACE_JOURNAL : PLACE_SYSLOG);
-	for (int fd = 0; null >= 0 && fd <= 2; fd++)
-		dup2(null, fd);
-	if (null > 2)
-		close(null);
-	if (write(parent_pipe, "r", 1) != 1)
+	terminal_leave();
+	if (!parent_tell(EXIT_SUCCESS))
 		log_warn("nobody waits for the mount any more");
-	close(parent_pipe);
-	parent_pipe = -1;
+}
+
+void daemon_over(int code)
+{
+	if (parent_pipe < 0)
+		return;
+	prctl(PR_SET_PDEATHSIG, 0);
+	terminal_leave();
+	(void)parent_tell(code);
 }

@@ -621,9 +621,7 @@ static int operands(struct volume *volume, char **words, int count)
 	code = check_mountpoint(volume, words[count - 1]);
 	if (!code)
 		code = check_iolog(volume);
-	if (!code)
-		code = check_notify(volume);
-	return code ? code : check_legs(volume);
+	return code ? code : check_notify(volume);
 }
 
 int main(int argc, char **argv)
@@ -687,5 +685,9 @@ int main(int argc, char **argv)
 	daemon_begin(helper.foreground);
 	signals_block(&set);
 	dump_last_line();
-	return run(&volume);
+	code = check_legs(&volume);
+	if (!code)
+		code = run(&volume);
+	daemon_over(code);
+	return code;
 }

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * A filesystem for legs that fail: it shows the files of a folder, and is a process that a test may stop or kill. As
- * long as the file HOLD exists, reads and writes are not answered, though names still are; it gets a byte for each.
+ * long as the file HOLD exists, reads and writes are not answered, though names still are; it gets a byte for each. As
+ * long as HOLD.names exists, whoever asks what a file is gets no answer, and cannot even be killed.
  *
  *	passthrough FOLDER MOUNTPOINT HOLD
  */
@@ -10,6 +11,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -20,6 +22,7 @@
 #define HOLD_USEC 20000
 
 static const char *hold;
+static char hold_names[PATH_MAX];
 static int folder;
 
 static const char *below(const char *path)
@@ -55,6 +58,8 @@ static void *pass_init(struct fuse_conn_info *connection, struct fuse_config *co
 
 static int pass_getattr(const char *path, struct stat *status, struct fuse_file_info *file)
 {
+	while (!file && path[1] && !access(hold_names, F_OK))
+		usleep(HOLD_USEC);
 	return answer(file ? fstat((int)file->fh, status) :
 			     fstatat(folder, below(path), status, AT_SYMLINK_NOFOLLOW));
 }
@@ -163,6 +168,7 @@ int main(int argc, char **argv)
 		return EXIT_FAILURE;
 	}
 	hold = argv[3];
+	snprintf(hold_names, sizeof(hold_names), "%s.names", hold);
 	folder = open(argv[1], O_PATH | O_DIRECTORY | O_CLOEXEC);
 	if (folder < 0) {
 		perror(argv[1]);
