@@ -166,7 +166,7 @@ def nobody_else_of_this_machine_mounts_an_export_that_is_mounted(ws):
 def an_idle_leg_does_not_notice_that_its_server_was_another_meanwhile(ws):
     with nbd.Nbdkit(ws) as server:
         volume = volume_on(ws, server)
-        volume.mount("heartbeat=600")  # nobody writes a label meanwhile
+        volume.mount("heartbeat=60")  # nobody writes a label meanwhile
         durable(volume.path("file"), trees.pattern(MIB))
         clean(volume)  # which begins with a checkpoint: nothing is left to be flushed
         server.kill()
