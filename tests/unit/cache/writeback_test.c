@@ -132,10 +132,24 @@ START_TEST(old_data_of_many_spaces_is_few_calls)
 }
 END_TEST
 
+static void wait_until_the_writer_sleeps(void)
+{
+	const uint64_t end = clock_now_ns() + 20 * NSEC_PER_SEC;
+	uint64_t looks;
+
+	do {
+		sched_yield();
+		mutex_lock(&cache->lock);
+		looks = cache->write_looks_ns;
+		mutex_unlock(&cache->lock);
+	} while (looks != CLOCK_NEVER && clock_now_ns() < end);
+}
+
 START_TEST(old_data_is_written_without_being_asked_for)
 {
 	teardown();
 	start(8 * MIB, NSEC_PER_MSEC);
+	wait_until_the_writer_sleeps();
 	owner_write_page(&owner, 3);
 	owner_wait_written(&owner, 1);
 	ck_assert_int_eq(cache_write_range(&owner.space, 0, UINT64_MAX), 0);
