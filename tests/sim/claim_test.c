@@ -391,6 +391,37 @@ START_TEST(a_leg_that_is_lost_leaves_the_other_one_to_us)
 }
 END_TEST
 
+START_TEST(a_leg_that_hangs_holds_up_no_beat_of_the_other)
+{
+	struct mirror_options options;
+	struct way one[2] = { { .disk = 0 } };
+	struct leg *legs[MIRROR_LEGS];
+	uint64_t before, begun_ns;
+	struct mirror *mirror;
+
+	install(11);
+	format(2);
+	options = options_of("anvil");
+	legs[0] = leg_on(&one[0], 0);
+	legs[1] = leg_on(&one[1], 1);
+	ck_assert_int_eq(mirror_open(legs, &options, &mirror, NULL), 0);
+	sim_sleep(5 * SECOND);
+	rule(&one[1], "any,hang");
+	begun_ns = clock_now_ns();
+	before = le64_get(label_now(0).sequence);
+	while (status_of(mirror).leg[1].state == MIRROR_INSYNC)
+		sim_sleep(SECOND / 10);
+	ck_assert_uint_le(clock_now_ns() - begun_ns, 17 * SECOND); /* though nothing was read or written */
+	sim_sleep(40 * SECOND);
+	ck_assert(!mirror_failed(mirror));
+	ck_assert_uint_ge(le64_get(label_now(0).sequence), before + 19);
+	ck_assert_int_eq(write_one(mirror), 0);
+	rule(&one[1], "");
+	ck_assert(mirror_close(mirror));
+	ck_assert(claimed_by(0, "") && claimed_by(1, "anvil"));
+}
+END_TEST
+
 START_TEST(a_leg_that_joins_is_claimed_and_one_that_leaves_is_not)
 {
 	struct mirror_options options;
@@ -583,6 +614,7 @@ int main(void)
 	tcase_add_test(tests, who_wakes_from_a_sleep_writes_nothing);
 	tcase_add_test(tests, who_finds_anothers_claim_stops_at_the_next_beat);
 	tcase_add_test(tests, a_leg_that_is_lost_leaves_the_other_one_to_us);
+	tcase_add_test(tests, a_leg_that_hangs_holds_up_no_beat_of_the_other);
 	tcase_add_test(tests, a_leg_that_joins_is_claimed_and_one_that_leaves_is_not);
 	tcase_add_test(tests, what_is_not_shared_is_never_written_for_a_claim);
 	tcase_add_loop_test(tests, of_those_that_come_together_one_has_it, 0, SEEDS / 2);
