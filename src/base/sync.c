@@ -156,6 +156,14 @@ void rwlock_read(struct rwlock *lock)
 	world->rwlock_lock(lock, false);
 }
 
+bool rwlock_tryread(struct rwlock *lock)
+{
+	if (!world->rwlock_tryread(lock))
+		return false;
+	order_enter_anywhere(lock->rank);
+	return true;
+}
+
 void rwlock_write(struct rwlock *lock)
 {
 	order_enter(lock->rank, false);

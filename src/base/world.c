@@ -108,6 +108,16 @@ static void real_rwlock_lock(struct rwlock *lock, bool exclusive)
 	must(exclusive ? pthread_rwlock_wrlock(&lock->real) : pthread_rwlock_rdlock(&lock->real));
 }
 
+static bool real_rwlock_tryread(struct rwlock *lock)
+{
+	int error = pthread_rwlock_tryrdlock(&lock->real);
+
+	if (error == EBUSY || error == EAGAIN)
+		return false;
+	must(error);
+	return true;
+}
+
 static void real_rwlock_unlock(struct rwlock *lock)
 {
 	must(pthread_rwlock_unlock(&lock->real));
@@ -131,7 +141,8 @@ static void *real_thread_main(void *arg)
 	prctl(PR_SET_NAME, thread->name);
 	self = thread;
 	thread->run(thread->arg);
-	must(sem_post(&thread->ended));
+	if (self)
+		must(sem_post(&thread->ended));
 	return NULL;
 }
 
@@ -165,6 +176,16 @@ void thread_linger(void)
 {
 	if (self)
 		self->lingers = true;
+}
+
+void thread_leave(void)
+{
+	struct thread *thread = self;
+
+	thread_linger();
+	self = NULL;
+	if (thread)
+		must(sem_post(&thread->ended));
 }
 
 static uint64_t real_now_ns(void)
@@ -222,6 +243,7 @@ const struct world_ops world_real = {
 	.rwlock_init = real_rwlock_init,
 	.rwlock_fini = real_rwlock_fini,
 	.rwlock_lock = real_rwlock_lock,
+	.rwlock_tryread = real_rwlock_tryread,
 	.rwlock_unlock = real_rwlock_unlock,
 	.thread_start = real_thread_start,
 	.thread_join = real_thread_join,

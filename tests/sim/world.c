@@ -578,6 +578,16 @@ static void sim_rwlock_lock(struct rwlock *lock, bool exclusive)
 		lock->readers++;
 }
 
+static bool sim_rwlock_tryread(struct rwlock *lock)
+{
+	step();
+	if (lock->sim || writer_waits(lock))
+		return false;
+	hold(lock, lock->rank, false);
+	lock->readers++;
+	return true;
+}
+
 static void sim_rwlock_unlock(struct rwlock *lock)
 {
 	unhold(lock);
@@ -629,6 +639,7 @@ static const struct world_ops world_sim = {
 	.rwlock_init = sim_rwlock_init,
 	.rwlock_fini = sim_rwlock_fini,
 	.rwlock_lock = sim_rwlock_lock,
+	.rwlock_tryread = sim_rwlock_tryread,
 	.rwlock_unlock = sim_rwlock_unlock,
 	.thread_start = sim_thread_start,
 	.thread_join = sim_thread_join,

@@ -87,6 +87,7 @@ void cond_broadcast(struct cond *cond);
 void rwlock_init(struct rwlock *lock, enum lock_rank rank);
 void rwlock_fini(struct rwlock *lock);
 void rwlock_read(struct rwlock *lock);
+bool rwlock_tryread(struct rwlock *lock); /* never waits, so rank is not asserted */
 void rwlock_write(struct rwlock *lock);
 void rwlock_write_second(struct rwlock *lock); /* a second lock of the rank that is already held */
 void rwlock_unlock(struct rwlock *lock);
@@ -102,6 +103,11 @@ void thread_join(struct thread *thread);
  * only. Nothing happens on a thread that thread_start() has not started.
  */
 void thread_linger(void);
+/*
+ * Whoever joins this thread may go on from here: what it still does concerns nobody, and is done with what is its own.
+ * Nothing happens on a thread that thread_start() has not started.
+ */
+void thread_leave(void);
 /* Each thread that is started from now on calls it first: what a thread has of its own may be taken from it there. */
 void thread_on_start(void (*hook)(void));
 

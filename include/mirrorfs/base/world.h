@@ -38,6 +38,7 @@ struct world_ops {
 	void (*rwlock_init)(struct rwlock *lock);
 	void (*rwlock_fini)(struct rwlock *lock);
 	void (*rwlock_lock)(struct rwlock *lock, bool exclusive);
+	bool (*rwlock_tryread)(struct rwlock *lock);
 	void (*rwlock_unlock)(struct rwlock *lock);
 
 	int (*thread_start)(struct thread *thread, const char *name, void (*run)(void *arg), void *arg);

@@ -281,7 +281,7 @@ END_TEST
 /* ---- threads that the kernel does not let go ---- */
 
 static pthread_key_t held_up;
-static sem_t let_go;
+static sem_t let_go, held_sem;
 
 static void hold_up(void *unused)
 {
@@ -332,6 +332,67 @@ START_TEST(a_machine_is_always_the_same_and_does_not_tell_its_id)
 }
 END_TEST
 
+static void leave(void *arg)
+{
+	(void)arg;
+	thread_leave();
+	while (sem_wait(&let_go))
+		;
+	sem_post(&held_sem);
+}
+
+/* The joiner may free what the thread was started with. */
+START_TEST(a_thread_that_leaves_is_joined_before_it_ends)
+{
+	struct thread *thread = malloc(sizeof(*thread));
+
+	ck_assert_int_eq(sem_init(&let_go, 0, 0) + sem_init(&held_sem, 0, 0), 0);
+	ck_assert_int_eq(thread_start(thread, "leaves", leave, NULL), 0);
+	thread_join(thread);
+	memset(thread, 0xff, sizeof(*thread));
+	free(thread);
+	sem_post(&let_go);
+	while (sem_wait(&held_sem))
+		;
+}
+END_TEST
+
+static void *try_to_read(void *lock)
+{
+	bool got = rwlock_tryread(lock);
+
+	if (got)
+		rwlock_unlock(lock);
+	return got ? lock : NULL;
+}
+
+static bool others_may_read(struct rwlock *lock)
+{
+	pthread_t other;
+	void *got;
+
+	ck_assert_int_eq(pthread_create(&other, NULL, try_to_read, lock), 0);
+	ck_assert_int_eq(pthread_join(other, &got), 0);
+	return got;
+}
+
+START_TEST(a_lock_that_is_written_is_not_read_at_once)
+{
+	struct rwlock lock;
+
+	rwlock_init(&lock, RANK_LEAF);
+	ck_assert(others_may_read(&lock));
+	rwlock_read(&lock);
+	ck_assert(others_may_read(&lock));
+	rwlock_unlock(&lock);
+	rwlock_write(&lock);
+	ck_assert(!others_may_read(&lock));
+	rwlock_unlock(&lock);
+	ck_assert(others_may_read(&lock));
+	rwlock_fini(&lock);
+}
+END_TEST
+
 int main(void)
 {
 	Suite *suite = suite_create("base");
@@ -359,6 +420,8 @@ int main(void)
 #endif
 	tcase_add_test(tests, a_timed_wait_ends_at_its_deadline);
 	tcase_add_test(tests, a_thread_that_lingers_holds_up_nobody);
+	tcase_add_test(tests, a_thread_that_leaves_is_joined_before_it_ends);
+	tcase_add_test(tests, a_lock_that_is_written_is_not_read_at_once);
 	suite_add_tcase(suite, tests);
 	runner = srunner_create(suite);
 	srunner_run_all(runner, CK_ENV);
