@@ -175,6 +175,28 @@ void leg_wait_done(struct leg_wait *wait); /* once; any context; `wait` may be g
 int leg_network(struct error *error);
 bool leg_network_seal(void);
 
+/*
+ * A ring of a thread's own, in which it has other things, too, beside requests to legs: leg_ring_turn() submits all
+ * that is prepared, waits until something comes, and sees to that. A request to a leg is completed; anything else has
+ * user data with LEG_RING_OTHER in it, and is told to `other`. What the thread submits while the ring collects goes
+ * there, if no leg_wait_begin() is in force; it then has to take turns until none is left. All but creation and wake-up
+ * is for the thread that entered.
+ */
+struct io_uring_sqe;
+#define LEG_RING_OTHER 1u
+/* `room`: for so many other things at a time, of 128 bytes. NULL: the kernel refuses one. */
+struct leg_ring *leg_ring_create(unsigned int room, void (*other)(void *context, uint64_t data, int result),
+				 void *context);
+void leg_ring_enter(struct leg_ring *ring);
+struct io_uring_sqe *leg_ring_sqe(struct leg_ring *ring); /* to be prepared at once; never NULL */
+void leg_ring_collect(struct leg_ring *ring, bool collect);
+bool leg_ring_busy(const struct leg_ring *ring); /* a leg has something of it */
+void leg_ring_submit(struct leg_ring *ring); /* a turn that does not wait */
+void leg_ring_turn(struct leg_ring *ring); /* also returns if it was woken, or interrupted */
+void leg_ring_wake(struct leg_ring *ring); /* any thread */
+/* By who has entered it, the last thing that thread does; if a leg still has something, nobody is held up by that. */
+void leg_ring_destroy(struct leg_ring *ring);
+
 /* Submits and waits for the completion; returns io->error or the refusal. May wait; not from a completion. */
 int leg_submit_wait(struct leg *leg, struct leg_io *io);
 

@@ -9,6 +9,7 @@
 #include "mirrorfs/base/sync.h"
 #include "mirrorfs/leg.h"
 
+#include <liburing.h>
 #include <stdatomic.h>
 
 struct leg_ops {
@@ -95,9 +96,31 @@ int leg_threads_create(struct leg_file *file, const char *address, struct leg **
 /* io_uring has answered a request of that engine: completes it, or asks again. Any thread. */
 void leg_uring_answered(struct leg_io *io, int result);
 
-/* The ring of this thread, which waits for what it submits (wait.c). False: it has none, or none with room. */
-struct leg_ring;
-struct io_uring_sqe;
+/* A ring of whoever waits for what it submits: lent for that (wait.c), or its own (ring.c). */
+struct leg_ring {
+	struct io_uring uring;
+	unsigned int depth; /* requests to legs at a time; more go the usual way */
+	unsigned int in_kernel; /* of these, also those that are not submitted yet */
+	int wake_fd; /* an eventfd that the ring reads: others end the wait by it */
+	bool wake_armed;
+	uint64_t wake_count;
+	/* of one that is lent */
+	pid_t process; /* a child that was forked has rings of its own */
+	struct leg_ring *next; /* it was left, with requests in it */
+	bool watched;
+	/* of one that is somebody's own */
+	bool collects;
+	void (*other)(void *context, uint64_t data, int result);
+	void *context;
+};
+
+struct leg_ring *ring_create(unsigned int depth, unsigned int room, unsigned int setup); /* NULL: refused */
+void ring_destroy(struct leg_ring *ring);
+void ring_reap(struct leg_ring *ring);
+/* Submits what is prepared, waits for an answer or a wake-up, and sees to what there is. 0 or -errno: nothing yet. */
+int ring_turn(struct leg_ring *ring);
+bool ring_collects(struct leg_ring **ring); /* this thread's own does, and has room */
+/* The ring for a request that this thread submits. False: it has none, or none with room. */
 bool leg_wait_takes(struct leg_ring **ring);
 struct io_uring_sqe *leg_wait_sqe(struct leg_ring *ring); /* for a request of an io_uring leg; never NULL */
 

@@ -11,6 +11,8 @@
  * left to the reaper, a thread that sees to what still comes, since nobody else would. It is there before the first
  * ring is lent, so that there is none to be waited for then. In the kernel these requests belong to the thread that
  * submitted them, and hold up its exit: so that one lingers, and is not waited for when it is joined.
+ *
+ * A thread that has a ring of its own (ring.c) waits there for what it need not wait for here.
  */
 #include "leg_private.h"
 
@@ -27,18 +29,6 @@
 #define RING_RETRY_MSEC 10 /* until a submission that the kernel had no memory for is tried again */
 #define REAPER_DEPTH 64u /* rings that it begins to watch at a time */
 
-struct leg_ring {
-	struct io_uring ring;
-	pid_t process; /* a child that was forked has rings of its own */
-	int wake_fd; /* an eventfd that the ring reads: others end the wait by it */
-	bool wake_armed;
-	uint64_t wake_count;
-	unsigned int in_kernel; /* requests, also those that are not submitted yet */
-	/* of one that was left */
-	struct leg_ring *next;
-	bool watched;
-};
-
 static _Atomic(struct leg_ring *) kept[RINGS_KEPT];
 static struct {
 	struct thread thread;
@@ -53,30 +43,6 @@ static struct {
 static _Thread_local struct leg_wait *current;
 
 /* ---- rings ---- */
-
-static void ring_destroy(struct leg_ring *ring)
-{
-	io_uring_queue_exit(&ring->ring);
-	close(ring->wake_fd);
-	free(ring);
-}
-
-static struct leg_ring *ring_create(void)
-{
-	struct leg_ring *ring = calloc(1, sizeof(*ring));
-
-	if (!ring)
-		return NULL;
-	ring->process = getpid();
-	ring->wake_fd = eventfd(0, EFD_CLOEXEC);
-	if (ring->wake_fd >= 0 && (!io_uring_queue_init(RING_DEPTH + 1, &ring->ring, IORING_SETUP_COOP_TASKRUN) ||
-				   !io_uring_queue_init(RING_DEPTH + 1, &ring->ring, 0)))
-		return ring;
-	if (ring->wake_fd >= 0)
-		close(ring->wake_fd);
-	free(ring);
-	return NULL;
-}
 
 static unsigned int ring_place(void)
 {
@@ -98,44 +64,6 @@ static void ring_keep(struct leg_ring *ring)
 	ring_destroy(ring);
 }
 
-static void ring_reap(struct leg_ring *ring)
-{
-	struct io_uring_cqe *cqe;
-
-	while (!io_uring_peek_cqe(&ring->ring, &cqe)) {
-		struct leg_io *io = io_uring_cqe_get_data(cqe);
-		int result = cqe->res;
-
-		io_uring_cqe_seen(&ring->ring, cqe);
-		if (!io) {
-			ring->wake_armed = false;
-			continue;
-		}
-		ring->in_kernel--;
-		leg_uring_answered(io, result);
-	}
-}
-
-/* Submits what is prepared, waits for an answer or a wake-up, and sees to what there is. */
-static void ring_turn(struct leg_ring *ring)
-{
-	if (!ring->wake_armed) {
-		struct io_uring_sqe *sqe = io_uring_get_sqe(&ring->ring);
-
-		io_uring_prep_read(sqe, ring->wake_fd, &ring->wake_count, sizeof(ring->wake_count), 0);
-		io_uring_sqe_set_data(sqe, NULL);
-		ring->wake_armed = true;
-	}
-	if (io_uring_submit_and_wait(&ring->ring, 1) < 0) {
-		/* No memory, or interrupted: what was not submitted stays in the ring for the next round. */
-		struct __kernel_timespec pause = { .tv_nsec = RING_RETRY_MSEC * 1000000L };
-		struct io_uring_cqe *cqe;
-
-		io_uring_wait_cqe_timeout(&ring->ring, &cqe, &pause);
-	}
-	ring_reap(ring);
-}
-
 /* ---- what is left ---- */
 
 /* Once: when the ring has something it is said, and then it is looked through and watched again. NULL: new ones. */
@@ -146,7 +74,7 @@ static void reaper_watch(struct leg_ring *ring)
 	if (!sqe)
 		return; /* in the next round */
 	if (ring) {
-		io_uring_prep_poll_add(sqe, ring->ring.ring_fd, POLLIN);
+		io_uring_prep_poll_add(sqe, ring->uring.ring_fd, POLLIN);
 		ring->watched = true;
 	} else {
 		io_uring_prep_read(sqe, reaper.wake_fd, &reaper.wake_count, sizeof(reaper.wake_count), 0);
@@ -201,8 +129,8 @@ static void reaper_run(void *arg)
 			reaper_watch(NULL);
 		rings = reaper_more(rings);
 		while ((ring = *at)) {
-			if (io_uring_sq_ready(&ring->ring))
-				io_uring_submit(&ring->ring);
+			if (io_uring_sq_ready(&ring->uring))
+				io_uring_submit(&ring->uring);
 			if (!ring->watched)
 				ring_reap(ring);
 			if (!ring->watched && !ring->in_kernel) {
@@ -212,7 +140,7 @@ static void reaper_run(void *arg)
 			}
 			if (!ring->watched)
 				reaper_watch(ring);
-			unsent |= io_uring_sq_ready(&ring->ring) || !ring->watched;
+			unsent |= io_uring_sq_ready(&ring->uring) || !ring->watched;
 			at = &ring->next;
 		}
 		reaper_wait(unsent || !reaper.wake_armed);
@@ -260,6 +188,14 @@ static void ring_leave(struct leg_ring *ring)
 
 /* ---- waiting ---- */
 
+/* A kernel before 5.19 does not know the first. */
+static struct leg_ring *lendable(void)
+{
+	struct leg_ring *ring = ring_create(RING_DEPTH, 0, IORING_SETUP_COOP_TASKRUN);
+
+	return ring ? ring : ring_create(RING_DEPTH, 0, 0);
+}
+
 static struct leg_ring *ring_take(void)
 {
 	unsigned int place = ring_place();
@@ -273,7 +209,7 @@ static struct leg_ring *ring_take(void)
 		if (ring)
 			ring_destroy(ring);
 	}
-	return reaper_ready() ? ring_create() : NULL;
+	return reaper_ready() ? lendable() : NULL;
 }
 
 void leg_wait_begin(struct leg_wait *wait)
@@ -290,19 +226,19 @@ bool leg_wait_takes(struct leg_ring **ring)
 	struct leg_wait *wait = current;
 
 	if (!wait)
-		return false;
+		return ring_collects(ring);
 	mutex_lock(&wait->lock);
 	if (!wait->ring && !wait->done)
 		wait->ring = ring_take();
 	*ring = wait->done ? NULL : wait->ring;
 	mutex_unlock(&wait->lock);
-	return *ring && (*ring)->in_kernel < RING_DEPTH;
+	return *ring && (*ring)->in_kernel < (*ring)->depth;
 }
 
 struct io_uring_sqe *leg_wait_sqe(struct leg_ring *ring)
 {
 	ring->in_kernel++;
-	return io_uring_get_sqe(&ring->ring);
+	return leg_ring_sqe(ring);
 }
 
 void leg_wait(struct leg_wait *wait)

@@ -221,6 +221,7 @@ int main(void)
 	srunner_add_suite(runner, probe_suite());
 	srunner_add_suite(runner, record_suite());
 	srunner_add_suite(runner, transport_suite());
+	srunner_add_suite(runner, wait_suite());
 	srunner_run_all(runner, CK_ENV);
 	failed = srunner_ntests_failed(runner);
 	srunner_free(runner);

@@ -18,6 +18,7 @@ Suite *memory_suite(void);
 Suite *probe_suite(void);
 Suite *transport_suite(void);
 Suite *record_suite(void);
+Suite *wait_suite(void);
 
 /* A buffer on a page of its own, filled with `byte`; free() it. */
 unsigned char *leg_test_buffer(size_t length, int byte);
