@@ -169,6 +169,13 @@ int fs_removexattr(struct fs *fs, uint64_t inode, const char *name);
 #define FS_READ_PAST 2u /* the caller wants no cache (O_DIRECT) */
 /* Bytes read into `data`: fewer than `length` only at the end of the file. */
 ssize_t fs_read_as(struct fs *fs, uint64_t inode, void *data, size_t length, uint64_t offset, unsigned int flags);
+/*
+ * The same without waiting, for somebody with other things to do: 0, and `done` is told the result, once, on whatever
+ * thread, perhaps before this returns; it must not wait. -EAGAIN: nothing was begun, as fs_read_as() would have to wait
+ * for more than a leg, or has it all in memory; only FS_READ_PAST has a chance. All are done before fs_close().
+ */
+int fs_read_begin(struct fs *fs, uint64_t inode, void *data, size_t length, uint64_t offset, unsigned int flags,
+		  void (*done)(void *context, ssize_t result), void *context);
 ssize_t fs_read(struct fs *fs, uint64_t inode, void *data, size_t length, uint64_t offset);
 
 #define FS_WRITE_THROUGH 1u /* answered when the data is on every in-sync leg (O_DIRECT) */

@@ -200,6 +200,8 @@ struct meta_mapping {
  * before, keep it until the read's end. 0 or -EIO.
  */
 int meta_map(struct meta *meta, uint64_t object, uint64_t offset, uint32_t count, struct meta_mapping *mapping);
+/* The same of blocks that lie on the legs, where nothing is to be waited for: else -EAGAIN. */
+int meta_map_now(struct meta *meta, uint64_t object, uint64_t offset, uint32_t count, struct meta_mapping *mapping);
 
 /*
  * In `txn`: file blocks offset .. offset + extent.length - 1 are now at `extent`, with these checksums. What they were

@@ -13,6 +13,7 @@
  *   filepage.c       pages of a file: fill from the legs, promises
  *   file.c       read, write
  *   direct.c     what is long and aligned, past the pages
+ *   flight.c     reads past the pages that nobody waits for
  *   ahead.c      reads ahead across small files
  *   truncate.c   sizes, fallocate, lseek
  *   copy.c       copy_file_range: sharing, and copying
@@ -231,6 +232,9 @@ int inode_get(struct fs *fs, uint64_t number, struct inode **inode);
 int inode_get_directory(struct fs *fs, uint64_t number, struct inode **inode);
 /* inode_get() of a regular file, else -EISDIR or -EINVAL. */
 int inode_get_file(struct fs *fs, uint64_t number, struct inode **inode);
+/* The same of one in memory that is looked up, for a moment and without waiting; else NULL. */
+struct inode *inode_get_file_now(struct fs *fs, uint64_t number);
+void inode_put_now(struct inode *inode);
 uint64_t inode_size(struct inode *inode); /* bytes, as of now. State lock taken inside */
 /*
  * The reference back. The last one, if nobody has it looked up either: writes out and leaves memory, or deletes. So no

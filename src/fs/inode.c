@@ -315,6 +315,20 @@ int inode_get(struct fs *fs, uint64_t number, struct inode **result)
 	return error;
 }
 
+struct inode *inode_get_file_now(struct fs *fs, uint64_t number)
+{
+	struct inode *inode;
+
+	mutex_lock(&fs->table_lock);
+	inode = inode_in_memory(fs, number);
+	if (inode && inode->phase == INODE_LIVE && inode->lookups && inode_is_file(inode))
+		inode_hold(inode);
+	else
+		inode = NULL;
+	mutex_unlock(&fs->table_lock);
+	return inode;
+}
+
 int inode_get_directory(struct fs *fs, uint64_t number, struct inode **inode)
 {
 	int error = inode_get(fs, number, inode);
@@ -497,6 +511,20 @@ void inode_put(struct inode *inode)
 		inode_free(inode);
 	if (many)
 		inode_trim(fs);
+}
+
+void inode_put_now(struct inode *inode)
+{
+	struct fs *fs = inode->fs;
+	bool kept;
+
+	mutex_lock(&fs->table_lock);
+	kept = inode->references > 1 || inode->lookups;
+	if (kept)
+		table_release(inode);
+	mutex_unlock(&fs->table_lock);
+	if (!kept) /* whoever has it looked up has just forgotten it */
+		inode_put(inode);
 }
 
 void inode_bury(struct inode *inode)

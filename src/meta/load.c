@@ -68,6 +68,13 @@ static bool address_valid(const struct meta *meta, uint64_t address, uint64_t ge
 	return address >= meta->heap_start && address <= meta->heap_end - NODE_BLOCKS;
 }
 
+/* Two pointers of a broken tree may name one node. */
+static bool is_meant(const struct cache_page *page, uint64_t generation, int level, const struct node_bounds *bounds)
+{
+	return node_generation(page->data) == generation && node_level(page->data) == level &&
+	       node_within(page->data, bounds);
+}
+
 static int load(struct meta *meta, uint64_t address, uint64_t generation, uint32_t crc, int level,
 		const struct node_bounds *bounds, struct cache_page **page)
 {
@@ -82,9 +89,8 @@ static int load(struct meta *meta, uint64_t address, uint64_t generation, uint32
 		error = node_fill(meta, got, generation, crc, level, bounds);
 	else if (error)
 		return error;
-	else if (node_generation(got->data) != generation || node_level(got->data) != level ||
-		 !node_within(got->data, bounds))
-		error = -EIO; /* two pointers of a broken tree name one node */
+	else if (!is_meant(got, generation, level, bounds))
+		error = -EIO;
 	if (error)
 		cache_put(got);
 	else
@@ -123,4 +129,37 @@ int load_child(struct meta *meta, const struct cache_page *parent, unsigned int 
 		return -EIO;
 	return load(meta, le64_get(at.address), le64_get(at.generation), le32_get(at.crc),
 		    node_level(parent->data) - 1, bounds, page);
+}
+
+/* NULL: it is not in memory, or not what is meant; whoever may wait tells why. */
+static struct cache_page *in_memory(struct meta *meta, uint64_t address, uint64_t generation, int level,
+				    const struct node_bounds *bounds)
+{
+	struct cache_page *page;
+
+	if (cache_get(&meta->nodes, address, false, false, &page))
+		return NULL;
+	if (is_meant(page, generation, level, bounds))
+		return page;
+	cache_put(page);
+	return NULL;
+}
+
+int load_leaf_now(struct meta *meta, const struct meta_key *key, struct cache_page **leaf)
+{
+	struct node_bounds bounds = load_everything;
+	struct cache_page *page = in_memory(meta, meta->root.address, meta->root.generation, (int)meta->root.level,
+					    &bounds);
+
+	while (page && node_level(page->data)) {
+		unsigned int slot = node_child_slot(page->data, key);
+		struct format_pointer at = load_pointer(page->data, slot);
+		int level = node_level(page->data) - 1;
+
+		bounds = node_child_bounds(page->data, slot, &bounds);
+		cache_put(page);
+		page = in_memory(meta, le64_get(at.address), le64_get(at.generation), level, &bounds);
+	}
+	*leaf = page;
+	return page ? 0 : -EAGAIN;
 }

@@ -28,19 +28,30 @@ union extent_value {
 
 static_assert(sizeof(union extent_value) <= NODE_VALUE_MAX, "an extent fits a node");
 
+/* All but the checksums. */
+static int extent_parse_head(const struct meta *meta, const struct meta_key *key, const struct format_extent *head,
+			     ssize_t size, struct map_extent *extent)
+{
+	extent->offset = key->offset;
+	if (size < (ssize_t)sizeof(*head))
+		return -EIO;
+	extent->length = le32_get(head->length);
+	extent->address = le64_get(head->address);
+	if (le32_get(head->flags) || !extent->length || extent->length > EXTENT_BLOCKS_MAX ||
+	    key->offset > FILE_BLOCKS_MAX || extent->address < meta->boundary ||
+	    extent->address > meta->heap_end - extent->length ||
+	    size != (ssize_t)(sizeof(*head) + 4 * extent->length))
+		return -EIO;
+	return 0;
+}
+
 static int extent_parse(const struct meta *meta, const struct meta_key *key, const union extent_value *value,
 			ssize_t size, struct map_extent *extent)
 {
-	extent->offset = key->offset;
-	if (size < (ssize_t)sizeof(value->head))
-		return -EIO;
-	extent->length = le32_get(value->head.length);
-	extent->address = le64_get(value->head.address);
-	if (le32_get(value->head.flags) || !extent->length || extent->length > EXTENT_BLOCKS_MAX ||
-	    key->offset > FILE_BLOCKS_MAX || extent->address < meta->boundary ||
-	    extent->address > meta->heap_end - extent->length ||
-	    size != (ssize_t)(sizeof(value->head) + 4 * extent->length))
-		return -EIO;
+	int error = extent_parse_head(meta, key, &value->head, size, extent);
+
+	if (error)
+		return error;
 	for (uint32_t i = 0; i < extent->length; i++)
 		extent->crc[i] = le32_get(value->head.crc[i]);
 	return 0;
@@ -241,6 +252,60 @@ int meta_map(struct meta *meta, uint64_t object, uint64_t offset, uint32_t count
 	mapping->count = replay_late(meta, mapping->address, mapping->count, &mapping->data);
 	memcpy(mapping->crc, extent.crc + skip, mapping->count * sizeof(mapping->crc[0]));
 	return 0;
+}
+
+/* Of the extent in the leaf that contains `offset`. No more of it is looked at than is asked for. */
+static int map_in_leaf(struct meta *meta, const void *leaf, uint64_t object, uint64_t offset, uint32_t count,
+		       struct meta_mapping *mapping)
+{
+	struct meta_key key = { object, TYPE_EXTENT, offset };
+	const unsigned char *value;
+	struct format_extent head;
+	struct map_extent extent;
+	unsigned int slot;
+	uint64_t skip;
+	size_t size;
+	bool exact;
+
+	slot = node_search(leaf, &key, &exact);
+	if (!exact && !slot--)
+		return -EAGAIN;
+	key = node_key(leaf, slot);
+	value = node_value(leaf, slot, &size);
+	if (key.object != object || key.type != TYPE_EXTENT || size < sizeof(head))
+		return -EAGAIN;
+	memcpy(&head, value, sizeof(head));
+	if (extent_parse_head(meta, &key, &head, (ssize_t)size, &extent) || offset - extent.offset >= extent.length)
+		return -EAGAIN;
+	skip = offset - extent.offset;
+	mapping->offset = offset;
+	mapping->count = count < extent.length - skip ? count : (uint32_t)(extent.length - skip);
+	mapping->address = extent.address + skip;
+	mapping->count = replay_late(meta, mapping->address, mapping->count, &mapping->data);
+	value += sizeof(head) + skip * sizeof(le32);
+	for (uint32_t i = 0; i < mapping->count; i++, value += sizeof(le32)) {
+		le32 crc;
+
+		memcpy(&crc, value, sizeof(crc));
+		mapping->crc[i] = le32_get(crc);
+	}
+	return mapping->data ? -EAGAIN : 0;
+}
+
+int meta_map_now(struct meta *meta, uint64_t object, uint64_t offset, uint32_t count, struct meta_mapping *mapping)
+{
+	struct meta_key key = { object, TYPE_EXTENT, offset };
+	struct cache_page *leaf;
+	int error = -EAGAIN;
+
+	if (!rwlock_tryread(&meta->tree_lock))
+		return error;
+	if (!load_leaf_now(meta, &key, &leaf)) {
+		error = map_in_leaf(meta, leaf->data, object, offset, count, mapping);
+		cache_put(leaf);
+	}
+	rwlock_unlock(&meta->tree_lock);
+	return error;
 }
 
 static void put_extent(struct meta_txn *txn, uint64_t object, uint64_t offset, uint64_t address, uint32_t length,

@@ -231,6 +231,8 @@ void super_adopt(struct meta *meta, const struct format_super *super);
 extern const struct node_bounds load_everything; /* the root's, and so of all there is */
 int load_root(struct meta *meta, struct cache_page **page);
 /* `bounds`: the child's. */
+/* The leaf where `key` belongs, if the way there is in memory: 0 or -EAGAIN. */
+int load_leaf_now(struct meta *meta, const struct meta_key *key, struct cache_page **leaf);
 int load_child(struct meta *meta, const struct cache_page *parent, unsigned int slot, const struct node_bounds *bounds,
 	       struct cache_page **page);
 struct format_pointer load_pointer(const void *node, unsigned int slot); /* of an internal node */

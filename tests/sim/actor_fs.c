@@ -8,6 +8,7 @@
 
 #include "legs.h"
 #include "report.h"
+#include "tally.h"
 #include "world.h"
 
 #include "mirrorfs/format/node.h"
@@ -395,21 +396,68 @@ static void copy_some(struct fs_actor *actor)
 	op_leave(file);
 }
 
+/* A read that is under way by itself. */
+struct flight {
+	struct mutex lock;
+	struct cond ended;
+	bool over;
+	ssize_t result;
+};
+
+static void flight_ended(void *context, ssize_t result)
+{
+	struct flight *flight = context;
+
+	mutex_lock(&flight->lock);
+	flight->over = true;
+	flight->result = result;
+	cond_signal(&flight->ended);
+	mutex_unlock(&flight->lock);
+}
+
+/* By itself where that can be, and with a wait where not. */
+static ssize_t read_past(struct fs *fs, uint64_t inode, unsigned char *data, size_t length, uint64_t offset)
+{
+	struct flight flight = { .over = false };
+	int error;
+
+	mutex_init(&flight.lock, RANK_LEAF);
+	cond_init(&flight.ended);
+	error = fs_read_begin(fs, inode, data, length, offset, FS_READ_PAST, flight_ended, &flight);
+	if (!error) {
+		mutex_lock(&flight.lock);
+		while (!flight.over)
+			cond_wait(&flight.ended, &flight.lock);
+		mutex_unlock(&flight.lock);
+		tally(TALLY_READ_BEGUN);
+	}
+	cond_fini(&flight.ended);
+	mutex_fini(&flight.lock);
+	return error ? fs_read_as(fs, inode, data, length, offset, FS_READ_PAST) : flight.result;
+}
+
 static void read_some(struct fs_actor *actor)
 {
+	struct fs *fs = actor->level->machine->fs;
 	struct oracle_file *file = some_file(actor, S_IFREG);
 	struct oracle_snapshot snapshot;
 	uint64_t offset, end;
 	unsigned char *data;
 	ssize_t got;
+	bool past;
 
 	if (!file || !op_enter(file))
 		return;
 	some_range(actor, file, &offset, &end);
+	past = offset / 4096 % 2;
+	if (past && chance(actor, 2)) { /* whole blocks */
+		offset -= offset % 4096;
+		end = offset + (end - offset + 4095) / 4096 * 4096;
+	}
 	oracle_snapshot(file, offset, end - offset, &snapshot);
 	data = malloc(end - offset);
-	got = fs_read_as(actor->level->machine->fs, file->inode, data, end - offset, offset,
-			 offset / 4096 % 2 ? FS_READ_PAST : 0);
+	got = past ? read_past(fs, file->inode, data, end - offset, offset) :
+		     fs_read_as(fs, file->inode, data, end - offset, offset, 0);
 	if (got < 0)
 		sim_fail("fs_read of inode %lu, %lu bytes at %lu: %s", (unsigned long)file->inode,
 			 (unsigned long)(end - offset), (unsigned long)offset, strerror((int)-got));

@@ -69,6 +69,7 @@
 	X(ACL_INHERITED, "files made that inherit one")								\
 	X(FLAGS, "flags of chattr set")										\
 	X(FORBIDDEN, "operations that a flag forbids")								\
+	X(READ_BEGUN, "reads that nobody waits for while they are under way")					\
 	X(RELABELLED, "labels of the volume set")
 
 #define TALLY_NAME(name, text) TALLY_##name,

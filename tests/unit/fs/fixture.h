@@ -72,6 +72,7 @@ Suite *copy_suite(void);
 Suite *damage_suite(void);
 Suite *dir_suite(void);
 Suite *direct_suite(void);
+Suite *flight_suite(void);
 Suite *name_suite(void);
 Suite *rename_suite(void);
 Suite *rot_suite(void);

@@ -26,6 +26,7 @@ int main(void)
 	srunner_add_suite(runner, ahead_suite());
 	srunner_add_suite(runner, dir_suite());
 	srunner_add_suite(runner, direct_suite());
+	srunner_add_suite(runner, flight_suite());
 	srunner_add_suite(runner, inode_suite());
 	srunner_add_suite(runner, name_suite());
 	srunner_add_suite(runner, rename_suite());

@@ -34,6 +34,23 @@ static void expect_owner(uint64_t object, uint64_t offset)
 	ck_assert_uint_ge(live.count, 1);
 }
 
+/* Where nothing is to be waited for, both tell the same. */
+static void expect_same_now(uint64_t object, uint64_t offset, uint32_t count)
+{
+	struct meta_mapping then, now;
+
+	if (count > EXTENT_BLOCKS_MAX)
+		count = EXTENT_BLOCKS_MAX;
+	ck_assert_int_eq(meta_map(meta, object, offset, count, &then), 0);
+	ck_assert_int_eq(meta_map_now(meta, object, offset, count, &now), then.address ? 0 : -EAGAIN);
+	if (!then.address)
+		return;
+	ck_assert_uint_eq(now.address, then.address);
+	ck_assert_uint_eq(now.offset, then.offset);
+	ck_assert_uint_eq(now.count, then.count);
+	ck_assert_mem_eq(now.crc, then.crc, then.count * sizeof(then.crc[0]));
+}
+
 static void expect_model(void)
 {
 	uint64_t mapped = 0;
@@ -48,9 +65,12 @@ static void expect_model(void)
 				expect_file(FILE1 + file, from, (uint32_t)(to - from), model[file][from]);
 				expect_owner(FILE1 + file, from);
 				expect_owner(FILE1 + file, to - 1);
+				expect_same_now(FILE1 + file, from, (uint32_t)(to - from));
+				expect_same_now(FILE1 + file, to - 1, BLOCKS);
 				mapped += to - from;
 			} else {
 				expect_hole(FILE1 + file, from, (uint32_t)(to - from));
+				expect_same_now(FILE1 + file, from, 1);
 			}
 		}
 	}
