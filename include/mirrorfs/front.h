@@ -3,7 +3,8 @@
  * front: the FUSE side. Takes requests from the kernel and answers them out of `fs`. The only door to libfuse.
  *
  * Threads each take a request, out of /dev/fuse or from a ring that they share with the kernel (FUSE over io_uring),
- * carry it out to its end and answer it. What a request does is the same on both ways. libfuse parses and formats;
+ * carry it out to its end and answer it; over a ring, short reads past the cache go on by themselves, many at a time.
+ * What a request does is the same on both ways. libfuse parses and formats;
  * reading, writing and what is negotiated at INIT are ours (fuse_session_custom_io), since Debian's libfuse leaves
  * out what matters most. libfuse's own signal handlers are not used: with dirty data they lose it.
  */
@@ -27,8 +28,8 @@ struct front_options {
 	bool read_only;
 	bool block_device; /* root: the mount is one of the device `source`, which the kernel claims for it */
 	enum front_transport transport; /* AUTO: what is faster here; URING is refused where the kernel has it not */
-	unsigned int threads; /* for as many requests at a time; with URING at least 4 for each processor; 0: chosen */
-	/* For what is on its way: the more threads share it, the shorter is the longest request. 0: chosen */
+	unsigned int threads; /* for so many requests at a time; with URING 4 to 32 for each processor; 0: chosen */
+	/* For what is on its way: the more requests share it, the shorter is the longest. 0: chosen */
 	size_t buffer_bytes;
 	const char *iolog; /* prefix of the logs of reads and writes in fio's format; NULL: none; see iolog.c */
 	unsigned int iolog_msec; /* the windows of time that they tell of; 0: each request */

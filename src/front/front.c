@@ -156,15 +156,23 @@ static int workers_create(struct front *front)
 	unsigned int count = front->ring_count ? front->ring_count + READERS : front->threads;
 
 	front->workers = calloc(count, sizeof(*front->workers));
-	if (!front->workers)
+	front->entries = calloc(count, sizeof(*front->entries));
+	if (!front->workers || !front->entries)
 		return -ENOMEM;
 	for (; front->worker_count < count; front->worker_count++) {
 		struct front_worker *worker = &front->workers[front->worker_count];
-		int error = transport_worker_init(worker, front);
+		struct front_entry *entry = &front->entries[front->entry_count];
+		int error;
 
+		worker->front = front;
+		worker->ring = rings_at(front, front->worker_count);
+		if (worker->ring && !ring_has_entry(worker->ring))
+			continue;
+		error = transport_entry_init(entry, front);
 		if (error)
 			return error;
-		worker->ring = rings_at(front, front->worker_count);
+		worker->entry = entry;
+		front->entry_count++;
 	}
 	return 0;
 }
@@ -173,12 +181,15 @@ static void worker_run(void *arg)
 {
 	struct front_worker *worker = arg;
 	struct front *front = worker->front;
+	struct ring *ring = worker->ring;
 
 	transport_run(worker);
 	mutex_lock(&front->lock);
 	front->serving--;
 	cond_broadcast(&front->moved);
 	mutex_unlock(&front->lock);
+	if (ring)
+		ring_leave(ring);
 }
 
 static int workers_start(struct front *front)
@@ -222,13 +233,14 @@ static void raise_read_ahead(const struct front *front)
 /* The first request is INIT: how many workers it takes to go on is known after it. */
 static int negotiate(struct front *front, struct error *error)
 {
-	struct front_worker worker = { .front = NULL };
-	int result = transport_worker_init(&worker, front);
+	struct front_entry entry = { .front = NULL };
+	struct front_worker worker = { .front = front, .entry = &entry };
+	int result = transport_entry_init(&entry, front);
 
 	if (result)
 		return error_set(error, result, "out of memory");
 	result = transport_serve_one(&worker);
-	transport_worker_fini(&worker);
+	transport_entry_fini(&entry);
 	if (result || !front->negotiated)
 		return error_set(error, -EPROTO, "%s: the kernel and libfuse did not agree on a protocol",
 				 front->mountpoint);
@@ -420,8 +432,8 @@ static bool is_over_locked(const struct front *front)
 {
 	unsigned int busy = 0;
 
-	for (unsigned int i = 0; i < front->worker_count; i++)
-		busy += atomic_load(&front->workers[i].busy);
+	for (unsigned int i = 0; i < front->entry_count; i++)
+		busy += atomic_load(&front->entries[i].busy);
 	return front->last && busy <= 1 && (!front->stop_started || front->stop_synced);
 }
 
@@ -501,12 +513,13 @@ void front_destroy(struct front *front)
 		fuse_session_destroy(front->session);
 	}
 	rings_destroy(front);
-	for (unsigned int i = 0; i < front->worker_count; i++)
-		transport_worker_fini(&front->workers[i]);
+	for (unsigned int i = 0; i < front->entry_count; i++)
+		transport_entry_fini(&front->entries[i]);
 	while ((handle = LIST_FIRST(&front->handles))) {
 		LIST_REMOVE(handle, link);
 		free(handle);
 	}
+	free(front->entries);
 	free(front->workers);
 	histograms_destroy(front->times);
 	free(front->mountpoint);
@@ -522,8 +535,8 @@ void front_stats(struct front *front, struct front_stats *stats)
 	*stats = (struct front_stats){ .transport = rings ? "uring" : "classic",
 				       .threads = front->worker_count,
 				       .device = front->device };
-	for (unsigned int i = 0; i < front->worker_count; i++) {
+	for (unsigned int i = 0; i < front->worker_count; i++)
 		stats->requests += atomic_load_explicit(&front->workers[i].requests, memory_order_relaxed);
-		stats->in_flight += atomic_load_explicit(&front->workers[i].busy, memory_order_relaxed);
-	}
+	for (unsigned int i = 0; i < front->entry_count; i++)
+		stats->in_flight += atomic_load_explicit(&front->entries[i].busy, memory_order_relaxed);
 }

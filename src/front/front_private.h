@@ -23,23 +23,37 @@
 #define OPCODE_STATX 52u
 
 struct ring;
+struct ring_queue;
 
-/* A thread that takes requests, and the memory in which it takes them. */
-struct front_worker {
+/* Room for a request, and the one that is in it: in the hand of one thread at a time, or of the kernel. */
+struct front_entry {
 	struct front *front;
-	struct thread thread;
-	struct ring *ring; /* where it takes them from; NULL: from /dev/fuse */
 	unsigned char *memory; /* one mapping; the two below point into it */
 	size_t room; /* in it, for a payload */
 	unsigned char *request; /* where a request is read to, or put together */
 	uint32_t opcode; /* of the request, which libfuse may be given as another */
 	unsigned char *payload; /* page aligned; a WRITE's data lies here, a reply's data is made here */
-	_Atomic uint64_t requests;
-	_Atomic bool busy;
-	_Atomic uint64_t began_ns, node; /* the request that it carries out; began_ns 0: none */
+	_Atomic bool busy; /* it is being carried out */
+	_Atomic uint64_t began_ns, node; /* the request; began_ns 0: none */
 	_Atomic uint32_t pid, series;
 	int error; /* and what was answered */
 	uint32_t answered_bytes;
+	/* ring.c */
+	STAILQ_ENTRY(front_entry) link;
+	struct ring *ring; /* whose thread has begun to read */
+	bool ended; /* and that has come to its end, with: */
+	ssize_t result;
+	bool may_wait; /* for whoever carries it out: nothing of it goes on by itself */
+};
+STAILQ_HEAD(entry_list, front_entry);
+
+/* A thread that takes requests. */
+struct front_worker {
+	struct front *front;
+	struct thread thread;
+	struct ring *ring; /* where it takes them from; NULL: from /dev/fuse */
+	struct front_entry *entry; /* what it carries out, or takes one in; NULL: it has none now */
+	_Atomic uint64_t requests;
 };
 
 /* An open file: which write-back errors this descriptor has been told of. */
@@ -64,8 +78,10 @@ struct front {
 	bool old_kernel; /* a test: nothing that is newer than Linux 6.1 is used, here or in a request */
 	bool negotiated;
 	uint64_t agreed; /* of the FUSE_ flags of INIT, flags2 above flags */
-	struct ring *rings; /* none: the classic transport */
+	struct ring *rings; /* one a thread; none: the classic transport */
 	unsigned int ring_count;
+	unsigned int ring_entries; /* for so many requests at a time; there are more threads */
+	struct ring_queue *ring_queues; /* by processor */
 	_Atomic unsigned int rings_refused; /* by the kernel, which then takes none */
 	_Atomic bool aborted; /* the connection was cut off, not unmounted */
 	_Atomic bool cut; /* by us, when it had been detached */
@@ -73,8 +89,10 @@ struct front {
 
 	struct iolog *iolog; /* NULL: none */
 	struct histograms *times; /* by opcode; see measure.c */
+	struct front_entry *entries;
+	unsigned int entry_count; /* whose memory was made */
 	struct front_worker *workers;
-	unsigned int worker_count; /* whose memory was made */
+	unsigned int worker_count;
 	unsigned int worker_started;
 
 	struct mutex lock; /* RANK_FRONT: what is below */
@@ -95,9 +113,12 @@ void front_last_request(struct front *front); /* returns when it may be answered
 void front_worker_moved(struct front *front);
 
 /* transport.c */
-int transport_worker_init(struct front_worker *worker, struct front *front);
-void transport_worker_fini(struct front_worker *worker);
+int transport_entry_init(struct front_entry *entry, struct front *front);
+void transport_entry_fini(struct front_entry *entry);
 int transport_hook(struct front *front); /* puts our read and write under the mounted session */
+/* A request is carried out from here to there. False: it is not to be, as the last one has come. */
+bool transport_busy(struct front_entry *entry);
+void transport_idle(struct front_entry *entry);
 int transport_serve_one(struct front_worker *worker); /* waits for a request and answers it; -ENODEV: unmounted */
 void transport_run(void *worker);
 /* Of the request that the calling thread carries out. */
@@ -109,9 +130,12 @@ unsigned char *transport_payload(void);
 int rings_create(struct front *front); /* 0 or -errno: then there are none */
 void rings_destroy(struct front *front);
 struct ring *rings_at(struct front *front, unsigned int i); /* NULL: there are less */
+bool ring_has_entry(const struct ring *ring); /* at first */
+void rings_end(struct front *front); /* there are no more requests: threads that have none may go */
 /* Answers the last request and waits for one: its length; -ENODEV: the end; another -errno: the ring is refused. */
 ssize_t ring_receive(struct front_worker *worker);
-void ring_answer(struct front_worker *worker, const struct iovec *iov, int count);
+void ring_answer(struct front_entry *entry, const struct iovec *iov, int count);
+void ring_leave(struct ring *ring); /* by its thread, as the last thing that it does */
 
 /* init.c */
 void init_answer(struct front *front, const struct fuse_init_in *in, struct fuse_init_out *out);
@@ -122,9 +146,9 @@ void iolog_add(struct iolog *iolog, bool write, uint64_t ended_ns, uint64_t took
 void iolog_close(struct iolog *iolog); /* writes the rest; NULL is allowed */
 
 /* measure.c: how long requests take */
-void measure_begin(struct front_worker *worker); /* a request has come */
-void measure_answer(struct front_worker *worker, const struct fuse_out_header *out);
-void measure_end(struct front_worker *worker);
+void measure_begin(struct front_entry *entry); /* a request has come */
+void measure_answer(struct front_entry *entry, const struct fuse_out_header *out);
+void measure_end(struct front_entry *entry);
 
 /* reply.c: each answers the request, and gives back what a kernel that no longer waits did not take */
 void reply_error(fuse_req_t req, int error); /* 0 or -errno */

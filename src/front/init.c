@@ -68,7 +68,7 @@ void init_answer(struct front *front, const struct fuse_init_in *in, struct fuse
 	}
 	front->agreed = agreed;
 	front->negotiated = true;
-	front->io_max = longest(front->buffer_bytes, front->ring_count ? front->ring_count : front->threads);
+	front->io_max = longest(front->buffer_bytes, front->ring_count ? front->ring_entries : front->threads);
 	out->flags = (uint32_t)agreed;
 	out->flags2 = (uint32_t)(agreed >> 32);
 	out->max_background = (uint16_t)background;

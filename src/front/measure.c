@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * How long requests take: from when a worker has one to when its answer has been given. How long it had waited for a
- * worker before, only the kernel knows.
+ * How long requests take: from when a thread has one to when its answer has been given. How long it had waited for a
+ * thread before, only the kernel knows.
  *
  * What the kernel has more than one opcode for is one operation here.
  */
@@ -87,53 +87,55 @@ static enum front_error class_of(int error)
 	return FRONT_ERROR_CALLER;
 }
 
-void measure_begin(struct front_worker *worker)
+void measure_begin(struct front_entry *entry)
 {
-	const struct fuse_in_header *in = (const void *)worker->request;
+	const struct fuse_in_header *in = (const void *)entry->request;
 
-	worker->error = 0;
-	worker->answered_bytes = 0;
-	atomic_store_explicit(&worker->series, series_of(worker->opcode), memory_order_relaxed);
-	atomic_store_explicit(&worker->node, in->nodeid, memory_order_relaxed);
-	atomic_store_explicit(&worker->pid, in->pid, memory_order_relaxed);
-	atomic_store_explicit(&worker->began_ns, clock_now_ns(), memory_order_release);
-	probe4(request_begin, worker->opcode, in->unique, in->nodeid, in->pid);
+	entry->error = 0;
+	entry->answered_bytes = 0;
+	entry->opcode = in->opcode;
+	atomic_store_explicit(&entry->series, series_of(entry->opcode), memory_order_relaxed);
+	atomic_store_explicit(&entry->node, in->nodeid, memory_order_relaxed);
+	atomic_store_explicit(&entry->pid, in->pid, memory_order_relaxed);
+	atomic_store_explicit(&entry->began_ns, clock_now_ns(), memory_order_release);
+	probe4(request_begin, entry->opcode, in->unique, in->nodeid, in->pid);
 }
 
-void measure_answer(struct front_worker *worker, const struct fuse_out_header *out)
+void measure_answer(struct front_entry *entry, const struct fuse_out_header *out)
 {
 	/* With ENOSYS the kernel is told that it need not ask again. */
-	worker->error = out->error == -ENOSYS ? 0 : -out->error;
-	worker->answered_bytes = out->len - (uint32_t)sizeof(*out);
+	entry->error = out->error == -ENOSYS ? 0 : -out->error;
+	entry->answered_bytes = out->len - (uint32_t)sizeof(*out);
 }
 
-static void transfer_end(struct front_worker *worker, bool write, uint64_t now_ns, uint64_t took_ns)
+static void transfer_end(struct front_entry *entry, bool write, uint64_t now_ns, uint64_t took_ns)
 {
-	const struct fuse_write_in *write_in = transport_argument();
-	const struct fuse_read_in *read_in = transport_argument();
-	uint32_t bytes = write ? write_in->size : worker->answered_bytes;
+	const void *argument = entry->request + sizeof(struct fuse_in_header);
+	const struct fuse_write_in *write_in = argument;
+	const struct fuse_read_in *read_in = argument;
+	uint32_t bytes = write ? write_in->size : entry->answered_bytes;
 
-	histograms_count(worker->front->times, write ? FUSE_WRITE : FUSE_READ, COUNTER_BYTES, bytes);
-	if (worker->front->iolog)
-		iolog_add(worker->front->iolog, write, now_ns, took_ns, write ? write_in->offset : read_in->offset,
+	histograms_count(entry->front->times, write ? FUSE_WRITE : FUSE_READ, COUNTER_BYTES, bytes);
+	if (entry->front->iolog)
+		iolog_add(entry->front->iolog, write, now_ns, took_ns, write ? write_in->offset : read_in->offset,
 			  bytes);
 }
 
-void measure_end(struct front_worker *worker)
+void measure_end(struct front_entry *entry)
 {
-	struct histograms *times = worker->front->times;
-	unsigned int series = series_of(worker->opcode);
+	struct histograms *times = entry->front->times;
+	unsigned int series = series_of(entry->opcode);
 	uint64_t now_ns = clock_now_ns();
-	uint64_t took_ns = now_ns - atomic_load_explicit(&worker->began_ns, memory_order_relaxed);
+	uint64_t took_ns = now_ns - atomic_load_explicit(&entry->began_ns, memory_order_relaxed);
 
-	atomic_store_explicit(&worker->began_ns, 0, memory_order_relaxed);
-	probe3(request_end, worker->opcode, worker->error, took_ns);
+	atomic_store_explicit(&entry->began_ns, 0, memory_order_relaxed);
+	probe3(request_end, entry->opcode, entry->error, took_ns);
 
 	histograms_add(times, series, took_ns);
-	if (worker->error)
-		histograms_count(times, series, class_of(worker->error), 1);
+	if (entry->error)
+		histograms_count(times, series, class_of(entry->error), 1);
 	else if (series == FUSE_READ || series == FUSE_WRITE)
-		transfer_end(worker, series == FUSE_WRITE, now_ns, took_ns);
+		transfer_end(entry, series == FUSE_WRITE, now_ns, took_ns);
 }
 
 size_t front_in_flight(struct front *front, struct front_in_flight *list, size_t most)
@@ -141,15 +143,15 @@ size_t front_in_flight(struct front *front, struct front_in_flight *list, size_t
 	uint64_t now_ns = clock_now_ns();
 	size_t count = 0;
 
-	for (unsigned int i = 0; i < front->worker_count && count < most; i++) {
-		struct front_worker *worker = &front->workers[i];
-		uint64_t began_ns = atomic_load_explicit(&worker->began_ns, memory_order_acquire);
+	for (unsigned int i = 0; i < front->entry_count && count < most; i++) {
+		struct front_entry *entry = &front->entries[i];
+		uint64_t began_ns = atomic_load_explicit(&entry->began_ns, memory_order_acquire);
 
 		if (began_ns && began_ns <= now_ns)
-			list[count++] = (struct front_in_flight){ .op = names[atomic_load(&worker->series)],
-								  .node = atomic_load(&worker->node),
+			list[count++] = (struct front_in_flight){ .op = names[atomic_load(&entry->series)],
+								  .node = atomic_load(&entry->node),
 								  .since_ns = now_ns - began_ns,
-								  .pid = atomic_load(&worker->pid) };
+								  .pid = atomic_load(&entry->pid) };
 	}
 	return count;
 }

@@ -22,25 +22,26 @@
 #define FORGETS_GATHER_NS (2 * NSEC_PER_MSEC)
 #define HEAD (sizeof(struct fuse_in_header) + sizeof(struct fuse_write_in))
 
-static _Thread_local struct front_worker *current;
+static _Thread_local struct front_entry *current; /* that this thread carries out */
+static _Thread_local bool over_ring; /* it came there, and is answered there */
 
-int transport_worker_init(struct front_worker *worker, struct front *front)
+int transport_entry_init(struct front_entry *entry, struct front *front)
 {
-	worker->room = front->io_max;
-	worker->memory = mmap(NULL, PAGE + worker->room, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-	if (worker->memory == MAP_FAILED)
+	entry->room = front->io_max;
+	entry->memory = mmap(NULL, PAGE + entry->room, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	if (entry->memory == MAP_FAILED)
 		return -ENOMEM;
-	worker->front = front;
-	worker->payload = worker->memory + PAGE;
-	worker->request = worker->payload - HEAD;
+	entry->front = front;
+	entry->payload = entry->memory + PAGE;
+	entry->request = entry->payload - HEAD;
 	return 0;
 }
 
-void transport_worker_fini(struct front_worker *worker)
+void transport_entry_fini(struct front_entry *entry)
 {
-	if (current == worker)
+	if (current == entry)
 		current = NULL;
-	munmap(worker->memory, PAGE + worker->room);
+	munmap(entry->memory, PAGE + entry->room);
 }
 
 const void *transport_argument(void)
@@ -70,7 +71,7 @@ static ssize_t hook_writev(int fd, struct iovec *iov, int count, void *userdata)
 
 	if (in && out->unique == in->unique)
 		measure_answer(current, out);
-	if (in && current->ring && out->unique == in->unique) {
+	if (in && over_ring && out->unique == in->unique) {
 		ring_answer(current, iov, count);
 		return out->len;
 	}
@@ -105,13 +106,16 @@ static ssize_t receive(struct front_worker *worker)
 		if (length >= 0 || length == -ENODEV)
 			return length;
 		worker->ring = NULL;
-		worker->request = worker->payload - HEAD;
+		worker->entry->request = worker->entry->payload - HEAD;
 	}
 	do
-		length = read(worker->front->fd, worker->request, HEAD + worker->room);
+		length = read(worker->front->fd, worker->entry->request, HEAD + worker->entry->room);
 	while (length < 0 && (errno == EINTR || errno == EAGAIN || errno == ENOENT));
-	if (length >= 0)
+	if (length >= 0) {
+		measure_begin(worker->entry);
 		return length;
+	}
+	rings_end(worker->front);
 	if (errno == ECONNABORTED)
 		atomic_store(&worker->front->aborted, true);
 	else if (errno != ENODEV)
@@ -136,30 +140,30 @@ static uint32_t opcode_for_libfuse(const struct front *front, uint32_t opcode)
 }
 
 /* syncfs(2), sync(2) and umount(2) of a block device ask for it; libfuse does not know it. */
-static void sync_everything(struct front_worker *worker)
+static void sync_everything(struct front_entry *entry)
 {
-	const struct fuse_in_header *in = (const void *)worker->request;
+	const struct fuse_in_header *in = (const void *)entry->request;
 	struct fuse_out_header out = { .len = sizeof(out), .unique = in->unique };
 	struct iovec iov = { &out, sizeof(out) };
 
-	out.error = fs_sync(worker->front->fs);
-	if (hook_writev(worker->front->fd, &iov, 1, NULL) != sizeof(out))
+	out.error = fs_sync(entry->front->fs);
+	if (hook_writev(entry->front->fd, &iov, 1, NULL) != sizeof(out))
 		log_debug("syncfs not answered: %s", strerror(errno));
 }
 
-static void carry_out(struct front_worker *worker, size_t length)
+static void carry_out(struct front_entry *entry, size_t length)
 {
-	struct fuse_in_header *in = (void *)worker->request;
-	struct fuse_buf request = { .size = length, .mem = worker->request, .fd = -1 };
+	struct fuse_in_header *in = (void *)entry->request;
+	struct fuse_buf request = { .size = length, .mem = entry->request, .fd = -1 };
 
 	if (in->opcode == OPCODE_SYNCFS) {
-		sync_everything(worker);
+		sync_everything(entry);
 		return;
 	}
 	if (in->opcode == FUSE_DESTROY)
-		front_last_request(worker->front);
-	in->opcode = opcode_for_libfuse(worker->front, in->opcode);
-	fuse_session_process_buf(worker->front->session, &request);
+		front_last_request(entry->front);
+	in->opcode = opcode_for_libfuse(entry->front, in->opcode);
+	fuse_session_process_buf(entry->front->session, &request);
 }
 
 /*
@@ -171,35 +175,44 @@ static void gather_forgets(struct front_worker *worker)
 	struct front *front = worker->front;
 
 	if (worker->ring || !front->ring_count || atomic_load(&front->rings_refused) ||
-	    (worker->opcode != FUSE_FORGET && worker->opcode != FUSE_BATCH_FORGET))
+	    (worker->entry->opcode != FUSE_FORGET && worker->entry->opcode != FUSE_BATCH_FORGET))
 		return;
 	mutex_lock(&front->lock);
 	cond_wait_until(&front->moved, &front->lock, clock_now_ns() + FORGETS_GATHER_NS);
 	mutex_unlock(&front->lock);
 }
 
+/* Whoever ends the mount sees that it is busy, or it sees that the end has come. */
+bool transport_busy(struct front_entry *entry)
+{
+	atomic_store(&entry->busy, true);
+	return !atomic_load(&entry->front->last);
+}
+
+void transport_idle(struct front_entry *entry)
+{
+	measure_end(entry);
+	atomic_store(&entry->busy, false);
+	if (atomic_load(&entry->front->last))
+		front_worker_moved(entry->front);
+}
+
 int transport_serve_one(struct front_worker *worker)
 {
-	struct front *front = worker->front;
 	ssize_t length = receive(worker);
-	const struct fuse_in_header *in = (const void *)worker->request; /* where, receiving decides */
+	struct front_entry *entry = worker->entry; /* which one, receiving decides */
+	const struct fuse_in_header *in;
 
 	if (length < 0)
 		return (int)length;
+	in = (const void *)entry->request;
 	log_debug("request op=%u unique=%llu node=%llu bytes=%u uid=%u pid=%u", in->opcode,
 		  (unsigned long long)in->unique, (unsigned long long)in->nodeid, in->len, in->uid, in->pid);
-	current = worker;
-	worker->opcode = in->opcode;
-	/* Whoever ends the mount sees that it is busy, or it sees that the end has come. */
-	atomic_store(&worker->busy, true);
-	if (!atomic_load(&front->last)) {
-		measure_begin(worker);
-		carry_out(worker, (size_t)length);
-		measure_end(worker);
-	}
-	atomic_store(&worker->busy, false);
-	if (atomic_load(&front->last))
-		front_worker_moved(front);
+	current = entry;
+	over_ring = worker->ring;
+	if (transport_busy(entry))
+		carry_out(entry, (size_t)length);
+	transport_idle(entry);
 	atomic_fetch_add_explicit(&worker->requests, 1, memory_order_relaxed);
 	gather_forgets(worker);
 	return 0;

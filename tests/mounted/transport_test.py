@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """How requests come from the kernel: out of /dev/fuse (classic) or over io_uring. What comes of them is the same."""
+import concurrent.futures
 import ctypes
 import errno
 import mmap
@@ -99,6 +100,46 @@ def a_request_that_waits_for_a_leg_holds_up_no_other(ws):
     volume.kill()
     for reader in readers:
         reader.wait(60)
+    volume.mount()
+    assert trees.read(volume.path("big")) == trees.pattern(4 * MIB)
+    volume.umount()
+
+
+def read_past_the_cache(path, many, data):
+    """So many short reads by each of eight threads on one processor; what they bring is that."""
+    def read(first):
+        fd, buffer = os.open(path, os.O_RDONLY | os.O_DIRECT), mmap.mmap(-1, 4096)
+        for i in range(many):
+            at = (first + 8 * i) * 4096
+            assert os.preadv(fd, [buffer], at) == 4096 and buffer[:] == data[at:at + 4096], at
+        os.close(fd)
+
+    os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+    with concurrent.futures.ThreadPoolExecutor(8) as pool:
+        list(pool.map(read, range(8)))
+
+
+@case(FULL, transports=TRANSPORTS)
+def who_reads_for_others_carries_out_nothing_that_waits(ws):
+    volume = ws.volume()
+    volume.mount()
+    trees.write(volume.path("big"), trees.pattern(4 * MIB))
+    switch = ws.join("switch")
+    volume.remount("leg-timeout=60", "deadline=60", faults=dict.fromkeys((0, 1), f"read,hang,when={switch}"))
+    trees.write(volume.path("before"), b"x")
+    # Those that overlap have one thread begin and answer them all; it then has the room for many requests.
+    read_past_the_cache(volume.path("big"), 100, trees.pattern(4 * MIB))
+    trees.write(switch, b"")
+    reader = subprocess.Popen([sys.executable, "-c", "import sys; open(sys.argv[1], 'rb').read(1)", volume.path("big")],
+                              stderr=subprocess.DEVNULL)
+    wait_for("the read under way", lambda: volume.status()[0]["transport"]["in_flight"] >= 1)
+    for i in range(50):
+        trees.write(volume.path("before"), b"%d" % i)
+        assert os.stat(volume.path("before")).st_size == len(b"%d" % i)
+    assert reader.poll() is None, "it should still wait"
+    os.unlink(switch)
+    volume.kill()
+    reader.wait(60)
     volume.mount()
     assert trees.read(volume.path("big")) == trees.pattern(4 * MIB)
     volume.umount()

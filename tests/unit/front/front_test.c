@@ -17,7 +17,7 @@ static unsigned int rings_made;
 int rings_create(struct front *mount)
 {
 	if (!rings_error)
-		mount->ring_count = rings_made;
+		mount->ring_count = mount->ring_entries = rings_made;
 	return rings_error;
 }
 
