@@ -308,6 +308,26 @@ int meta_map_now(struct meta *meta, uint64_t object, uint64_t offset, uint32_t c
 	return error;
 }
 
+/*
+ * Whoever asks for room and then maps blocks would look twice for what is there. Most of the time that is nothing: then
+ * it is known to the transaction, up to where it ends or something is mapped.
+ */
+static bool hole_covers(const struct meta_txn *txn, uint64_t object, uint64_t offset, uint64_t blocks)
+{
+	return txn->hole.object == object && offset >= txn->hole.from && offset < txn->hole.to &&
+	       blocks <= txn->hole.to - offset;
+}
+
+static void hole_mapped(struct meta_txn *txn, uint64_t object, uint64_t offset, uint32_t length)
+{
+	if (object != txn->hole.object)
+		return;
+	if (offset <= txn->hole.from && offset + length > txn->hole.from)
+		txn->hole.from = offset + length;
+	else if (offset > txn->hole.from && offset < txn->hole.to)
+		txn->hole.to = offset;
+}
+
 static void put_extent(struct meta_txn *txn, uint64_t object, uint64_t offset, uint64_t address, uint32_t length,
 		       const uint32_t *crc)
 {
@@ -318,6 +338,7 @@ static void put_extent(struct meta_txn *txn, uint64_t object, uint64_t offset, u
 		value.head.crc[i] = le32_of(crc[i]);
 	meta_txn_put(txn, &key, &value, sizeof(value.head) + 4 * length);
 	overlay_set(txn, object, offset, address, length);
+	hole_mapped(txn, object, offset, length);
 }
 
 static void delete_extent(struct meta_txn *txn, uint64_t object, uint64_t offset)
@@ -416,9 +437,19 @@ uint32_t meta_map_limit(struct meta_txn *txn, uint64_t object, uint64_t offset, 
 	uint64_t end = offset + blocks, at = offset;
 	struct map_extent old;
 
+	if (hole_covers(txn, object, offset, blocks))
+		return blocks;
 	for (; at < end; at = old.offset + old.length) {
-		if (extent_find_locked(txn->meta, txn, object, at, &old) || old.offset >= end)
-			return blocks; /* an error is told where it is mapped */
+		int error = extent_find_locked(txn->meta, txn, object, at, &old);
+
+		if (error && error != -ENOENT)
+			return blocks; /* it is told where it is mapped */
+		if (error || old.offset >= end) {
+			txn->hole.object = object;
+			txn->hole.from = at;
+			txn->hole.to = error ? UINT64_MAX : old.offset;
+			return blocks;
+		}
 		if (txn->cuts == META_TXN_CUTS)
 			break;
 		txn->cuts++;
@@ -465,10 +496,11 @@ int meta_map_put(struct meta_txn *txn, uint64_t object, uint64_t offset, const s
 		 const uint32_t *crc, const void *data, uint64_t *freed)
 {
 	struct meta_chunk *chunk = txn->chunk;
-	int error;
+	int error = 0;
 
 	*freed = 0;
-	error = extents_cut(txn, object, offset, offset + extent->length, freed);
+	if (!hole_covers(txn, object, offset, extent->length))
+		error = extents_cut(txn, object, offset, offset + extent->length, freed);
 	if (error)
 		return error;
 	put_extent(txn, object, offset, extent->start, (uint32_t)extent->length, crc);

@@ -76,6 +76,9 @@ struct meta_txn {
 	struct meta_extents freed; /* unmapped: free with the checkpoint that has it */
 	unsigned int cohort; /* of transactions that took blocks, see alloc_wait_cohort() */
 	unsigned int cuts; /* old extents that it may unmap, or has unmapped */
+	struct {
+		uint64_t object, from, to;
+	} hole; /* blocks of a file that were found unmapped, and still are */
 	struct meta_overlay *overlay; /* extents that it has changed (map.c) */
 	size_t overlay_count, overlay_room;
 	bool deletes;

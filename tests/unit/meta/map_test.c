@@ -106,6 +106,8 @@ static void put_pieces(unsigned int count, unsigned int *seed)
 	for (unsigned int i = 0; i < count; i++) {
 		uint64_t end = put[i].offset + put[i].extent.length;
 
+		if (rand() % 2) /* and perhaps of more than is put then, or of another place */
+			meta_map_limit(txn, FILE1 + files[i], put[rand() % (i + 1)].offset, 1 + (uint32_t)rand() % 60);
 		ck_assert_uint_eq(put_map(&put[i]), model_set(files[i], put[i].offset, end, put[i].seed));
 	}
 	ck_assert_int_eq(meta_txn_commit(txn, NULL), 0);
