@@ -193,7 +193,7 @@ void leg_ring_collect(struct leg_ring *ring, bool collect);
 bool leg_ring_busy(const struct leg_ring *ring); /* a leg has something of it */
 void leg_ring_submit(struct leg_ring *ring); /* a turn that does not wait */
 void leg_ring_turn(struct leg_ring *ring); /* also returns if it was woken, or interrupted */
-void leg_ring_wake(struct leg_ring *ring); /* any thread */
+void leg_ring_wake(struct leg_ring *ring); /* any thread, as long as the ring is there */
 /* By who has entered it, the last thing that thread does; if a leg still has something, nobody is held up by that. */
 void leg_ring_destroy(struct leg_ring *ring);
 

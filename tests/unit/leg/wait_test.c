@@ -176,7 +176,8 @@ struct loop {
 	struct answer answers[8];
 	unsigned char *data;
 	unsigned int others;
-	_Atomic bool stop;
+	struct mutex lock; /* nobody wakes a ring that is gone */
+	bool stop;
 	_Atomic unsigned int turns;
 };
 
@@ -259,11 +260,15 @@ static void loop_ends_early(void *arg)
 static void loop_sleeps(void *arg)
 {
 	struct loop *loop = arg;
+	bool stop = false;
 
 	loop_begin(loop);
-	while (!atomic_load(&loop->stop)) {
+	while (!stop) {
 		leg_ring_turn(loop->ring);
 		atomic_fetch_add(&loop->turns, 1);
+		mutex_lock(&loop->lock);
+		stop = loop->stop;
+		mutex_unlock(&loop->lock);
 	}
 	leg_ring_destroy(loop->ring);
 }
@@ -275,6 +280,7 @@ static void loop_run(void (*run)(void *arg))
 	struct leg_counters counters;
 	struct thread *thread = malloc(sizeof(*thread));
 
+	mutex_init(&loop.lock, RANK_LEAF);
 	loop.data = leg_test_buffer(8 * 4096, 1);
 	loop.ring = leg_ring_create(OTHERS, other_came, &loop);
 	ck_assert_ptr_nonnull(loop.ring);
@@ -283,9 +289,12 @@ static void loop_run(void (*run)(void *arg))
 		leg_ring_wake(loop.ring);
 		sched_yield();
 	}
-	atomic_store(&loop.stop, true);
-	if (run == loop_sleeps)
+	if (run == loop_sleeps) {
+		mutex_lock(&loop.lock);
+		loop.stop = true;
 		leg_ring_wake(loop.ring);
+		mutex_unlock(&loop.lock);
+	}
 	thread_join(thread);
 	free(thread);
 	do
