@@ -235,8 +235,8 @@ static int memory_submit(struct leg *leg, struct leg_io *io)
 		TAILQ_INSERT_AFTER(&memory->requests, before, request, link);
 	else
 		TAILQ_INSERT_HEAD(&memory->requests, request, link);
+	cond_signal(&memory->wake); /* under the lock: what is taken may be answered, and the leg be gone */
 	mutex_unlock(&leg->lock);
-	cond_signal(&memory->wake);
 	return 0;
 }
 
