@@ -5,6 +5,7 @@ import fcntl
 import os
 import re
 import signal
+import stat
 import time
 import socket
 import subprocess
@@ -311,3 +312,27 @@ def the_fstab_of_the_manual_mounts(ws):
         ws.run("mount", volume.mnt)
         ws.run("umount", volume.mnt)
         assert not mounted(volume.mnt)
+
+
+@case(FULL, needs=["root"])
+def the_kernels_part_is_loaded_because_a_mount_asks_for_it(ws):
+    volume = ws.volume(size="64M")
+    system.leave()
+    ws.run("mount", "-t", "tmpfs", "devices", "/dev")
+    for name, number in (("null", 3), ("zero", 5), ("urandom", 9)):
+        os.mknod(f"/dev/{name}", stat.S_IFCHR | 0o666, os.makedev(1, number))
+    # What udev does when the module is there.
+    modprobe = os.path.join(ws.folder("bin"), "modprobe")
+    trees.write(modprobe, b"#!/bin/sh\necho \"$@\" >\"${0%/*}/asked\"\nmknod /dev/fuse c 10 229\n")
+    os.chmod(modprobe, 0o755)
+    os.environ["PATH"] = ws.join("bin") + ":" + os.environ["PATH"]
+    mount = ("mount.mirrorfs", volume.legs[0], volume.mnt, "-n", "-o", f"leg={volume.legs[1]}")
+    ws.run(*mount)
+    assert trees.read(ws.join("bin/asked")) == b"fuse\n"
+    volume.pid = daemon_of(volume.mnt)
+    volume.umount()
+    os.unlink(ws.join("bin/asked"))
+    ws.run(*mount)
+    assert not os.path.exists(ws.join("bin/asked")), "it is there"
+    volume.pid = daemon_of(volume.mnt)
+    volume.umount()

@@ -9,6 +9,7 @@ import struct
 import subprocess
 import threading
 
+import system
 from workspace import wait_for
 
 PR_SET_PDEATHSIG = 1
@@ -81,6 +82,40 @@ class Nbdkit(Server):
         what = [self.image] if self.plugin == "file" else []
         self.run("nbdkit", "-f", "-U", self.socket, *self.options, *(f"--filter={name}" for name in self.filters),
                  self.plugin, *what, *self.words)
+
+
+class Afar(Nbdkit):
+    """Behind a cable of its own, which may lose what it carries or be cut. This process then has a network of its own,
+    too, with nothing but that cable: for root."""
+
+    def __init__(self, ws, **more):
+        super().__init__(ws, "afar", **more)
+        self.uri = "nbd://10.9.9.2/"
+
+    def start(self):
+        system.leave(system.CLONE_NEWNET)
+        self.run("unshare", "-n", "nbdkit", "-f", "file", self.image)
+        inside = ("nsenter", "-n", "-t", str(self.process.pid))
+        self.ws.run("ip", "link", "add", "near", "type", "veth", "peer", "name", "far", "netns", str(self.process.pid))
+        for where, name, address in (((), "near", "10.9.9.1/24"), (inside, "far", "10.9.9.2/24")):
+            self.ws.run(*where, "ip", "address", "add", address, "dev", name)
+            self.ws.run(*where, "ip", "link", "set", name, "up")
+        self.ws.run("nft", "add table inet cable")
+        for hook in ("input", "output"):
+            self.ws.run("nft", f"add chain inet cable {hook} {{ type filter hook {hook} priority 0; }}")
+
+    def ready(self):
+        assert self.process.poll() is None, f"{self.name} has ended with {self.process.returncode}"
+        with open(f"/proc/{self.process.pid}/net/tcp", encoding="ascii") as file:
+            return ":2A39 " in file.read() and os.readlink("/proc/self/ns/net") != os.readlink(
+                f"/proc/{self.process.pid}/ns/net")
+
+    def loses(self, percent):
+        """So many of a hundred packets, either way."""
+        self.ws.run("nft", "flush table inet cable")
+        which = f"numgen random mod 100 < {percent}" if percent < 100 else ""
+        for hook in ("input", "output") if percent else ():
+            self.ws.run("nft", f"add rule inet cable {hook} {which} drop")
 
 
 class QemuNbd(Server):

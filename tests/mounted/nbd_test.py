@@ -4,6 +4,7 @@ import mmap
 import os
 import shutil
 import threading
+import time
 
 import nbd
 import trees
@@ -342,6 +343,48 @@ def what_a_server_gets_wrong_is_put_right(ws):
             server.start()
             volume.mount()
             whole(volume)
+
+
+# ---- a network that fails ----
+
+@case(LONG, needs=["root", "nbdkit", "fio", "ip", "nft"], timeout=300)
+def a_network_that_loses_packets_only_takes_longer(ws):
+    with nbd.Afar(ws) as server:
+        volume = volume_on(ws, server)
+        volume.mount()
+        server.loses(3)
+        fio(volume, "--size=2M")
+        told, _ = volume.status()
+        assert told["mirror"]["deadline_missed"] == 0, told["mirror"]
+        assert [leg["state"] for leg in told["legs"]] == ["in-sync"] * 2, told["legs"]
+        server.loses(0)
+        whole(volume)
+
+
+@case(LONG, needs=["root", "nbdkit", "fio", "ip", "nft"], timeout=400)
+def a_network_may_be_cut_for_a_minute(ws):
+    with nbd.Afar(ws) as server:
+        volume = volume_on(ws, server)
+        volume.mount("leg-timeout=2")
+        durable(volume.path("old"), trees.pattern(30 * MIB))
+        clean(volume)
+        with Programs(volume) as programs:
+            began = time.monotonic()
+            server.loses(100)
+            wait_for("the leg to be out", lambda: leg1(volume)["state"] == "offline")
+            programs.more()
+            if leg1(volume)["abandoned"]:
+                assert "not given back" in attach(volume, ok=False).stderr
+            wait_for("a minute to pass", lambda: time.monotonic() > began + 60, 100)
+            server.loses(0)
+            # The requests that were on the way arrive at last, and are answered.
+            wait_for("it to be attached", lambda: attach(volume, ok=False).returncode == 0, 200)
+            told = healthy(volume)
+            programs.more()
+        assert told["mirror"]["deadline_missed"] == 0, told["mirror"]
+        written = told["legs"][1]["io"]["write"]["bytes"]
+        assert written < 200 * MIB, f"{written} bytes were written to fill what was missed"
+        whole(volume)
 
 
 # ---- TLS ----
