@@ -20,6 +20,8 @@
  *  corrupt        one byte of each 4096 is changed, always the same one          (read)
  *  misdirect=OFF  done OFF bytes further, which may be negative; not applied where that lies outside
  *                                                                                (read, write)
+ *  lost           done, and answered with ENOTCONN, as if a server came to it when the connection was gone; with
+ *                 delay= later than whatever was written since        (write, flush, discard)
  *  SIZE of torn and short is rounded down to whole blocks of the leg; no effect on a request no longer than it.
  *
  * Conditions: all must hold
@@ -132,6 +134,10 @@ static void fault_done(struct leg_io *below)
 	}
 	if (!error && request->effect == FAULT_CORRUPT)
 		fault_corrupt(request);
+	if (!error && request->effect == FAULT_LOST) {
+		error = -ENOTCONN;
+		bytes = 0;
+	}
 	if (!error && request->effect == FAULT_SHORT)
 		error = -EIO;
 	if (!error && request->effect == FAULT_TORN)

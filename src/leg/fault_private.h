@@ -19,6 +19,7 @@ enum fault_effect {
 	FAULT_SHORT,
 	FAULT_CORRUPT,
 	FAULT_MISDIRECT,
+	FAULT_LOST,
 	FAULT_EFFECTS,
 };
 

@@ -35,16 +35,17 @@ static const unsigned int fault_effect_ops[FAULT_EFFECTS] = {
 	[FAULT_SHORT] = OPS_DATA,
 	[FAULT_CORRUPT] = OP(LEG_READ),
 	[FAULT_MISDIRECT] = OPS_DATA,
+	[FAULT_LOST] = OPS_ALL & ~OP(LEG_READ),
 };
 
 static const char *const fault_effect_names[FAULT_EFFECTS] = {
 	[FAULT_NONE] = "delay", [FAULT_ERROR] = "error", [FAULT_HANG] = "hang",	      [FAULT_ALIGN] = "align",
 	[FAULT_DROP] = "drop",	[FAULT_TORN] = "torn",	 [FAULT_SHORT] = "short",     [FAULT_CORRUPT] = "corrupt",
-	[FAULT_MISDIRECT] = "misdirect",
+	[FAULT_MISDIRECT] = "misdirect", [FAULT_LOST] = "lost",
 };
 
 #define FAULT_WORDS                                                                                                   \
-	"error= delay= hang align= drop torn= short= corrupt misdirect= range= after= count= chance= latch when="
+	"error= delay= hang align= drop torn= short= corrupt misdirect= lost range= after= count= chance= latch when="
 
 /* A number with K, M, G or T (powers of 1024); `end` is left behind it. */
 static bool fault_number(const char *text, const char **end, uint64_t *value)

@@ -190,6 +190,11 @@ static void part_set(const struct nbd_leg *nbd, struct nbd_task *task)
 	task->changes = nbd->changes;
 }
 
+static bool is_beyond(const struct nbd_leg *nbd, const struct nbd_task *task)
+{
+	return task->kind != NBD_FLUSH && task->io->offset + task->io->length > nbd->export.size_bytes;
+}
+
 static void issue(struct nbd_leg *nbd, uint64_t now_ns)
 {
 	bool lost = nbd_is_lost(nbd);
@@ -211,6 +216,8 @@ static void issue(struct nbd_leg *nbd, uint64_t now_ns)
 		part_set(nbd, task);
 		if (task->kind == NBD_FLUSH && !nbd->export.flush)
 			complete(task, 0); /* each write was durable when it was answered */
+		else if (is_beyond(nbd, task))
+			complete(task, -ENXIO);
 		else if (!nbd_connection_issue(connection, task))
 			complete(task, -task->error);
 	}
@@ -354,8 +361,6 @@ static int nbd_submit(struct leg *leg, struct leg_io *io)
 		[LEG_READ] = NBD_READ, [LEG_WRITE] = NBD_WRITE, [LEG_FLUSH] = NBD_FLUSH, [LEG_DISCARD] = NBD_TRIM
 	};
 
-	if (io->op != LEG_FLUSH && io->offset + io->length > leg->geometry.size_bytes)
-		return -EINVAL; /* nothing below the mirror shrinks here: the size is that of the connection */
 	return task_queue((struct nbd_leg *)leg, kinds[io->op], io, false);
 }
 

@@ -100,9 +100,11 @@ class Afar(Nbdkit):
         for where, name, address in (((), "near", "10.9.9.1/24"), (inside, "far", "10.9.9.2/24")):
             self.ws.run(*where, "ip", "address", "add", address, "dev", name)
             self.ws.run(*where, "ip", "link", "set", name, "up")
-        self.ws.run("nft", "add table inet cable")
-        for hook in ("input", "output"):
-            self.ws.run("nft", f"add chain inet cable {hook} {{ type filter hook {hook} priority 0; }}")
+        # What is lost is lost on the way in: where it is sent from nobody knows.
+        self.ends = ((), inside)
+        for end in self.ends:
+            self.ws.run(*end, "nft", "add table inet cable")
+            self.ws.run(*end, "nft", "add chain inet cable in { type filter hook input priority 0; }")
 
     def ready(self):
         assert self.process.poll() is None, f"{self.name} has ended with {self.process.returncode}"
@@ -112,10 +114,11 @@ class Afar(Nbdkit):
 
     def loses(self, percent):
         """So many of a hundred packets, either way."""
-        self.ws.run("nft", "flush table inet cable")
         which = f"numgen random mod 100 < {percent}" if percent < 100 else ""
-        for hook in ("input", "output") if percent else ():
-            self.ws.run("nft", f"add rule inet cable {hook} {which} drop")
+        for end in self.ends:
+            self.ws.run(*end, "nft", "flush table inet cable")
+            if percent:
+                self.ws.run(*end, "nft", f"add rule inet cable in {which} drop")
 
 
 class QemuNbd(Server):

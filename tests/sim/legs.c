@@ -69,6 +69,9 @@ static const struct rule last[] = {
 	{ CHARGED, "write,hang,after=60,range=1M-" },
 	{ CHARGED, "write,delay=7000,after=20,chance=4,range=1M-" },
 	{ CHARGED, "any,error=ENODEV,after=50" },
+	{ CHARGED, "write,lost,after=30,range=1M-" },
+	/* a server that comes to it after its connection was given up */
+	{ CHARGED, "write,lost,delay=7000,after=20,chance=4,range=1M-" },
 	{ CHARGED, "any,hang,after=20" },
 };
 

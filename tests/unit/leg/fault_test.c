@@ -197,6 +197,20 @@ START_TEST(a_latch_fails_until_it_is_rewritten)
 }
 END_TEST
 
+START_TEST(a_lost_write_is_done_though_nobody_was_told)
+{
+	unsigned char *data = leg_test_buffer(4096, 7), *seen = leg_test_buffer(4096, 0);
+	struct leg *leg = faulty("write,lost");
+
+	ck_assert_int_eq(leg_test_io(leg, LEG_WRITE, 0, 8192, 4096, data), -ENOTCONN);
+	ck_assert_int_eq(leg_test_io(leg, LEG_READ, 0, 8192, 4096, seen), 0);
+	ck_assert_mem_eq(seen, data, 4096);
+	leg_close(leg);
+	free(data);
+	free(seen);
+}
+END_TEST
+
 START_TEST(a_write_that_was_dropped_heals_no_latch)
 {
 	struct leg *leg = faulty("read,corrupt,latch,range=0-4K;write,drop,count=1");
@@ -430,6 +444,7 @@ Suite *fault_suite(void)
 	tcase_add_test(tests, a_short_one_is_an_error_that_tells_how_far);
 	tcase_add_test(tests, corruption_changes_one_byte_a_block_and_always_the_same);
 	tcase_add_test(tests, a_latch_fails_until_it_is_rewritten);
+	tcase_add_test(tests, a_lost_write_is_done_though_nobody_was_told);
 	tcase_add_test(tests, a_write_that_was_dropped_heals_no_latch);
 	tcase_add_test(tests, a_latch_with_chance_keeps_its_bad_blocks);
 	tcase_add_test(tests, a_misdirected_write_lands_elsewhere);
