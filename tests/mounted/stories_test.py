@@ -7,6 +7,7 @@ import threading
 
 import trees
 from cases import FULL, QUICK, case
+from claim_test import NEEDS, machines
 from workspace import MIB, daemons, wait_for
 
 PAGE = os.path.join(os.path.dirname(__file__), "..", "..", "man", "mirrorfs.7")
@@ -280,6 +281,21 @@ def the_machine_slept(ws):
     said = story.tell("mirrorctl status").stdout
     assert "healthy" in said and said.count("in-sync") == 2 and "0 timeouts" in said, said
     story.done()
+    story.umount()
+
+
+@case(FULL, needs=NEEDS, timeout=200)
+def another_machine_is_to_take_over(ws):
+    with machines(ws, "anvil") as (anvil,):
+        anvil.mount("heartbeat=0.5")  # the wait is 24 beats of who had the claim
+        anvil.write("file", "of anvil")
+        anvil.kill()
+    story = Story(ws, "Another machine is to take over", disks=[ws.loop(ws.join(leg)) for leg in ("left", "right")])
+    refusal = story.mount(ok=False)
+    assert refusal.returncode == MOUNT_FAILED and "takeover" in refusal.stderr, refusal.stderr
+    story.tell("mirrorfs -o takeover")
+    story.done()
+    assert trees.read(story.path("file")) == b"of anvil"
     story.umount()
 
 
