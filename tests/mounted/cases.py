@@ -46,6 +46,12 @@ def _loop():
         raise Skip("loop: no loop devices")
 
 
+def _namespaces():
+    with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as file:
+        if all(line.split()[4] != "/" for line in file):
+            raise Skip("namespaces: a plain chroot gets none")
+
+
 def _jsonschema():
     if not importlib.util.find_spec("jsonschema"):
         raise Skip("jsonschema: python3-jsonschema is not installed")
@@ -73,8 +79,8 @@ def uring_is_on():
         return False
 
 
-CAPABILITIES = {"fuse": _fuse, "root": _root, "loop": _loop, "jsonschema": _jsonschema, "uring": _uring,
-                "newer": _newer}
+CAPABILITIES = {"fuse": _fuse, "root": _root, "loop": _loop, "namespaces": _namespaces, "jsonschema": _jsonschema,
+                "uring": _uring, "newer": _newer}
 
 
 def require(needs):

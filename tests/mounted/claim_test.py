@@ -93,7 +93,7 @@ def machines(ws, *names, **more):
             machine.init.stdout.close()
 
 
-NEEDS = ("loop", "unshare", "nsenter")
+NEEDS = ("loop", "namespaces", "unshare", "nsenter")
 
 
 @case(FULL, needs=NEEDS)

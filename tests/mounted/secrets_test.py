@@ -294,7 +294,7 @@ def in_namespace(ws, user, *command):
     return done
 
 
-@case(QUICK, needs=["root", "unshare", "setpriv"])
+@case(QUICK, needs=["root", "namespaces", "unshare", "setpriv"])
 def a_user_is_root_of_a_mount_in_a_namespace(ws):
     os.chmod(ws.path, 0o755)
     os.chown(ws.folder("home"), 1000, 1000)
@@ -303,7 +303,7 @@ def a_user_is_root_of_a_mount_in_a_namespace(ws):
     assert not mounted(ws.join("home", "here"))
 
 
-@case(QUICK, needs=["root", "unshare", "setpriv"])
+@case(QUICK, needs=["root", "namespaces", "unshare", "setpriv"])
 def root_of_a_namespace_is_who_made_it(ws):
     volume = mount(ws)
     os.chmod(".", 0o755)
@@ -322,7 +322,7 @@ def root_of_a_namespace_is_who_made_it(ws):
     end(volume)
 
 
-@case(QUICK, needs=["root"])
+@case(QUICK, needs=["root", "namespaces"])
 def a_mount_is_not_idmapped_and_the_kernel_says_so(ws):
     volume = mount(ws)
     reader, writer = os.pipe()

@@ -5,7 +5,7 @@ import glob
 import os
 import shutil
 
-from cases import Skip
+from cases import Skip, require
 
 CLONE_NEWNS, CLONE_NEWNET = 0x20000, 0x40000000
 MS_BIND, MS_REC, MS_PRIVATE = 0x1000, 0x4000, 0x40000
@@ -32,6 +32,7 @@ def own(ws, *folders):
 
 def leave(more=0):
     """From here on this process, and all that it starts, has mounts of its own."""
+    require(["namespaces"])
     _checked(libc.unshare(CLONE_NEWNS | more), "unshare")
     _checked(libc.mount(b"none", b"/", None, MS_REC | MS_PRIVATE, None), "/")
 
