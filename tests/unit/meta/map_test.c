@@ -281,6 +281,24 @@ START_TEST(an_extent_with_flags_is_malformed)
 }
 END_TEST
 
+START_TEST(an_extent_that_is_longer_than_any_is_malformed)
+{
+	struct meta_key key = { FILE1, TYPE_EXTENT, 0 };
+	size_t most = sizeof(struct format_extent) + 4 * EXTENT_BLOCKS_MAX;
+	struct format_extent *extent = calloc(1, most + 4);
+
+	extent->address = le64_of(meta->boundary);
+	extent->length = le32_of(EXTENT_BLOCKS_MAX);
+	ck_assert(meta_extent_valid(meta, &key, extent, most));
+	extent->length = le32_of(EXTENT_BLOCKS_MAX + 1);
+	ck_assert(!meta_extent_valid(meta, &key, extent, most + 4));
+	/* Its checksums would take 4 bytes, in 32 bits. */
+	extent->length = le32_of((1u << 30) + 1);
+	ck_assert(!meta_extent_valid(meta, &key, extent, sizeof(*extent) + 4));
+	free(extent);
+}
+END_TEST
+
 Suite *map_suite(void)
 {
 	Suite *suite = suite_create("map");
@@ -294,6 +312,7 @@ Suite *map_suite(void)
 	tcase_add_test(tcase, one_extent_replaces_hundreds);
 	tcase_add_test(tcase, another_file_is_not_touched);
 	tcase_add_test(tcase, an_extent_with_flags_is_malformed);
+	tcase_add_test(tcase, an_extent_that_is_longer_than_any_is_malformed);
 	suite_add_tcase(suite, tcase);
 	return suite;
 }
