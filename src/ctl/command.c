@@ -12,7 +12,6 @@
 #include <string.h>
 #include <sys/socket.h>
 
-
 /* ---- answers ---- */
 
 bool command_send(int fd, const char *text, size_t length, int flags)
