@@ -277,6 +277,8 @@ static int open_front(struct volume *volume, struct error *error)
 					 .transport = volume->options.transport,
 					 .threads = volume->memory.threads,
 					 .buffer_bytes = volume->memory.buffer_bytes,
+					 .cpu_latency = volume->options.cpu_latency,
+					 .cpu_latency_us = volume->options.cpu_latency_us,
 					 .iolog = volume->options.iolog[0] ? volume->options.iolog : NULL,
 					 .iolog_msec = volume->options.iolog_msec,
 					 .mount_options = volume->options.kernel,

@@ -176,6 +176,23 @@ static bool set_transport(struct mount_options *options, const char *value)
 	return i >= 0;
 }
 
+static bool set_cpu_latency(struct mount_options *options, const char *value)
+{
+	static const char *const names[] = { "auto", "off", NULL };
+	int i = choice(value, names);
+	unsigned long usec;
+	char *end;
+
+	if (i >= 0) {
+		options->cpu_latency = (enum front_latency)i;
+		return true;
+	}
+	usec = isdigit((unsigned char)value[0]) ? strtoul(value, &end, 10) : ULONG_MAX;
+	options->cpu_latency = FRONT_LATENCY_BOUND;
+	options->cpu_latency_us = (unsigned int)usec;
+	return usec <= FRONT_LATENCY_MOST && !*end;
+}
+
 static bool set_policy(struct mount_options *options, const char *value)
 {
 	int i = mirror_policy_named(value);
@@ -213,6 +230,7 @@ static const struct word {
 	{ "network", NULL, set_network, "legs elsewhere may be attached later, though none is given now" },
 	{ "engine", "auto|uring|threads", set_engine, "how legs are read and written" },
 	{ "transport", "auto|uring|classic", set_transport, "how requests come from the kernel" },
+	{ "cpu-latency", "auto|off|USEC", set_cpu_latency, "how deep processors may sleep between requests" },
 	{ "errors", "ro", set_errors, "when the last leg fails a write, turn read-only (the only choice)" },
 	{ "read-policy", "auto|round-robin|leg0|leg1", set_policy, "which leg answers reads" },
 	{ "write-mostly", "0|1", set_write_mostly, "read this leg only where the other one cannot answer, or is late" },

@@ -32,6 +32,8 @@ struct mount_options {
 	unsigned int write_mostly; /* mask of legs */
 	struct fs_atime_options atime;
 	bool atime_given; /* one of its words was there */
+	enum front_latency cpu_latency;
+	unsigned int cpu_latency_us;
 	unsigned int iolog_msec;
 	char iolog[1024]; /* prefix; "" none */
 	char notify[4096]; /* program; "" none */

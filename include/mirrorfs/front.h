@@ -22,6 +22,10 @@ struct front;
 /* How requests come: over io_uring where the kernel has that, or out of /dev/fuse. */
 enum front_transport { FRONT_AUTO, FRONT_URING, FRONT_CLASSIC };
 
+/* Whether processors are kept from sleeping deep while requests follow each other: where it helps, never, always. */
+#define FRONT_LATENCY_MOST 1000000u
+enum front_latency { FRONT_LATENCY_AUTO, FRONT_LATENCY_OFF, FRONT_LATENCY_BOUND };
+
 struct front_options {
 	const char *mountpoint; /* absolute */
 	const char *source; /* fsname in mountinfo: the first leg, absolute */
@@ -31,6 +35,8 @@ struct front_options {
 	unsigned int threads; /* for so many requests at a time; with URING 4 to 32 for each processor; 0: chosen */
 	/* For what is on its way: the more requests share it, the shorter is the longest. 0: chosen */
 	size_t buffer_bytes;
+	enum front_latency cpu_latency; /* BOUND is refused where the kernel cannot be asked */
+	unsigned int cpu_latency_us; /* with BOUND: waking one takes no longer; 0 to FRONT_LATENCY_MOST */
 	const char *iolog; /* prefix of the logs of reads and writes in fio's format; NULL: none; see iolog.c */
 	unsigned int iolog_msec; /* the windows of time that they tell of; 0: each request */
 	const char *mount_options; /* further words for the kernel ("nosuid,nodev"), comma separated; may be NULL */

@@ -298,6 +298,8 @@ int front_mount(struct fs *fs, const struct front_options *options, struct front
 	if (!code && options->iolog)
 		code = iolog_open(options->iolog, options->iolog_msec, &front->iolog, error);
 	if (!code)
+		code = latency_create(options, &front->latency, error);
+	if (!code)
 		code = session_mount(front, options, error);
 	if (!code) {
 		code = begin_serving(front, error);
@@ -512,6 +514,7 @@ void front_destroy(struct front *front)
 		fuse_session_unmount(front->session);
 		fuse_session_destroy(front->session);
 	}
+	latency_destroy(front->latency);
 	rings_destroy(front);
 	for (unsigned int i = 0; i < front->entry_count; i++)
 		transport_entry_fini(&front->entries[i]);

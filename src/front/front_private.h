@@ -87,6 +87,7 @@ struct front {
 	_Atomic bool cut; /* by us, when it had been detached */
 	_Atomic bool last; /* the kernel has sent its last request, DESTROY, and waits for the answer */
 
+	struct latency *latency; /* NULL: none */
 	struct iolog *iolog; /* NULL: none */
 	struct histograms *times; /* by opcode; see measure.c */
 	struct front_entry *entries;
@@ -144,6 +145,11 @@ void init_answer(struct front *front, const struct fuse_init_in *in, struct fuse
 int iolog_open(const char *prefix, unsigned int msec, struct iolog **iolog, struct error *error);
 void iolog_add(struct iolog *iolog, bool write, uint64_t ended_ns, uint64_t took_ns, uint64_t offset, uint32_t bytes);
 void iolog_close(struct iolog *iolog); /* writes the rest; NULL is allowed */
+
+/* latency.c */
+int latency_create(const struct front_options *options, struct latency **latency, struct error *error);
+void latency_destroy(struct latency *latency); /* NULL is allowed in both */
+void latency_request(struct latency *latency, uint64_t now_ns); /* one has come */
 
 /* measure.c: how long requests take */
 void measure_begin(struct front_entry *entry); /* a request has come */

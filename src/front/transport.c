@@ -186,6 +186,7 @@ static void gather_forgets(struct front_worker *worker)
 bool transport_busy(struct front_entry *entry)
 {
 	atomic_store(&entry->busy, true);
+	latency_request(entry->front->latency, atomic_load_explicit(&entry->began_ns, memory_order_relaxed));
 	return !atomic_load(&entry->front->last);
 }
 

@@ -6,6 +6,8 @@ import shutil
 
 QUICK, FULL, LONG, PEERS = "quick", "full", "long", "peers"
 TRANSPORTS = ("classic", "uring")
+CPU_LATENCY = "/dev/cpu_dma_latency"
+IDLE_DRIVER = "/sys/devices/system/cpu/cpuidle/current_driver"
 URING_SWITCH = "/sys/module/fuse/parameters/enable_uring"
 
 # Which cases a mode of tests/run takes.
@@ -79,8 +81,14 @@ def uring_is_on():
         return False
 
 
+def _cpu_latency():
+    for path in (CPU_LATENCY, IDLE_DRIVER):
+        if not os.path.exists(path):
+            raise Skip(f"cpu-latency: no {path}")
+
+
 CAPABILITIES = {"fuse": _fuse, "root": _root, "loop": _loop, "namespaces": _namespaces, "jsonschema": _jsonschema,
-                "uring": _uring, "newer": _newer}
+                "uring": _uring, "newer": _newer, "cpu-latency": _cpu_latency}
 
 
 def require(needs):
