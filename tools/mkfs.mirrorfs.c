@@ -134,13 +134,6 @@ static int check_target(const struct making *making, struct target *target, stru
 	return check_signature(making, target, error);
 }
 
-static bool same_disk(const struct leg_geometry *a, const struct leg_geometry *b)
-{
-	if (a->disk_rdev && a->disk_rdev == b->disk_rdev)
-		return true;
-	return a->file_ino && b->file_ino && a->file_dev == b->file_dev;
-}
-
 static int check_all(struct making *making, struct error *error)
 {
 	const char *const address[MIRROR_LEGS] = { making->target[0].address, making->target[1].address };
@@ -149,7 +142,7 @@ static int check_all(struct making *making, struct error *error)
 	for (int i = 0; i < making->count && !code; i++)
 		code = check_target(making, &making->target[i], error);
 	if (!code && making->count == 2 &&
-	    same_disk(leg_geometry(making->target[0].leg), leg_geometry(making->target[1].leg)))
+	    leg_geometry_same_disk(leg_geometry(making->target[0].leg), leg_geometry(making->target[1].leg)))
 		say("warning: both legs lie on one disk or filesystem; what breaks it breaks both");
 	return code;
 }

@@ -101,6 +101,9 @@ struct leg_geometry {
 	dev_t disk_rdev; /* the whole disk below (of an image: below its filesystem), 0 if not known */
 };
 
+/* Do both lie on one disk, or in one filesystem, as far as is known? */
+bool leg_geometry_same_disk(const struct leg_geometry *a, const struct leg_geometry *b);
+
 enum leg_engine { LEG_ENGINE_AUTO, LEG_ENGINE_URING, LEG_ENGINE_THREADS };
 
 struct leg_options {

@@ -350,6 +350,13 @@ const struct leg_geometry *leg_geometry(const struct leg *leg)
 	return &leg->geometry;
 }
 
+bool leg_geometry_same_disk(const struct leg_geometry *a, const struct leg_geometry *b)
+{
+	if (a->disk_rdev && a->disk_rdev == b->disk_rdev)
+		return true;
+	return a->file_ino && b->file_ino && a->file_dev == b->file_dev;
+}
+
 int leg_refresh(struct leg *leg)
 {
 	return leg->ops->refresh(leg);

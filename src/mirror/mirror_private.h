@@ -248,7 +248,7 @@ struct lost {
 
 /* A sequential reader, if somebody goes on there. */
 struct stream {
-	uint64_t next_block;
+	uint64_t next_block; /* 0: nobody has read yet */
 	int leg;
 };
 
@@ -433,7 +433,7 @@ void lost_drop_locked(struct mirror *mirror, uint64_t block, uint32_t count);
 
 /* ---- pick.c ---- */
 
-int pick_leg_locked(struct mirror *mirror, uint64_t block);
+int pick_leg_locked(struct mirror *mirror, uint64_t block, uint32_t count);
 void pick_note_locked(struct mirror *mirror, int leg, uint64_t block, uint32_t count);
 
 /* ---- pace.c ---- */

@@ -69,7 +69,7 @@ int read_first_locked(struct request *request, unsigned int *mask)
 	int leg = request->only;
 
 	if (leg < 0)
-		leg = pick_leg_locked(mirror, request->block);
+		leg = pick_leg_locked(mirror, request->block, request->count);
 	else if (!leg_writable(mirror, leg) && mirror->legs[leg].state != MIRROR_STALE)
 		return -EIO;
 	request->tries[leg].count = 1;

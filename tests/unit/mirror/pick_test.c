@@ -12,14 +12,19 @@ static void setup_auto(void)
 	ck_assert_int_eq(open_both(), 0);
 }
 
-static int pick(uint64_t block)
+static int pick_long(uint64_t block, uint32_t count)
 {
 	int leg;
 
 	mutex_lock(&mirror->lock);
-	leg = pick_leg_locked(mirror, block);
+	leg = pick_leg_locked(mirror, block, count);
 	mutex_unlock(&mirror->lock);
 	return leg;
+}
+
+static int pick(uint64_t block)
+{
+	return pick_long(block, 8);
 }
 
 static void note(int leg, uint64_t block, uint32_t count)
@@ -70,6 +75,40 @@ START_TEST(a_stream_stays_on_its_leg_until_the_other_is_twice_as_good)
 	ck_assert_int_eq(pick(108), 1);
 	measured(1000, 2100, 0, 0);
 	ck_assert_int_eq(pick(108), 0);
+}
+END_TEST
+
+START_TEST(on_one_disk_a_stream_stays_unless_the_other_leg_is_far_better)
+{
+	close_mirror();
+	disk_lies_on(disks[0], 7, 1);
+	disk_lies_on(disks[1], 7, 2);
+	ck_assert_int_eq(open_both(), 0);
+	/* It has reads ahead of itself, and nobody else has any. */
+	measured(1000, 1000, 0, 8);
+	note(1, 100, 8);
+	ck_assert_int_eq(pick(108), 1);
+	/* Whoever begins goes where less is to do. */
+	ck_assert_int_eq(pick(700), 0);
+	measured(1000, 17000, 0, 0);
+	ck_assert_int_eq(pick(108), 0);
+}
+END_TEST
+
+START_TEST(long_reads_of_one_stream_come_in_any_order)
+{
+	measured(1000, 1500, 0, 0);
+	note(1, 10000, 256);
+	ck_assert_int_eq(pick_long(10512, 256), 1);
+	note(1, 10512, 256);
+	ck_assert_int_eq(pick_long(10256, 256), 1);
+	note(1, 10256, 256);
+	/* It is where it had come to. */
+	ck_assert_int_eq(pick_long(10768, 256), 1);
+	ck_assert_int_eq(pick(10768), 1);
+	/* Short ones near it are somebody's who reads here and there, and so are long ones far from it. */
+	ck_assert_int_eq(pick(10512), 0);
+	ck_assert_int_eq(pick_long(20000, 256), 0);
 }
 END_TEST
 
@@ -129,6 +168,8 @@ TCase *pick_tests(void)
 	tcase_add_test(tests, the_leg_that_would_answer_first_is_asked);
 	tcase_add_test(tests, equal_legs_share_the_space_by_stripes);
 	tcase_add_test(tests, a_stream_stays_on_its_leg_until_the_other_is_twice_as_good);
+	tcase_add_test(tests, on_one_disk_a_stream_stays_unless_the_other_leg_is_far_better);
+	tcase_add_test(tests, long_reads_of_one_stream_come_in_any_order);
 	tcase_add_test(tests, sixteen_streams_at_once_stay_each_on_its_leg);
 	tcase_add_test(tests, the_other_leg_is_asked_again_some_day);
 	tcase_add_test(tests, a_write_mostly_leg_is_read_only_where_the_other_cannot_answer);
