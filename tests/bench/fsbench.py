@@ -35,14 +35,18 @@ DIRECT = "--direct=1"
 SYNC_ENGINE = "--ioengine=psync"
 
 
-def add_options(parser):
+def add_basic_options(parser, size=1024, files=10000, cap=60):
     parser.add_argument("--build", default=".build/dev", help="where tests/bench/metabench was built")
     parser.add_argument("-n", "--rounds", type=int, default=3)
     parser.add_argument("-t", "--seconds", type=float, default=3, help="length of each timed workload (default 3)")
-    parser.add_argument("-s", "--size", type=int, default=1024, help="MiB of the data file (default 1024)")
-    parser.add_argument("-f", "--files", type=int, default=10000, help="small files (default 10000)")
+    parser.add_argument("-s", "--size", type=int, default=size, help=f"MiB of the data file (default {size})")
+    parser.add_argument("-f", "--files", type=int, default=files, help=f"small files (default {files})")
+    parser.add_argument("-c", "--cap", type=float, default=cap, help="seconds after which a workload is given up (n/a)")
+
+
+def add_options(parser):
+    add_basic_options(parser)
     parser.add_argument("-w", "--only", default="", help="regex: only these workloads (and what they build on)")
-    parser.add_argument("-c", "--cap", type=float, default=60, help="seconds after which a workload is given up (n/a)")
     parser.add_argument("--tree", default="/usr/include", help="where the files of the tree workload come from")
     parser.add_argument("--tree-files", type=int, default=4000, help="how many, first by name (default 4000)")
     parser.add_argument("-j", "--json", help="append every raw figure to this file, one JSON object a line")
@@ -86,12 +90,49 @@ def busy_ticks():
     return sum(fields) - fields[3] - fields[4]
 
 
-class Bench:
+def fio_jobs(cap, *words):
+    """What each fio job tells."""
+    common = ["--output-format=json", "--thread", "--fallocate=none", "--randrepeat=0", "--norandommap"]
+    out = run(["fio", *common, *words], cap)
+    jobs = json.loads(out[out.index("{"):])["jobs"]
+    for job in jobs:
+        if job.get("error"):
+            raise RuntimeError(f"fio: error {job['error']}")
+    return jobs
+
+
+def percentile(told, which):
+    """Of the latencies of a fio job's reads or writes, in us."""
+    return told["clat_ns"].get("percentile", {}).get(f"{which:.6f}", 0) / 1e3
+
+
+class Programs:
+    """fio and metabench."""
+
+    def __init__(self, options):
+        self.options = options
+        self.metabench = os.path.join(options.build, "tests", "bench", "metabench")
+
+    def fio(self, target, rw, size, timed, unit, *more):
+        """One fio job on the data file; MB/s or operations a second, and p99 in us."""
+        words = ["--name=j", "--filename=" + target.file, "--rw=" + rw, "--bs=" + size, f"--size={self.options.size}M",
+                 *more]
+        if timed:
+            words += ["--time_based", f"--runtime={self.options.seconds:g}"]
+        told = fio_jobs(self.options.cap, *words)[0]["write" if "write" in rw else "read"]
+        rate = told["io_bytes"] / 1e6 / (told["runtime"] / 1e3) if unit == "MB/s" else told["iops"]
+        return rate, {f"p{which:g}_us": percentile(told, which) for which in (99, 99.9)}
+
+    def meta(self, *args):
+        told = json.loads(run([self.metabench, *map(str, args)], self.options.cap))
+        return told["ops"] / told["sec"], {"sec": told["sec"], "sync_sec": told["sync_sec"]}
+
+
+class Bench(Programs):
     """The workloads, and what they need."""
 
     def __init__(self, options, folder):
-        self.options = options
-        self.metabench = os.path.join(options.build, "tests", "bench", "metabench")
+        super().__init__(options)
         self.tar = os.path.join(folder, "tree.tar")  # the first files by name of a real tree, in memory
         names = []
         for path, folders, files in os.walk(options.tree):
@@ -101,27 +142,6 @@ class Bench:
         self.tree_names = names[:options.tree_files]
         listing = "\n".join(os.path.relpath(name, options.tree) for name in self.tree_names) + "\n"
         run(["tar", "-cf", self.tar, "-C", options.tree, "-T", "-"], 60, input=listing)
-
-    def fio(self, target, rw, size, timed, unit, *more):
-        """One fio job on the data file; MB/s or operations a second, and p99 in us."""
-        command = ["fio", "--name=j", "--filename=" + target.file, "--rw=" + rw, "--bs=" + size,
-                   f"--size={self.options.size}M", "--fallocate=none", "--output-format=json", "--thread",
-                   "--randrepeat=0", "--norandommap", *more]
-        if timed:
-            command += ["--time_based", f"--runtime={self.options.seconds:g}"]
-        out = run(command, self.options.cap)
-        job = json.loads(out[out.index("{"):])["jobs"][0]
-        if job.get("error"):
-            raise RuntimeError(f"fio: error {job['error']}")
-        told = job["write" if "write" in rw else "read"]
-        rate = told["io_bytes"] / 1e6 / (told["runtime"] / 1e3) if unit == "MB/s" else told["iops"]
-        percentile = told["clat_ns"].get("percentile", {})
-        return rate, {f"p{name}_us": percentile.get(key, 0) / 1e3
-                      for name, key in (("99", "99.000000"), ("99.9", "99.900000"))}
-
-    def meta(self, *args):
-        told = json.loads(run([self.metabench, *map(str, args)], self.options.cap))
-        return told["ops"] / told["sec"], {"sec": told["sec"], "sync_sec": told["sync_sec"]}
 
     def write(self, *more):
         def work(target):
@@ -199,10 +219,13 @@ class Bench:
 class Figures:
     """What was measured: {(workload, label): a rate for each round}, and what went wrong."""
 
-    def __init__(self, targets, names):
-        self.labels = [target.label for target in targets]
+    def __init__(self, labels, names):
+        self.labels = list(labels)
         self.names = names  # [(workload, unit)]
         self.rates, self.errors = {}, {}
+
+    def add(self, name, label, rate):
+        self.rates.setdefault((name, label), []).append(rate)
 
     def median(self, name, label):
         rates = self.rates.get((name, label))
@@ -262,7 +285,7 @@ def measure_round(bench, targets, number, figures):
                 figures.errors.setdefault((name, target.label), str(error))
                 continue
             if wanted:
-                figures.rates.setdefault((name, target.label), []).append(value)
+                figures.add(name, target.label, value)
             if options.json:
                 row = dict(workload=name, unit=unit, label=target.label, round=number, value=value, **more)
                 with open(options.json, "a", encoding="ascii") as file:
@@ -275,7 +298,8 @@ def measure_round(bench, targets, number, figures):
 def measure(options, targets):
     with tempfile.TemporaryDirectory(dir="/dev/shm") as folder:
         bench = Bench(options, folder)
-        figures = Figures(targets, [(name, unit) for name, unit, _, _ in bench.workloads()])
+        figures = Figures([target.label for target in targets],
+                          [(name, unit) for name, unit, _, _ in bench.workloads()])
         try:
             for number in range(options.rounds):
                 measure_round(bench, targets, number, figures)

@@ -15,6 +15,7 @@ are ours. The table tells each rate, its ratio to btrfs raid1, and beside it wha
 Needs root, loop devices, fio, and of the peers what is named.
 """
 import argparse
+import contextlib
 import os
 import sys
 import tempfile
@@ -107,6 +108,28 @@ class Peers:
         return fsbench.Target("ntfs-3g", mnt, [device])
 
 
+def add_options(parser, gib=6):
+    parser.add_argument("--dir", default="/var/tmp", help="where the images lie")
+    parser.add_argument("--gib", type=int, default=gib, help="of each leg")
+    parser.add_argument("--mount", default="", help="options for mirrorfs, as of mirrorfs -o")
+
+
+@contextlib.contextmanager
+def made(options, labels):
+    """New volumes, mounted; what it takes to make them is told on standard error. In the end all is gone."""
+    if os.geteuid():
+        sys.exit(f"{os.path.basename(sys.argv[0])}: needs root, to mount and to empty caches")
+    options.build = os.path.abspath(options.build)
+    folder = tempfile.mkdtemp(prefix="mirrorfs-bench-", dir=options.dir)
+    try:
+        with contextlib.redirect_stdout(sys.stderr):
+            peers = Peers(workspace.Workspace(folder, os.path.join(options.build, "tools")), options.gib, options)
+            targets = [getattr(peers, label.replace("-", "_"))() for label in labels]
+        yield targets
+    finally:
+        workspace.sweep(folder)
+
+
 # ---- the picture ----
 
 ROW, LEFT, WIDTH = 22, 330, 900
@@ -155,27 +178,16 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     fsbench.add_options(parser)
     parser.add_argument("--labels", default="btrfs,mirrorfs")
-    parser.add_argument("--dir", default="/var/tmp", help="where the images lie")
-    parser.add_argument("--gib", type=int, default=6, help="of each leg")
-    parser.add_argument("--mount", default="")
+    add_options(parser)
     parser.add_argument("--plot", metavar="FILE")
     options = parser.parse_args()
-    options.build = os.path.abspath(options.build)
-    if os.geteuid():
-        sys.exit("peers.py: needs root, to mount and to empty caches")
-    folder = tempfile.mkdtemp(prefix="mirrorfs-bench-", dir=options.dir)
-    ws = workspace.Workspace(folder, os.path.join(options.build, "tools"))
-    try:
-        peers = Peers(ws, options.gib, options)
-        targets = [getattr(peers, label.replace("-", "_"))() for label in options.labels.split(",")]
+    with made(options, options.labels.split(",")) as targets:
         figures = fsbench.measure(options, targets)
         held = [label for label in ("mirrorfs", "images") if label in figures.labels and "btrfs" in figures.labels]
         print(figures.table([(f"{label}: held to", judge(figures, label)) for label in held]))
         if options.plot:
             with open(options.plot, "w", encoding="utf-8") as file:
                 file.write(picture(figures))
-    finally:
-        workspace.sweep(folder)
 
 
 if __name__ == "__main__":
