@@ -65,6 +65,8 @@ struct ring_command {
 
 #define LONG_BYTES (64u << 10)
 #define CROWD 4u /* reads at a time: there is work for more processors than one */
+#define LONE 32u /* reads one at a time, one after another: the crowd is over */
+#define PIECE 8u /* requests begun and answered before the kernel is told of them */
 
 /* Of a processor. */
 struct ring_queue {
@@ -83,9 +85,12 @@ struct ring {
 	bool begins; /* with an entry */
 	cpu_set_t home, anywhere;
 	bool away;
+	unsigned int lone; /* reads that came while none was under way, since the last crowd */
 	bool entered, entering;
 	int refused; /* why the kernel did not take the entry */
-	struct entry_list ready; /* requests that came, and reads that ended */
+	struct entry_list ready; /* requests that came */
+	struct entry_list ended; /* reads */
+	unsigned int untold; /* of them, since the kernel was last entered */
 	unsigned int fetching; /* entries that the kernel has */
 	bool was_reader;
 	_Atomic unsigned int reading; /* entries whose reads are under way */
@@ -134,6 +139,7 @@ static int ring_create(struct front *front, struct ring *ring, unsigned int cpu,
 	ring->begins = begins;
 	ring->queue = &front->ring_queues[cpu];
 	STAILQ_INIT(&ring->ready);
+	STAILQ_INIT(&ring->ended);
 	STAILQ_INIT(&ring->inbox);
 	ring->legs = leg_ring_create(front->ring_entries, entry_came, ring);
 	return ring->legs ? 0 : -ENOMEM;
@@ -467,6 +473,7 @@ static bool await(struct ring *ring)
 	if (over)
 		return false;
 	if (STAILQ_EMPTY(&ring->ready)) {
+		ring->untold = 0;
 		leg_ring_turn(ring->legs);
 		atomic_store(&ring->asleep, false);
 	}
@@ -483,7 +490,7 @@ static void read_done(void *context, ssize_t result)
 	entry->result = result;
 	entry->ended = true;
 	if (ring == mine) {
-		STAILQ_INSERT_TAIL(&ring->ready, entry, link);
+		STAILQ_INSERT_TAIL(&ring->ended, entry, link);
 		return;
 	}
 	mutex_lock(&ring->queue->lock);
@@ -507,6 +514,7 @@ static void read_end(struct ring *ring, struct front_entry *entry)
 	transport_idle(entry);
 	atomic_fetch_add_explicit(&ring->worker->requests, 1, memory_order_relaxed);
 	prepare(ring, entry, COMMAND_COMMIT_AND_FETCH);
+	ring->untold++;
 }
 
 static bool read_begin(struct ring *ring, struct front_entry *entry)
@@ -518,10 +526,26 @@ static bool read_begin(struct ring *ring, struct front_entry *entry)
 	entry->ring = ring;
 	atomic_fetch_add(&ring->reading, 1);
 	if (transport_busy(entry) && !fs_read_begin(entry->front->fs, in->nodeid, entry->payload, read->size,
-						    read->offset, flags, read_done, entry))
+						    read->offset, flags, read_done, entry)) {
+		ring->untold++;
 		return true;
+	}
 	atomic_fetch_sub(&ring->reading, 1);
 	return false;
+}
+
+/*
+ * One alone is quickest where its program is; a crowd is not to take turns with it there. To go there and back with
+ * each wave of requests would cost more than either.
+ */
+static void go_by_crowd(struct ring *ring, unsigned int reading)
+{
+	if (reading >= CROWD)
+		ring->lone = 0;
+	else if (!reading && ring->lone < LONE)
+		ring->lone++;
+	if (!ring->lone || ring->lone == LONE)
+		go(ring, !ring->lone);
 }
 
 /* True: it is under way, here or with the reader. */
@@ -536,25 +560,44 @@ static bool goes_on_by_itself(struct ring *ring, struct front_entry *entry)
 	reading = atomic_load(&ring->reading);
 	if (!reading && given_to_reader(ring, entry))
 		return true;
-	if (!reading || reading >= CROWD)
-		go(ring, reading);
+	go_by_crowd(ring, reading);
 	return read_begin(ring, entry);
 }
 
 /* ---- taking requests ---- */
 
-/* The next that this thread is to carry out; meanwhile reads begin and end. NULL: there will be none. */
+/* What came goes before what has ended, so that the legs have something to do meanwhile. */
+static struct front_entry *take(struct ring *ring)
+{
+	struct entry_list *list = STAILQ_EMPTY(&ring->ready) ? &ring->ended : &ring->ready;
+	struct front_entry *entry = STAILQ_FIRST(list);
+
+	if (entry)
+		STAILQ_REMOVE_HEAD(list, link);
+	return entry;
+}
+
+/*
+ * The next that this thread is to carry out; meanwhile reads begin and end. NULL: there will be none.
+ *
+ * Many at a time are told of piece by piece: while this thread is busy with a piece, the legs are with the last one and
+ * so is whoever has its answers.
+ */
 static struct front_entry *next_entry(struct ring *ring)
 {
 	for (;;) {
-		struct front_entry *entry = STAILQ_FIRST(&ring->ready);
+		struct front_entry *entry;
 
+		if (ring->untold >= PIECE) {
+			ring->untold = 0;
+			leg_ring_submit(ring->legs);
+		}
+		entry = take(ring);
 		if (!entry) {
 			if (!await(ring))
 				return NULL;
 			continue;
 		}
-		STAILQ_REMOVE_HEAD(&ring->ready, link);
 		if (entry->ended)
 			read_end(ring, entry);
 		else if (!goes_on_by_itself(ring, entry) && !given_to_who_may_wait(ring, entry))

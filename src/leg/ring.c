@@ -136,7 +136,7 @@ bool leg_ring_busy(const struct leg_ring *ring)
 
 void leg_ring_submit(struct leg_ring *ring)
 {
-	io_uring_submit(&ring->uring);
+	io_uring_submit_and_get_events(&ring->uring);
 	ring_reap(ring);
 }
 
