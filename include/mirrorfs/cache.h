@@ -129,7 +129,10 @@ size_t cache_gap(struct cache_space *space, uint64_t index, size_t most);
  * them past the cache; they count as missed. False: they were so not long ago, so he has not kept them: fill pages.
  */
 bool cache_pass(struct cache_space *space, uint64_t index, size_t count);
-/* Ends FILLING. error 0: valid. Else the page is dropped and those who wait get `error`. The reference stays. */
+/*
+ * Ends FILLING. error 0: valid. Else the page is dropped and those who wait get `error`; -EAGAIN: they look again, and
+ * one of them fills it. The reference stays.
+ */
 void cache_filled(struct cache_page *page, int error);
 void cache_ref(struct cache_page *page);
 void cache_put(struct cache_page *page); /* NULL is allowed */

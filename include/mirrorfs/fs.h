@@ -172,7 +172,7 @@ ssize_t fs_read_as(struct fs *fs, uint64_t inode, void *data, size_t length, uin
 /*
  * The same without waiting, for somebody with other things to do: 0, and `done` is told the result, once, on whatever
  * thread, perhaps before this returns; it must not wait. -EAGAIN: nothing was begun, as fs_read_as() would have to wait
- * for more than a leg, or has it all in memory; only FS_READ_PAST has a chance. All are done before fs_close().
+ * for more than a leg; only FS_READ_PAST has a chance. All are done before fs_close().
  */
 int fs_read_begin(struct fs *fs, uint64_t inode, void *data, size_t length, uint64_t offset, unsigned int flags,
 		  void (*done)(void *context, ssize_t result), void *context);

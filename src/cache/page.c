@@ -222,7 +222,7 @@ void cache_filled(struct cache_page *page, int error)
 	mutex_lock(&ix->lock);
 	assert(page->state & CACHE_FILLING);
 	if (error) {
-		filled->error = error;
+		filled->error = error == -EAGAIN ? 0 : error;
 		page_drop(ix, filled);
 	} else {
 		page_set(filled, CACHE_FILLING, 0);

@@ -108,6 +108,13 @@ START_TEST(who_waits_for_a_failed_fill_gets_its_error_and_the_next_fills_anew)
 }
 END_TEST
 
+START_TEST(who_waits_for_a_fill_that_was_given_up_looks_again)
+{
+	ck_assert_int_eq(join_while_filling(-EAGAIN), -ENOENT);
+	ck_assert_uint_eq(owner.evicted, 1);
+}
+END_TEST
+
 START_TEST(a_dropped_page_stays_with_those_who_hold_it_and_is_gone_for_others)
 {
 	struct cache_page *page = get(5, 1), *fresh;
@@ -171,6 +178,7 @@ void page_tests(Suite *suite)
 	tcase_add_test(tests, a_page_being_filled_is_not_waited_for_unless_allowed);
 	tcase_add_test(tests, who_waits_for_anothers_fill_shares_it);
 	tcase_add_test(tests, who_waits_for_a_failed_fill_gets_its_error_and_the_next_fills_anew);
+	tcase_add_test(tests, who_waits_for_a_fill_that_was_given_up_looks_again);
 	tcase_add_test(tests, a_dropped_page_stays_with_those_who_hold_it_and_is_gone_for_others);
 	tcase_add_test(tests, a_drop_takes_its_range_and_nothing_else);
 	tcase_add_test(tests, the_index_serves_sparse_and_extreme_indexes);

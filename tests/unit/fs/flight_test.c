@@ -115,11 +115,15 @@ END_TEST
 
 START_TEST(what_is_newer_in_a_page_is_not_read_from_a_leg)
 {
-	uint64_t file = file_on_legs();
+	uint64_t file = file_on_legs(), reads;
 	struct flight_read read;
 
-	put_pattern(file, 3 * FS_BLOCK + 1, 1, 2);
-	expect_not_begun(file, 3 * FS_BLOCK, FS_BLOCK, FS_READ_PAST);
+	put_pattern(file, 3 * FS_BLOCK, FS_BLOCK, 2);
+	reads = volume_reads(0) + volume_reads(1);
+	ck_assert_int_eq(begin(&read, file, 3 * FS_BLOCK, FS_BLOCK, FS_READ_PAST), 0);
+	ck_assert_int_eq(wait_for(&read), FS_BLOCK);
+	expect_bytes(&read, 3 * FS_BLOCK, FS_BLOCK, 2);
+	ck_assert_uint_eq(volume_reads(0) + volume_reads(1), reads);
 	expect_not_begun(file, 0, 4 * FS_BLOCK, FS_READ_PAST);
 	ck_assert_int_eq(begin(&read, file, 4 * FS_BLOCK, FS_BLOCK, FS_READ_PAST), 0);
 	ck_assert_int_eq(wait_for(&read), FS_BLOCK);
@@ -129,12 +133,53 @@ END_TEST
 
 START_TEST(who_reads_the_same_again_gets_it_by_way_of_the_cache)
 {
+	uint64_t file = file_on_legs(), reads = volume_reads(0) + volume_reads(1);
+	struct flight_read read;
+
+	for (unsigned int i = 0; i < 4; i++) {
+		ck_assert_int_eq(begin(&read, file, 0, FS_BLOCK, FS_READ_PAST), 0);
+		ck_assert_int_eq(wait_for(&read), FS_BLOCK);
+		expect_bytes(&read, 0, FS_BLOCK, 1);
+	}
+	ck_assert_uint_eq(volume_reads(0) + volume_reads(1), reads + 2);
+}
+END_TEST
+
+/* The page that it fills has the same as whoever asked for it: the writer's, when that one has written. */
+START_TEST(a_page_that_is_filled_by_the_way_is_not_older_than_a_write)
+{
+	uint64_t file = file_on_legs();
+	unsigned char *right = pattern_of(0, FS_BLOCK, 2);
+	struct flight_read first, again;
+
+	ck_assert_int_eq(begin(&first, file, 0, FS_BLOCK, FS_READ_PAST), 0);
+	ck_assert_int_eq(wait_for(&first), FS_BLOCK);
+	for (int leg = 0; leg < MIRROR_LEGS; leg++)
+		ck_assert_int_eq(mirror_drill(fs->mirror, leg, "read,delay=300", 600 * NSEC_PER_SEC, NULL), 0);
+	ck_assert_int_eq(begin(&again, file, 0, FS_BLOCK, FS_READ_PAST), 0);
+	ck_assert_int_eq(fs_write(fs, file, right, FS_BLOCK, 0, FS_WRITE_THROUGH), FS_BLOCK);
+	free(right);
+	ck_assert_int_eq(wait_for(&again), FS_BLOCK);
+	expect_bytes(&again, 0, FS_BLOCK, 1);
+	expect_pattern(file, 0, FS_BLOCK, 2);
+}
+END_TEST
+
+START_TEST(a_page_that_could_not_be_filled_by_the_way_is_not_there)
+{
 	uint64_t file = file_on_legs();
 	struct flight_read read;
 
 	ck_assert_int_eq(begin(&read, file, 0, FS_BLOCK, FS_READ_PAST), 0);
 	ck_assert_int_eq(wait_for(&read), FS_BLOCK);
-	expect_not_begun(file, 0, FS_BLOCK, FS_READ_PAST);
+	for (int leg = 0; leg < MIRROR_LEGS; leg++)
+		ck_assert_int_eq(mirror_drill(fs->mirror, leg, "read,error=EIO", 600 * NSEC_PER_SEC, NULL), 0);
+	ck_assert_int_eq(begin(&read, file, 0, FS_BLOCK, FS_READ_PAST), 0);
+	ck_assert_int_eq(wait_for(&read), -EIO);
+	for (int leg = 0; leg < MIRROR_LEGS; leg++)
+		ck_assert_int_eq(mirror_drill(fs->mirror, leg, "", 0, NULL), 0);
+	ck_assert_int_eq(fs_read(fs, file, read.data, FS_BLOCK, 0), FS_BLOCK);
+	expect_bytes(&read, 0, FS_BLOCK, 1);
 }
 END_TEST
 
@@ -262,6 +307,8 @@ Suite *flight_suite(void)
 	tcase_add_test(tcase, what_is_not_simple_is_not_begun);
 	tcase_add_test(tcase, what_is_newer_in_a_page_is_not_read_from_a_leg);
 	tcase_add_test(tcase, who_reads_the_same_again_gets_it_by_way_of_the_cache);
+	tcase_add_test(tcase, a_page_that_is_filled_by_the_way_is_not_older_than_a_write);
+	tcase_add_test(tcase, a_page_that_could_not_be_filled_by_the_way_is_not_there);
 	tcase_add_test(tcase, a_read_does_not_wait_for_the_way_there);
 	tcase_add_test(tcase, what_is_to_be_waited_for_is_not_begun);
 	tcase_add_loop_test(tcase, a_bad_copy_is_answered_by_the_other_leg_and_healed, 0, MIRROR_LEGS);
