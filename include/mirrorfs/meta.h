@@ -166,19 +166,13 @@ int meta_alloc(struct meta_txn *txn, const struct meta_aim *aim, uint32_t blocks
 
 /*
  * Writes allocated blocks to both legs. `buf` holds `count` blocks from buf_offset on. `done` is called once when
- * both legs have it (mirror_io rules). What goes into a record as well is submitted here before it is committed:
- * checkpoints wait for such writes. 0 or the refusal. Never waits.
+ * both legs have it (mirror_io rules). 0 or the refusal. Never waits.
  */
 struct meta_write {
 	struct mirror_io io;			/* the caller fills block, count, buf, buf_offset; meta the rest */
 	void (*done)(struct meta_write *write); /* io.error tells; a completion's rules */
 	void *context;
-	bool in_record; /* to be committed with its content in the record: if this write fails, the volume stops */
-	/* meta's own */
-	struct meta *meta;
-	struct mirror_pin *pin;
-	uint64_t order;
-	TAILQ_ENTRY(meta_write) entry;
+	struct mirror_pin *pin; /* meta's own */
 };
 int meta_write(struct meta *meta, struct meta_write *write);
 
@@ -188,8 +182,8 @@ struct meta_mapping {
 	uint32_t count;
 	uint64_t address; /* 0: a hole */
 	/*
-	 * Only on a read-only mount of a volume that was not unmounted: the content of these blocks, which the ring has
-	 * and the legs may not have there. Valid until meta_close(). Else NULL: read them.
+	 * Only on a read-only mount of a volume that was not unmounted, and on one that has failed: the content of
+	 * these blocks, which the ring has and the legs may not have there. Valid until meta_close(). Else NULL.
 	 */
 	const void *data;
 	uint32_t crc[EXTENT_BLOCKS_MAX]; /* [i]: of block offset + i; unset for a hole */
@@ -197,18 +191,20 @@ struct meta_mapping {
 
 /*
  * The mapping of file block `offset`, cut to at most `count` blocks (<= EXTENT_BLOCKS_MAX). Take a mirror_pin()
- * before, keep it until the read's end. 0 or -EIO.
+ * before, keep it until the read's end. What is in the ring alone is written there first. 0 or -EIO.
  */
 int meta_map(struct meta *meta, uint64_t object, uint64_t offset, uint32_t count, struct meta_mapping *mapping);
-/* The same of blocks that lie on the legs, where nothing is to be waited for: else -EAGAIN. */
+/* Where one block is, for who will not read it there; 0: a hole. 0 or -EIO. */
+int meta_where(struct meta *meta, uint64_t object, uint64_t offset, uint64_t *address);
+/* As meta_map() of blocks that lie on the legs, where nothing is to be waited for: else -EAGAIN. */
 int meta_map_now(struct meta *meta, uint64_t object, uint64_t offset, uint32_t count, struct meta_mapping *mapping);
 
 /*
  * In `txn`: file blocks offset .. offset + extent.length - 1 are now at `extent`, with these checksums. What they were
  * mapped to before is freed (I9). With `data` their content, extent.length * 4096 bytes there, rides in the record, so
- * that the commit needs no flush; at most META_TXN_DATA_BLOCKS a transaction. The caller has submitted the same bytes
- * with meta_write(), in_record set, and need not wait for it. Without it (NULL) the blocks must have been written (done
- * called with 0) before meta_txn_commit(). *freed: how many blocks the file lost.
+ * that the commit needs no flush; at most META_TXN_DATA_BLOCKS a transaction. It is copied, and brought to its place
+ * later. Without it (NULL) the blocks must have been written with meta_write() (done called with 0) before
+ * meta_txn_commit(). *freed: how many blocks the file lost.
  * The caller keeps others from mapping this file. 0 or -EIO. What it may replace: see meta_map_limit().
  */
 int meta_map_put(struct meta_txn *txn, uint64_t object, uint64_t offset, const struct range_extent *extent,

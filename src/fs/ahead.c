@@ -7,7 +7,7 @@
  *
  * What lies there is nobody's in particular and is not verified when it is read. It is judged when it is used, by the
  * checksum in the mapping that leads there (I3); what does not fit is read again in the usual way. What is written anew
- * is forgotten when the legs have it, before it can be asked for.
+ * is forgotten when the legs have it, before it can be asked for; or, if it goes there later, before it is committed.
  *
  * Bounds: a neighbourhood grows with misses that are near to one of the last few, and shrinks with others. It is
  * AHEAD_MOST blocks at most and a small part of the cache; nothing is read ahead while memory is short. A wrong guess

@@ -571,7 +571,7 @@ int acl_take(struct inode *inode, bool access, const void *value, size_t size, s
 struct writeout {
 	struct fs *fs;
 	struct meta_txn *txn;
-	bool in_record; /* the data rides in the journal: the commit needs no flush and does not wait for the legs */
+	bool in_record; /* the data rides in the journal alone, and is durable with it */
 	bool side_by_side; /* blocks of one file from here and there: they lie as they come, not as in the file */
 	bool cut; /* the one file ends at `size` from this transaction on */
 	uint64_t size; /* bytes beyond it are written as zeros */
@@ -613,7 +613,7 @@ ssize_t writeout_add_bytes(struct writeout *writeout, struct inode *inode, uint6
 			   size_t count, size_t more);
 /*
  * Waits for the legs; on success puts the items and commits. Ends the write-out. 0 or -errno: as before.
- * in_record: commits, makes that durable while the legs are busy, and then waits for them.
+ * in_record: makes that durable, too.
  */
 int writeout_commit(struct writeout *writeout);
 void writeout_cancel(struct writeout *writeout); /* waits, and nothing has happened */

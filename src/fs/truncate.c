@@ -90,12 +90,12 @@ static int truncate_mark(struct inode *inode, struct cache_page *page, uint64_t 
 /* The last block, if it is mapped, is written with zeros beyond the new end. Log lock held. */
 static int truncate_tail(struct writeout *wo, struct inode *inode, struct cache_page **tail, uint64_t *promises)
 {
-	struct meta_mapping mapping;
+	uint64_t address;
 	ssize_t added;
 	bool took;
-	int error = meta_map(inode->fs->meta, inode->number, (*tail)->index, 1, &mapping);
+	int error = meta_where(inode->fs->meta, inode->number, (*tail)->index, &address);
 
-	if (error || !mapping.address)
+	if (error || !address)
 		return error;
 	error = truncate_mark(inode, *tail, promises, &took);
 	if (error)
@@ -326,16 +326,16 @@ static int fallocate_reserve(struct inode *inode, uint64_t block, uint64_t end)
 static int fallocate_zero_part(struct inode *inode, uint64_t from, uint64_t to)
 {
 	uint64_t block = from / FS_BLOCK, size = inode_size(inode), promises = 1;
-	struct meta_mapping mapping;
 	struct cache_page *page;
+	uint64_t address;
 	int error;
 
 	if (to > size)
 		to = size;
 	if (from >= to)
 		return 0;
-	error = meta_map(inode->fs->meta, inode->number, block, 1, &mapping);
-	if (error || (!mapping.address && !cache_range_dirty(&inode->space, block, block)))
+	error = meta_where(inode->fs->meta, inode->number, block, &address);
+	if (error || (!address && !cache_range_dirty(&inode->space, block, block)))
 		return error;
 	error = meta_promise_to_cut(inode->fs->meta, inode->number, block);
 	if (error)

@@ -93,8 +93,8 @@ static int writeout_place(struct writeout *wo, struct inode *inode, uint64_t blo
 {
 	struct fs *fs = wo->fs;
 	struct placement_step step = { .directory = inode->born_in, .block = block, .count = count };
-	struct meta_mapping mapping;
 	struct meta_aim aim;
+	uint64_t before;
 	int error;
 
 	mutex_lock(&inode->state);
@@ -109,8 +109,8 @@ static int writeout_place(struct writeout *wo, struct inode *inode, uint64_t blo
 	} else if (wo->side_by_side && block < step.had) {
 		step.before = inode->goal_address;
 		step.follow = WRITEOUT_REQUESTS;
-	} else if (block && !meta_map(fs->meta, inode->number, block - 1, 1, &mapping) && mapping.address) {
-		step.before = mapping.address + 1;
+	} else if (block && !meta_where(fs->meta, inode->number, block - 1, &before) && before) {
+		step.before = before + 1;
 	}
 	aim = placement_aim(&fs->placement, &step);
 	error = meta_alloc(wo->txn, &aim, count, got);
@@ -164,9 +164,16 @@ static void writeout_submit(struct writeout *wo)
 		writeout_returned(wo, error);
 }
 
-/* What was last put into the buffer lies there on the legs: in the last request, or the first of a new one. */
+/*
+ * What was last put into the buffer lies there on the legs: in the last request, or the first of a new one. What rides
+ * in the record is brought there by meta.
+ */
 static void writeout_request(struct writeout *wo, const struct range_extent *extent, size_t buf_offset)
 {
+	if (wo->in_record) {
+		ahead_forget(wo->fs, extent->start, (uint32_t)extent->length);
+		return;
+	}
 	if (wo->open) {
 		struct mirror_io *last = &wo->requests[wo->request_count - 1].io;
 
@@ -181,7 +188,6 @@ static void writeout_request(struct writeout *wo, const struct range_extent *ext
 			.buf_offset = buf_offset },
 		.done = writeout_written,
 		.context = wo,
-		.in_record = wo->in_record,
 	};
 	wo->open = true;
 }
@@ -400,28 +406,20 @@ static void writeout_unmark(struct writeout *wo)
 
 int writeout_commit(struct writeout *wo)
 {
-	int error = wo->refused, home = 0;
+	int error = writeout_wait(wo);
 
-	if (wo->in_record) {
-		writeout_submit(wo);
-	} else {
-		home = writeout_wait(wo);
-		if (!error)
-			error = home;
-	}
+	iobuf_put(wo->buf);
+	if (wo->refused)
+		error = wo->refused;
 	if (!error)
 		error = writeout_commit_items(wo);
 	else
 		meta_txn_abort(wo->txn);
-	if (wo->in_record) {
-		if (!error)
-			meta_sync(wo->fs->meta, wo->sequence); /* who wants to know asks again */
-		home = writeout_wait(wo);
-	}
-	iobuf_put(wo->buf);
-	if (error || home)
+	if (!error && wo->in_record)
+		error = meta_sync(wo->fs->meta, wo->sequence);
+	if (error)
 		writeout_unmark(wo);
-	return error ? error : home;
+	return error;
 }
 
 void writeout_cancel(struct writeout *wo)

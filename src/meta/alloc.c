@@ -550,34 +550,13 @@ void alloc_wait_cohort(struct meta *meta)
 	mutex_unlock(&meta->alloc_lock);
 }
 
-/* ---- writes of file data in flight ---- */
-
-static void write_listed(struct meta *meta, struct meta_write *write)
-{
-	mutex_lock(&meta->alloc_lock);
-	write->order = ++meta->write_order;
-	TAILQ_INSERT_TAIL(&meta->writes, write, entry);
-	mutex_unlock(&meta->alloc_lock);
-}
-
-static void write_unlisted(struct meta *meta, struct meta_write *write)
-{
-	mutex_lock(&meta->alloc_lock);
-	TAILQ_REMOVE(&meta->writes, write, entry);
-	cond_broadcast(&meta->writes_moved);
-	mutex_unlock(&meta->alloc_lock);
-}
+/* ---- writes of file data ---- */
 
 static void write_done(struct mirror_io *io)
 {
 	struct meta_write *write = (struct meta_write *)io;
-	struct meta *meta = write->meta;
 	struct mirror_pin *pin = write->pin;
 
-	/* The ring may be all that has this content, and no checkpoint may let go of it. */
-	if (io->error && write->in_record)
-		meta_fail(meta, io->error);
-	write_unlisted(meta, write);
 	write->done(write);
 	mirror_pin_put(pin);
 }
@@ -590,39 +569,14 @@ int meta_write(struct meta *meta, struct meta_write *write)
 
 	if (error)
 		return error;
-	write->meta = meta;
 	write->pin = mirror_pin(meta->mirror); /* blocks of a failed commit are not reused while this is in flight */
 	write->io.op = MIRROR_WRITE;
 	write->io.flags = 0;
 	write->io.done = write_done;
-	write_listed(meta, write);
 	error = mirror_submit(meta->mirror, &write->io);
-	if (error) {
-		if (write->in_record)
-			meta_fail(meta, error);
-		write_unlisted(meta, write);
+	if (error)
 		mirror_pin_put(write->pin);
-	}
 	return error;
-}
-
-uint64_t alloc_write_order(struct meta *meta)
-{
-	uint64_t order;
-
-	mutex_lock(&meta->alloc_lock);
-	order = meta->write_order;
-	mutex_unlock(&meta->alloc_lock);
-	return order;
-}
-
-/* Waits until every write submitted up to then has been answered. */
-void alloc_wait_writes(struct meta *meta, uint64_t up_to)
-{
-	mutex_lock(&meta->alloc_lock);
-	while (!TAILQ_EMPTY(&meta->writes) && TAILQ_FIRST(&meta->writes)->order <= up_to)
-		cond_wait(&meta->writes_moved, &meta->alloc_lock);
-	mutex_unlock(&meta->alloc_lock);
 }
 
 void meta_statfs(struct meta *meta, struct meta_statfs *statfs)

@@ -4,7 +4,7 @@
  *
  *   cut     under the tree's lock: seal the nodes of this generation, begin the next one
  *   ring    write every transaction of the old generation; the last record is S
- *   writes  wait for file data on its way to where these transactions map it (data may still be in the ring alone)
+ *   homes   bring file data that is in the ring alone to where these transactions map it
  *   nodes   write them to free space (I1), flush
  *   slot    the older one; durable on both legs
  *   free    ring space up to S, and the nodes and data that the new tree does not need
@@ -24,7 +24,6 @@ struct cut {
 	struct meta_root root;
 	uint64_t generation;
 	uint64_t sequence; /* of the last transaction in it */
-	uint64_t writes; /* order of the last file write submitted before */
 	int64_t data_blocks;
 	uint64_t freed_blocks;
 	struct meta_list dirty;
@@ -45,7 +44,6 @@ static int cut_make(struct meta *meta, struct cut *cut, bool always, uint64_t ge
 			.root = meta->root,
 			.generation = meta->generation,
 			.sequence = meta_sequence(meta),
-			.writes = alloc_write_order(meta),
 			.data_blocks = meta->data_blocks,
 			.freed_blocks = atomic_load(&meta->freed_blocks),
 			.dirty = meta->dirty,
@@ -173,9 +171,8 @@ static int write_all(struct meta *meta, struct cut *cut, struct meta_cut *end)
 		end->generation = cut->generation;
 	}
 	mutex_unlock(&meta->journal_lock);
-	alloc_wait_writes(meta, cut->writes);
-	/* One of them may have failed: then the ring has the only copy, and keeps it. */
-	error = atomic_load(&meta->failed);
+	/* If that fails the ring has the only copy, and keeps it. */
+	error = home_bring_all(meta);
 	if (!error)
 		error = write_nodes(meta, &cut->dirty);
 	if (!error)

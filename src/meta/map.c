@@ -229,17 +229,16 @@ static void overlay_set(struct meta_txn *txn, uint64_t object, uint64_t offset, 
 	};
 }
 
-int meta_map(struct meta *meta, uint64_t object, uint64_t offset, uint32_t count, struct meta_mapping *mapping)
+/* Tree locked. */
+static int map_look(struct meta *meta, uint64_t object, uint64_t offset, uint32_t count, struct meta_mapping *mapping)
 {
 	struct map_extent extent;
-	int error = extent_find_locked(meta, NULL, object, offset, &extent);
+	int error = map_find(meta, object, offset, &extent);
 	uint64_t skip;
 
 	*mapping = (struct meta_mapping){ .offset = offset, .count = count };
-	if (error == -ENOENT)
-		return 0;
 	if (error)
-		return error;
+		return error == -ENOENT ? 0 : error;
 	if (extent.offset > offset) { /* a hole up to it */
 		if (extent.offset - offset < count)
 			mapping->count = (uint32_t)(extent.offset - offset);
@@ -249,9 +248,37 @@ int meta_map(struct meta *meta, uint64_t object, uint64_t offset, uint32_t count
 	if (extent.length - skip < count)
 		mapping->count = (uint32_t)(extent.length - skip);
 	mapping->address = extent.address + skip;
-	mapping->count = replay_late(meta, mapping->address, mapping->count, &mapping->data);
 	memcpy(mapping->crc, extent.crc + skip, mapping->count * sizeof(mapping->crc[0]));
 	return 0;
+}
+
+int meta_map(struct meta *meta, uint64_t object, uint64_t offset, uint32_t count, struct meta_mapping *mapping)
+{
+	bool waits = false;
+	int error;
+
+	rwlock_read(&meta->tree_lock);
+	error = map_look(meta, object, offset, count, mapping);
+	if (!error && mapping->address)
+		waits = home_want(meta, mapping->address, mapping->count);
+	rwlock_unlock(&meta->tree_lock);
+	if (waits)
+		(void)home_bring(meta, mapping->address, mapping->count); /* else home_late() has it */
+	if (!error && mapping->address)
+		mapping->count = home_late(meta, mapping->address, mapping->count, &mapping->data);
+	return error;
+}
+
+int meta_where(struct meta *meta, uint64_t object, uint64_t offset, uint64_t *address)
+{
+	struct meta_mapping mapping;
+	int error;
+
+	rwlock_read(&meta->tree_lock);
+	error = map_look(meta, object, offset, 1, &mapping);
+	rwlock_unlock(&meta->tree_lock);
+	*address = mapping.address;
+	return error;
 }
 
 /* Of the extent in the leaf that contains `offset`. No more of it is looked at than is asked for. */
@@ -281,7 +308,9 @@ static int map_in_leaf(struct meta *meta, const void *leaf, uint64_t object, uin
 	mapping->offset = offset;
 	mapping->count = count < extent.length - skip ? count : (uint32_t)(extent.length - skip);
 	mapping->address = extent.address + skip;
-	mapping->count = replay_late(meta, mapping->address, mapping->count, &mapping->data);
+	if (home_want(meta, mapping->address, mapping->count))
+		return -EAGAIN;
+	mapping->count = home_late(meta, mapping->address, mapping->count, &mapping->data);
 	value += sizeof(head) + skip * sizeof(le32);
 	for (uint32_t i = 0; i < mapping->count; i++, value += sizeof(le32)) {
 		le32 crc;
@@ -518,6 +547,7 @@ int meta_map_put(struct meta_txn *txn, uint64_t object, uint64_t offset, const s
 		for (uint64_t i = 0; i < extent->length; i++) {
 			struct meta_key key = { 0, 0, extent->start + i };
 
+			txn->homes[chunk->data_count - extent->length + i].address = key.offset;
 			txn_update(txn, UPDATE_DATA, &key, NULL, 0);
 		}
 	} else {

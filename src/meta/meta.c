@@ -163,16 +163,17 @@ int meta_writable(struct meta *meta)
 
 /* ---- the keeper ---- */
 
-void meta_kick(struct meta *meta, bool records, bool checkpoint)
+void meta_kick(struct meta *meta, const struct meta_due *due)
 {
 	uint_fast64_t none = 0;
 	bool first = atomic_compare_exchange_strong(&meta->first_change_ns, &none, clock_now_ns());
 
-	if (!first && !records && !checkpoint)
+	if (!first && !due->records && !due->checkpoint && !due->homes)
 		return;
 	mutex_lock(&meta->keeper_lock);
-	meta->want_records |= records;
-	meta->want_checkpoint |= checkpoint;
+	meta->want_records |= due->records;
+	meta->want_checkpoint |= due->checkpoint;
+	meta->want_homes |= due->homes;
 	cond_signal(&meta->keeper_wake);
 	mutex_unlock(&meta->keeper_lock);
 }
@@ -207,6 +208,11 @@ static void keeper_turn(struct meta *meta)
 		mutex_unlock(&meta->keeper_lock);
 		(void)meta_sync(meta, meta_sequence(meta));
 		mutex_lock(&meta->keeper_lock);
+	} else if (meta->want_homes) {
+		meta->want_homes = false;
+		mutex_unlock(&meta->keeper_lock);
+		(void)home_bring_all(meta);
+		mutex_lock(&meta->keeper_lock);
 	} else if (!since && clock_now_ns() < meta->settle_ns) {
 		cond_wait_until(&meta->keeper_wake, &meta->keeper_lock, meta->settle_ns);
 	} else if (!since) {
@@ -218,6 +224,7 @@ static void keeper_turn(struct meta *meta)
 		atomic_store(&meta->first_change_ns, 0);
 		mutex_unlock(&meta->keeper_lock);
 		(void)meta_sync(meta, meta_sequence(meta));
+		(void)home_bring_all(meta);
 		settles = has_to_settle(meta);
 		mutex_lock(&meta->keeper_lock);
 		meta->settle_ns = settles ? clock_now_ns() + SETTLE_COMMITS * meta->options.commit_ns : CLOCK_NEVER;
@@ -265,18 +272,19 @@ static void locks_init(struct meta *meta)
 	mutex_init(&meta->alloc_lock, RANK_META_ALLOC);
 	meta->cohort = 2; /* 0: a transaction is in none */
 	cond_init(&meta->cohort_moved);
-	cond_init(&meta->writes_moved);
+	mutex_init(&meta->homes.lock, RANK_META_ALLOC);
+	cond_init(&meta->homes.moved);
 	mutex_init(&meta->keeper_lock, RANK_META_ALLOC);
 	cond_init(&meta->keeper_wake);
 	STAILQ_INIT(&meta->pending);
-	TAILQ_INIT(&meta->writes);
 }
 
 static void locks_fini(struct meta *meta)
 {
 	cond_fini(&meta->keeper_wake);
 	mutex_fini(&meta->keeper_lock);
-	cond_fini(&meta->writes_moved);
+	cond_fini(&meta->homes.moved);
+	mutex_fini(&meta->homes.lock);
 	cond_fini(&meta->cohort_moved);
 	mutex_fini(&meta->alloc_lock);
 	cond_fini(&meta->progressed);
@@ -300,6 +308,7 @@ void meta_free(struct meta *meta)
 	cache_space_fini(&meta->nodes);
 	alloc_close(meta);
 	replay_close(meta);
+	home_close(meta);
 	free(meta->dirty.at);
 	free(meta->freed_nodes.at);
 	free(meta->freed_data.at);
@@ -465,7 +474,11 @@ int meta_open(struct mirror *mirror, struct cache *cache, const struct meta_opti
 
 	if (result)
 		return result;
-	result = open_tree(meta, error);
+	result = options->read_only ? 0 : home_open(meta);
+	if (!result)
+		result = open_tree(meta, error);
+	else
+		error_set(error, result, "out of memory");
 	if (!result && !options->read_only) {
 		result = thread_start(&meta->keeper, "journal", keeper, meta);
 		meta->keeper_runs = !result;

@@ -61,8 +61,9 @@ STAILQ_HEAD(meta_chunks, meta_chunk);
 
 struct meta_overlay;
 struct meta_record;
+struct home;
 
-/* Content of one block that rides in the ring. */
+/* Content of one block that rides, or rode, in the ring. */
 struct meta_late {
 	uint64_t address;
 	const unsigned char *data;
@@ -81,10 +82,29 @@ struct meta_txn {
 	} hole; /* blocks of a file that were found unmapped, and still are */
 	struct meta_overlay *overlay; /* extents that it has changed (map.c) */
 	size_t overlay_count, overlay_room;
+	struct meta_txn_home {
+		uint64_t address;
+		unsigned char *data; /* of those that home_prepare() has found room for */
+	} homes[META_TXN_DATA_BLOCKS]; /* blocks whose content is in the chunk */
+	unsigned int home_count;
 	bool deletes;
 	bool shares; /* makes blocks shared: it is not to draw on what is kept for deletions */
 	bool counts; /* holds share_lock */
 	int error;
+};
+
+/* Blocks on their way home (home.c). */
+struct meta_homes {
+	struct mutex lock;
+	struct cond moved;
+	unsigned char *memory, **idle; /* blocks of it that are free */
+	struct home *at; /* ascending by address */
+	unsigned int room, idle_count, count;
+	atomic_uint waiting; /* count, for who has no lock but the tree's */
+	uint64_t order; /* of the last commit */
+	uint64_t spared; /* blocks that were freed before they were home */
+	bool busy; /* somebody brings `flying` home */
+	struct meta_late *flying;
 };
 
 /* A leaf that is held in memory, and what its parents leave to it (finger.c). */
@@ -174,9 +194,8 @@ struct meta {
 	atomic_uint_fast64_t trimming; /* free, but taken while the legs are told so */
 	unsigned int cohort, cohort_open[2]; /* transactions that took blocks and have not ended, by parity */
 	struct cond cohort_moved;
-	struct cond writes_moved;
-	TAILQ_HEAD(meta_writes, meta_write) writes; /* in flight, oldest first */
-	uint64_t write_order;
+
+	struct meta_homes homes;
 
 	struct meta_resync resync; /* the resync thread's */
 
@@ -189,7 +208,7 @@ struct meta {
 	bool keeper_runs;
 	struct mutex keeper_lock;
 	struct cond keeper_wake;
-	bool stop, want_checkpoint, want_records;
+	bool stop, want_checkpoint, want_records, want_homes;
 	uint64_t settle_ns; /* when a checkpoint is due, if nothing changes until then; CLOCK_NEVER: none is */
 	atomic_uint_fast64_t first_change_ns; /* of what is not yet committed; 0: nothing */
 
@@ -212,8 +231,11 @@ int meta_new(struct mirror *mirror, struct cache *cache, const struct meta_optio
 void meta_free(struct meta *meta); /* everything but the keeper */
 int meta_fail(struct meta *meta, int error); /* stops writing; returns `error` */
 int meta_writable(struct meta *meta); /* 0, -EROFS */
-/* Something was committed to memory: the ring gets it in time, or now; or a checkpoint is due. */
-void meta_kick(struct meta *meta, bool records, bool checkpoint);
+/* Something was committed to memory: the ring gets it in time, or now; or something else is due. */
+struct meta_due {
+	bool records, checkpoint, homes;
+};
+void meta_kick(struct meta *meta, const struct meta_due *due);
 
 /* io.c; `size` is whole blocks, at most IOBUF_MAX */
 unsigned int io_only(int leg); /* the flag */
@@ -365,6 +387,25 @@ void replay_close(struct meta *meta);
 /* Of `count` blocks from `address` on: how many are alike in that the ring has them (then *data) or not. */
 uint32_t replay_late(const struct meta *meta, uint64_t address, uint32_t count, const void **data);
 
+/* home.c */
+int home_open(struct meta *meta); /* sets memory aside, unless read-only. -ENOMEM: home_close() is still to come */
+void home_close(struct meta *meta);
+/* Room for what the transaction carries, and a copy. May wait for the legs. -EROFS. */
+int home_prepare(struct meta_txn *txn);
+void home_give_back(struct meta_txn *txn); /* if it was not committed */
+/* The tree's lock is held exclusively for both, with which the blocks are mapped, and freed. */
+bool home_commit(struct meta_txn *txn); /* true: some should go */
+void home_freed(struct meta *meta, uint64_t address, uint64_t count);
+/* What was there at the call is on the legs, though not flushed; or the volume has failed, and why. Waits for them. */
+int home_bring(struct meta *meta, uint64_t address, uint32_t count);
+int home_bring_all(struct meta *meta);
+/* With the tree's lock, under which these were found to be mapped: true: home_bring() must be called before a read. */
+bool home_want(struct meta *meta, uint64_t address, uint32_t count);
+/* As replay_late(), and of a failed volume what never came home. */
+uint32_t home_late(struct meta *meta, uint64_t address, uint32_t count, const void **data);
+/* Blocks in ascending order of their addresses, each once, all in flight together. 0 or the first error. */
+int home_write(struct meta *meta, const struct meta_late *late, size_t count);
+
 /* checkpoint.c */
 int checkpoint_run(struct meta *meta); /* also if nothing has changed */
 /* Many may want one at a time: only if `generation` is still the running one. Otherwise waits for that of others. */
@@ -391,11 +432,9 @@ void alloc_release(struct meta *meta); /* frees what nothing can refer to any mo
  */
 void alloc_release_patiently(struct meta *meta);
 int alloc_reserve_tail(struct meta *meta, uint64_t start, uint64_t length);
-void alloc_wait_writes(struct meta *meta, uint64_t up_to);
 /* Waits until every transaction that has taken blocks so far has ended. */
 void alloc_wait_cohort(struct meta *meta);
 void alloc_leave_cohort(struct meta_txn *txn);
-uint64_t alloc_write_order(struct meta *meta);
 
 uint64_t alloc_available(struct meta *meta, uint64_t free); /* to file data, of so many; alloc_lock held */
 

@@ -386,32 +386,6 @@ static int late_compare(const void *a, const void *b)
 	return x->address < y->address ? -1 : x->address > y->address;
 }
 
-/* Brings the data that rode in records to its place, on both legs. It is sorted, and no block is named twice. */
-static int late_write(struct meta *meta, const struct tail *tail)
-{
-	const size_t most = JOURNAL_RECORD_BLOCKS;
-	struct batch batch;
-
-	batch_begin(&batch, meta->mirror, NULL);
-	for (size_t i = 0, run; i < tail->count && !batch.error; i += run) {
-		const struct meta_late *late = &tail->late[i];
-		struct batch_io *write;
-
-		for (run = 1; run < most && i + run < tail->count; run++) {
-			if (late[run].address != late->address + run)
-				break;
-		}
-		write = batch_next(&batch, run * FORMAT_BLOCK, true);
-		write->io.op = MIRROR_WRITE;
-		write->io.block = late->address;
-		write->io.count = (uint32_t)run;
-		for (size_t n = 0; n < run; n++)
-			memcpy(write->io.buf->data + n * FORMAT_BLOCK, late[n].data, FORMAT_BLOCK);
-		batch_submit(&batch, write);
-	}
-	return batch_end(&batch);
-}
-
 uint32_t replay_late(const struct meta *meta, uint64_t address, uint32_t count, const void **data)
 {
 	size_t low = 0, high = meta->late_count;
@@ -455,7 +429,7 @@ int replay(struct meta *meta, struct error *error)
 	if (tail.count)
 		qsort(tail.late, tail.count, sizeof(*tail.late), late_compare);
 	if (!result && !meta->options.read_only)
-		result = late_write(meta, &tail);
+		result = home_write(meta, tail.late, tail.count); /* no block is named twice */
 	if (!result)
 		result = apply_all(meta, tail.first, error);
 	if (!result && meta->options.read_only) {

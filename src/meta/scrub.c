@@ -298,7 +298,7 @@ static void extent_check(struct copies *copies, uint64_t object, const struct ma
 	for (uint32_t at = 0, count; at < extent->length; at += count) {
 		const void *late;
 
-		count = replay_late(copies->meta, extent->address + at, extent->length - at, &late);
+		count = home_late(copies->meta, extent->address + at, extent->length - at, &late);
 		if (late)
 			continue;
 		copies->live = (struct meta_live){
@@ -326,7 +326,7 @@ static bool skip_lost(struct meta *meta, uint64_t *address)
 	return more && key.object == OBJECT_VOLUME && key.type == TYPE_ALLOC;
 }
 
-/* The next extent on the legs. -ENOENT: none. */
+/* The next extent on the legs, once home_bring_all() has seen to that. -ENOENT: none. */
 static int extent_next(struct meta *meta, uint64_t *address, uint64_t *object, struct map_extent *extent)
 {
 	int error;
@@ -334,6 +334,8 @@ static int extent_next(struct meta *meta, uint64_t *address, uint64_t *object, s
 	do {
 		rwlock_read(&meta->tree_lock);
 		error = map_at(meta, address, object, extent);
+		if (!error)
+			home_want(meta, extent->address, extent->length);
 		rwlock_unlock(&meta->tree_lock);
 	} while (error == -EIO && skip_lost(meta, address));
 	return error == -EIO ? -ENOENT : error;
@@ -351,7 +353,7 @@ static void extents_check(struct copies *copies, uint64_t from, uint64_t to, uns
 		int error = extent_next(meta, &from, &object, &extent);
 
 		if (!error && from < to) {
-			alloc_wait_writes(meta, alloc_write_order(meta));
+			(void)home_bring_all(meta); /* else home_late() has it */
 			extent_check(copies, object, &extent, scratch);
 		}
 		mirror_pin_put(pin);
@@ -396,7 +398,6 @@ static void span_read(struct batch_io *io)
 static bool span_add(struct window *window, const struct map_extent *extent)
 {
 	struct span *span = window->count ? &window->spans[window->count - 1] : NULL;
-	const void *late;
 
 	if (!span || span->address + span->count != extent->address ||
 	    span->count + extent->length > EXTENT_BLOCKS_MAX) {
@@ -407,8 +408,6 @@ static bool span_add(struct window *window, const struct map_extent *extent)
 	}
 	memcpy(span->crc + span->count, extent->crc, extent->length * sizeof(extent->crc[0]));
 	span->count += extent->length;
-	span->doubtful |= replay_late(window->copies->meta, extent->address, extent->length, &late) < extent->length ||
-			  late;
 	return true;
 }
 
@@ -417,17 +416,22 @@ static void spans_read(struct window *window)
 	struct mirror *mirror = window->copies->meta->mirror;
 
 	for (uint32_t i = 0; i < window->count; i++) {
-		for (int leg = 0; leg < MIRROR_LEGS && !window->spans[i].doubtful; leg++) {
+		struct span *span = &window->spans[i];
+		const void *late;
+
+		span->doubtful = home_late(window->copies->meta, span->address, span->count, &late) < span->count ||
+				 late;
+		for (int leg = 0; leg < MIRROR_LEGS && !span->doubtful; leg++) {
 			struct batch_io *io;
 
 			if (!mirror_leg_insync(mirror, leg))
 				continue;
-			io = batch_next(window->batch, (size_t)window->spans[i].count * FORMAT_BLOCK, true);
-			io->context = &window->spans[i];
+			io = batch_next(window->batch, (size_t)span->count * FORMAT_BLOCK, true);
+			io->context = span;
 			io->io.op = MIRROR_READ;
 			io->io.flags = io_only(leg);
-			io->io.block = window->spans[i].address;
-			io->io.count = window->spans[i].count;
+			io->io.block = span->address;
+			io->io.count = span->count;
 			window->reading++;
 			batch_submit(window->batch, io);
 		}
@@ -456,8 +460,7 @@ static int window_begin(struct window *window, uint64_t *address, uint64_t block
 		*address += extent.length;
 	}
 	window->position = *address;
-	/* What was committed with its content in the ring may still be on its way there. */
-	alloc_wait_writes(meta, alloc_write_order(meta));
+	(void)home_bring_all(meta); /* what is not home then is doubtful */
 	spans_read(window);
 	return error;
 }

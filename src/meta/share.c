@@ -150,21 +150,21 @@ int share_has(struct meta *meta, uint64_t object, uint64_t offset)
 {
 	struct meta_key first = { OBJECT_VOLUME, TYPE_ALLOC, 0 }, key = { OBJECT_VOLUME, TYPE_ALLOC, 0 };
 	struct share_record record;
-	struct meta_mapping mapping;
 	struct format_alloc alloc;
+	uint64_t address;
 	ssize_t size;
-	int error = meta_map(meta, object, offset, 1, &mapping);
+	int error = meta_where(meta, object, offset, &address);
 
-	if (error || !mapping.address)
+	if (error || !address)
 		return error;
-	key.offset = mapping.address;
+	key.offset = address;
 	if (key.offset >= EXTENT_BLOCKS_MAX)
 		first.offset = key.offset - EXTENT_BLOCKS_MAX + 1;
 	size = meta_previous(meta, &key, &first, &alloc, sizeof(alloc));
 	if (size < 0 && size != -ENOENT)
 		return (int)size;
 	return size == sizeof(alloc) && record_parse(&key, &alloc, sizeof(alloc), &record) &&
-	       record_has(&record, mapping.address) && record.references > 1;
+	       record_has(&record, address) && record.references > 1;
 }
 
 void share_put_record(struct meta_txn *txn, const struct share_record *record)

@@ -40,6 +40,7 @@ static void txn_free(struct meta_txn *txn)
 {
 	alloc_leave_cohort(txn);
 	share_unlock(txn);
+	home_give_back(txn);
 	if (txn->chunk)
 		journal_chunk_free(txn->chunk);
 	free(txn->taken.at);
@@ -227,6 +228,7 @@ static int take_freed(struct meta *meta, const struct meta_txn *txn)
 		const struct range_extent *extent = &txn->freed.at[i];
 
 		error = meta_extents_add(&meta->freed_data, extent->start, extent->length);
+		home_freed(meta, extent->start, extent->length);
 		meta->data_blocks -= (int64_t)extent->length;
 		atomic_fetch_add(&meta->freed_blocks, extent->length);
 	}
@@ -234,7 +236,7 @@ static int take_freed(struct meta *meta, const struct meta_txn *txn)
 }
 
 /* Applied: into the queue for the ring. Tree locked. Tells what is due. */
-static void queue(struct meta *meta, struct meta_txn *txn, uint64_t *sequence, bool *records, bool *checkpoint)
+static void queue(struct meta *meta, struct meta_txn *txn, uint64_t *sequence, struct meta_due *due)
 {
 	struct meta_chunk *chunk = txn->chunk;
 
@@ -247,9 +249,10 @@ static void queue(struct meta *meta, struct meta_txn *txn, uint64_t *sequence, b
 	if (sequence)
 		*sequence = chunk->sequence;
 	/* Long before anybody must wait for it. */
-	*records = meta->pending_blocks > JOURNAL_DUE;
-	*checkpoint = meta->ring_written - meta->ring_released + meta->pending_blocks > meta->ring_blocks / 2 ||
-		      meta->dirty.count > dirty_most(meta) / 2 || atomic_load(&meta->freed_blocks) > FREED_BLOCKS_DUE;
+	due->records = meta->pending_blocks > JOURNAL_DUE;
+	due->checkpoint =
+		meta->ring_written - meta->ring_released + meta->pending_blocks > meta->ring_blocks / 2 ||
+		meta->dirty.count > dirty_most(meta) / 2 || atomic_load(&meta->freed_blocks) > FREED_BLOCKS_DUE;
 	mutex_unlock(&meta->journal_lock);
 	atomic_fetch_add(&meta->commits, 1);
 	txn->chunk = NULL;
@@ -274,7 +277,7 @@ static int wait_for_room(struct meta *meta, const struct meta_txn *txn, size_t n
 		rwlock_unlock(&meta->tree_lock);
 		waited = true;
 		if (room == CHECKPOINT_DUE)
-			meta_kick(meta, false, true);
+			meta_kick(meta, &(struct meta_due){ .checkpoint = true });
 		if (room == CHECKPOINT_DUE || room == CHECKPOINT_RUNS)
 			checkpoint_wait(meta, moves);
 		else
@@ -293,11 +296,13 @@ int meta_txn_commit(struct meta_txn *txn, uint64_t *sequence)
 {
 	struct meta *meta = txn->meta;
 	int error = txn->error ? txn->error : meta_writable(meta);
-	bool records, checkpoint;
+	struct meta_due due;
 	size_t nodes = 0;
 
 	if (!error)
 		error = journal_fits(txn->chunk) ? prefetch(meta, txn->chunk, &nodes) : -ENOSPC;
+	if (!error)
+		error = home_prepare(txn);
 	if (!error)
 		error = wait_for_room(meta, txn, nodes);
 	if (error) {
@@ -305,6 +310,7 @@ int meta_txn_commit(struct meta_txn *txn, uint64_t *sequence)
 		return error;
 	}
 	error = apply(meta, txn->chunk);
+	due.homes = !error && home_commit(txn);
 	if (!error)
 		error = take_freed(meta, txn);
 	if (error) {
@@ -314,10 +320,10 @@ int meta_txn_commit(struct meta_txn *txn, uint64_t *sequence)
 		meta_txn_abort(txn);
 		return error;
 	}
-	queue(meta, txn, sequence, &records, &checkpoint);
+	queue(meta, txn, sequence, &due);
 	rwlock_unlock(&meta->tree_lock);
 	share_unlock(txn);
-	meta_kick(meta, records, checkpoint);
+	meta_kick(meta, &due);
 	journal_relieve(meta);
 	txn_free(txn);
 	return 0;

@@ -76,10 +76,6 @@ static struct iobuf *read_mapping(struct meta_level *level, const struct meta_ma
 	struct checked_read read = { .crc = mapping->crc };
 	int error;
 
-	mutex_lock(&level->home.lock);
-	while (level->home.count)
-		cond_wait(&level->home.ended, &level->home.lock);
-	mutex_unlock(&level->home.lock);
 	read.io = (struct mirror_io){
 		.op = MIRROR_READ,
 		.block = mapping->address,
@@ -257,40 +253,6 @@ static int write_wait(struct machine *machine, const struct range_extent *extent
 	return error ? error : waited.write.io.error;
 }
 
-/* Nobody waits for it: the record has the same bytes, and a checkpoint minds it. */
-static void home_done(struct meta_write *write)
-{
-	struct home_writes *home = write->context;
-
-	iobuf_put(write->io.buf);
-	free(write);
-	mutex_lock(&home->lock);
-	if (!--home->count)
-		cond_broadcast(&home->ended);
-	mutex_unlock(&home->lock);
-}
-
-static int home_write(struct meta_level *level, const struct range_extent *extent, struct iobuf *buf)
-{
-	struct meta_write *write = calloc(1, sizeof(*write));
-	int error;
-
-	write->io.block = extent->start;
-	write->io.count = (uint32_t)extent->length;
-	write->io.buf = buf;
-	write->in_record = true;
-	write->done = home_done;
-	write->context = &level->home;
-	iobuf_ref(buf);
-	mutex_lock(&level->home.lock);
-	level->home.count++;
-	mutex_unlock(&level->home.lock);
-	error = meta_write(level->machine->meta, write);
-	if (error)
-		home_done(write);
-	return error;
-}
-
 /* One piece of a file write, in the record or ahead of it. 0 or why the transaction must be aborted. */
 static int map_piece(struct actor *actor, struct meta_txn *txn, uint32_t block, const struct range_extent *extent,
 		     bool inside)
@@ -308,7 +270,7 @@ static int map_piece(struct actor *actor, struct meta_txn *txn, uint32_t block, 
 		history_block(actor, block + i, history->number, data);
 		crc[i] = crc32c(data, MIRROR_BLOCK);
 	}
-	error = inside ? home_write(actor->level, extent, buf) : write_wait(machine, extent, buf);
+	error = inside ? 0 : write_wait(machine, extent, buf);
 	if (!error)
 		error = meta_map_put(txn, actor->object, block, extent, crc, inside ? buf->data : NULL, &freed);
 	if (!error)
@@ -585,10 +547,6 @@ static void check(void *state, bool crashed)
 	uint64_t kept = 0, lost = UINT64_MAX, mapped = 0;
 	struct meta_super_info info;
 
-	/* A crash took whoever was waiting here, and the writes. */
-	mutex_init(&level->home.lock, RANK_LEAF);
-	cond_init(&level->home.ended);
-	level->home.count = 0;
 	for (int i = 0; i < level->count; i++) {
 		struct actor *actor = &level->actors[i];
 		uint32_t number = stored_number(actor), newest = actor->now.number;

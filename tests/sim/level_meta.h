@@ -44,16 +44,8 @@ struct actor {
 	bool running;
 };
 
-/* Writes whose bytes are in the ring: until they have ended, the legs may not have them. */
-struct home_writes {
-	struct mutex lock;
-	struct cond ended;
-	unsigned int count;
-};
-
 struct meta_level {
 	struct machine *machine;
-	struct home_writes home;
 	struct actor actors[ACTORS_MAX];
 	int count;
 	uint64_t synced_sequence;

@@ -131,6 +131,27 @@ START_TEST(what_is_newer_in_a_page_is_not_read_from_a_leg)
 }
 END_TEST
 
+/* An fsync of little data leaves its blocks in the journal alone. */
+START_TEST(what_is_not_home_yet_is_read_as_it_will_be)
+{
+	uint64_t file = file_on_legs();
+	struct flight_read read;
+	unsigned char byte;
+
+	for (unsigned int i = 0; i < 3; i++) {
+		put_pattern(file, (4 + i) * FS_BLOCK, FS_BLOCK, 2);
+		sync_file(file);
+	}
+	cache_drop_clean(cache);
+	ck_assert_int_eq(fs_read(fs, file, &byte, 1, (BLOCKS - 1) * FS_BLOCK), 1);
+	expect_not_begun(file, 5 * FS_BLOCK, FS_BLOCK, FS_READ_PAST);
+	ck_assert_int_eq(fs_read_as(fs, file, read.data, FS_BLOCK, 5 * FS_BLOCK, FS_READ_PAST), FS_BLOCK);
+	expect_bytes(&read, 5 * FS_BLOCK, FS_BLOCK, 2);
+	expect_pattern(file, 4 * FS_BLOCK, 3 * FS_BLOCK, 2);
+	expect_pattern(file, 0, 4 * FS_BLOCK, 1);
+}
+END_TEST
+
 START_TEST(who_reads_the_same_again_gets_it_by_way_of_the_cache)
 {
 	uint64_t file = file_on_legs(), reads = volume_reads(0) + volume_reads(1);
@@ -306,6 +327,7 @@ Suite *flight_suite(void)
 	tcase_add_test(tcase, a_read_goes_on_by_itself);
 	tcase_add_test(tcase, what_is_not_simple_is_not_begun);
 	tcase_add_test(tcase, what_is_newer_in_a_page_is_not_read_from_a_leg);
+	tcase_add_test(tcase, what_is_not_home_yet_is_read_as_it_will_be);
 	tcase_add_test(tcase, who_reads_the_same_again_gets_it_by_way_of_the_cache);
 	tcase_add_test(tcase, a_page_that_is_filled_by_the_way_is_not_older_than_a_write);
 	tcase_add_test(tcase, a_page_that_could_not_be_filled_by_the_way_is_not_there);

@@ -89,6 +89,7 @@ struct put {
 	uint64_t object, offset;
 	unsigned int seed;
 	uint32_t crc[EXTENT_BLOCKS_MAX];
+	bool in_record; /* the data is: nothing is written before */
 	bool done;
 };
 /*
@@ -142,5 +143,6 @@ Suite *rebuild_suite(void);
 Suite *trim_suite(void);
 Suite *resync_suite(void);
 Suite *grow_suite(void);
+Suite *home_suite(void);
 
 #endif

@@ -20,6 +20,7 @@ int main(void)
 	srunner_add_suite(runner, trim_suite());
 	srunner_add_suite(runner, resync_suite());
 	srunner_add_suite(runner, grow_suite());
+	srunner_add_suite(runner, home_suite());
 	srunner_run_all(runner, CK_ENV);
 	failed = srunner_ntests_failed(runner);
 	srunner_free(runner);

@@ -505,6 +505,30 @@ START_TEST(while_a_leg_is_filled_what_is_still_missing_is_told)
 }
 END_TEST
 
+/* What waits to go home when a leg is lost was born since the last checkpoint. */
+START_TEST(a_block_on_its_way_home_is_what_a_lost_leg_lacks)
+{
+	struct range_extent where;
+
+	put_big(OLD, OLD_BLOCKS, 1);
+	ck_assert_int_eq(meta_checkpoint(meta), 0);
+	ck_assert_int_eq(meta_sync(meta, put_file(NEW, 0, 3, 2, true, 0, &where)), 0);
+	disk_fails(1, LEG_WRITE, where.start, 3, -EIO);
+	legs_there = 1;
+	expect_file(NEW, 0, 3, 2); /* brings it home */
+	ck_assert(!mirror_leg_insync(mirror, 1));
+	ck_assert_int_eq(meta_sync(meta, put_file(NEW, 3, 3, 2, true, 0, NULL)), 0);
+	disks_work();
+	missing_now();
+	ck_assert_str_eq(told, "200: 0+3\n200: 3+3\n");
+	volume_unmount();
+	mount_with(3);
+	ck_assert_int_eq(resync_ends(1), MIRROR_INSYNC);
+	expect_file(NEW, 0, 6, 2);
+	legs_are_equal();
+}
+END_TEST
+
 Suite *resync_suite(void)
 {
 	Suite *suite = suite_create("resync");
@@ -524,6 +548,7 @@ Suite *resync_suite(void)
 	tcase_add_test(tests, what_is_on_one_leg_alone_is_told_by_file);
 	tcase_add_test(tests, a_copy_is_no_news_to_a_leg_that_was_away);
 	tcase_add_test(tests, while_a_leg_is_filled_what_is_still_missing_is_told);
+	tcase_add_test(tests, a_block_on_its_way_home_is_what_a_lost_leg_lacks);
 	suite_add_tcase(suite, tests);
 	return suite;
 }

@@ -302,6 +302,32 @@ START_TEST(what_the_ring_holds_is_brought_home_first)
 }
 END_TEST
 
+/* Between its windows somebody commits. */
+static bool put_ahead(struct meta_scrub *scrub, uint64_t done, uint64_t total)
+{
+	static unsigned int more;
+
+	(void)done, (void)total;
+	if (scrub->position && more < 20) {
+		put_file(FILE2 + 1, more, 1, more, true, scrub->position + 50, NULL);
+		more++;
+	}
+	return true;
+}
+
+START_TEST(what_is_not_home_yet_is_nothing_wrong)
+{
+	struct meta_scrub beside = { .bad = note, .progress = put_ahead, .gently = true };
+
+	for (uint64_t i = 0; i < 40; i++)
+		put_file(FILE2 + 2 + i, 0, 200, 3, false, 0, NULL);
+	ck_assert_int_eq(meta_scrub(meta, &beside), 0);
+	ck_assert_uint_eq(beside.repaired + beside.unrecoverable + found_count, 0);
+	for (unsigned int i = 0; i < 20; i++)
+		expect_file(FILE2 + 1, i, 1, i);
+}
+END_TEST
+
 static bool stop;
 
 static void scrub_on(void *arg)
@@ -358,6 +384,7 @@ Suite *scrub_suite(void)
 	tcase_add_test(tcase, a_read_only_volume_with_a_tail_is_sound);
 	tcase_add_loop_test(tcase, it_stops_when_it_is_told_to, 1, 3);
 	tcase_add_test(tcase, what_the_ring_holds_is_brought_home_first);
+	tcase_add_test(tcase, what_is_not_home_yet_is_nothing_wrong);
 	tcase_add_test(tcase, changes_beside_it_are_nothing_wrong);
 	suite_add_tcase(suite, tcase);
 	return suite;
