@@ -565,7 +565,7 @@ static void writeout_batch(struct fs *fs, struct writeout_part *parts, size_t co
 	int error = writeout_begin(&wo, fs);
 
 	if (!error) {
-		wo.in_record = in_record;
+		wo.in_record = wo.side_by_side = in_record; /* meta brings them there together */
 		error = writeout_gather(&wo, parts, count);
 		if (wo.taken) {
 			writeout_end(&wo);

@@ -397,6 +397,36 @@ START_TEST(small_changes_of_old_files_go_together_too)
 }
 END_TEST
 
+START_TEST(pages_synced_here_and_there_go_home_together)
+{
+	uint64_t file = make_file(ROOT, "file"), before = 0, address, writes;
+	unsigned int scattered = 0;
+
+	put_pattern(file, 0, 512 * FS_BLOCK, 1);
+	sync_file(file);
+	for (uint64_t block = 0; block < 512; block += 3) {
+		put_pattern(file, block * FS_BLOCK, FS_BLOCK, 3);
+		sync_file(file);
+	}
+	ck_assert_int_eq(meta_checkpoint(meta), 0); /* there is room here and there */
+	writes = volume_writes(0);
+	for (unsigned int i = 0; i < 60; i++) {
+		uint64_t block = i * 199 % 512;
+
+		put_pattern(file, block * FS_BLOCK, FS_BLOCK, 2);
+		sync_file(file);
+		ck_assert_int_eq(meta_where(meta, file, block, &address), 0);
+		scattered += address != before + 1;
+		before = address;
+	}
+	ck_assert_uint_eq(volume_writes(0), writes + 60); /* records */
+	ck_assert_uint_le(scattered, 2);
+	volume_crash();
+	for (unsigned int i = 0; i < 60; i++)
+		expect_pattern(file, i * 199 % 512 * FS_BLOCK, FS_BLOCK, 2);
+}
+END_TEST
+
 START_TEST(a_sync_makes_everything_durable)
 {
 	uint64_t a = make_file(ROOT, "a"), b = make_file(make_dir(ROOT, "dir"), "b");
@@ -458,6 +488,7 @@ Suite *writeout_suite(void)
 	tcase_add_test(tests, an_fsync_writes_no_other_file);
 	tcase_add_test(tests, small_files_written_together_are_few_writes_of_a_leg);
 	tcase_add_test(tests, small_changes_of_old_files_go_together_too);
+	tcase_add_test(tests, pages_synced_here_and_there_go_home_together);
 	tcase_add_test(tests, a_sync_makes_everything_durable);
 	tcase_add_test(tests, the_tree_is_read_and_written_while_write_outs_have_all_the_buffers_they_get);
 	suite_add_tcase(suite, tests);
