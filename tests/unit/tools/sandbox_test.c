@@ -6,6 +6,7 @@
 #include "mirrorfs/base/sync.h"
 
 #include <check.h>
+#include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/fs.h>
@@ -27,10 +28,26 @@
 #include <sys/un.h>
 #include <sys/wait.h>
 #include <termios.h>
+#include <time.h>
 #include <unistd.h>
 
 static char said[8192];
 static int lines;
+static bool entered;
+
+/*
+ * Check asks for a timer whenever it looks at the clock, and where there is none takes another clock. So in the sandbox
+ * a test would end by another one than it began by, and last for a time that Check refuses at half of all moments.
+ */
+int timer_create(clockid_t clock, struct sigevent *event, timer_t *timer)
+{
+	int (*libc)(clockid_t, struct sigevent *, timer_t *) = dlsym(RTLD_NEXT, "timer_create");
+
+	if (!entered)
+		return libc(clock, event, timer);
+	*timer = NULL;
+	return 0;
+}
 
 static void sink(enum log_level level, const char *line)
 {
@@ -45,6 +62,7 @@ static void enter(void)
 	log_set_sink(sink);
 	sandbox_begin();
 	sandbox_enter(false);
+	entered = true;
 	ck_assert_str_eq(said, "");
 }
 
@@ -233,6 +251,7 @@ START_TEST(capabilities_go_when_a_thread_starts_and_when_all_is_set_up)
 	sandbox_lower();
 	ck_assert_uint_eq(capabilities("CapEff"), kept);
 	sandbox_enter(false);
+	entered = true;
 	ck_assert_uint_eq(capabilities("CapPrm"), kept);
 }
 END_TEST
