@@ -189,6 +189,8 @@ def lose_nodes(volume, content):
 def nodes_that_no_leg_has_are_told_and_the_tree_is_made_anew(ws):
     volume, expected = filled(ws)
     # Far from what the volume keeps of itself.
+    for i in range(200):  # in the tree between the blocks of "large" and its names: no block goes with a name
+        trees.write(volume.path(f"before {i}"), b"")
     os.mkdir(volume.path("late"))
     for i in range(200):  # in the tree between its names and what they stand for: no directory goes with a name
         trees.write(volume.path(f"between {i}"), b"")
