@@ -24,7 +24,7 @@ def survives_rot(ws, **more):
     volume, expected = filled(ws, **more)
     volume.umount()
     volume.rot(0)
-    volume.mount()
+    volume.mount("read-policy=leg0")
     trees.compare(expected, trees.manifest(volume.mnt))
     wait_for("repairs", lambda: volume.status()[0]["legs"][0]["repaired"] > 0)  # behind the readers' backs
     told, status = volume.status()
@@ -36,7 +36,7 @@ def survives_rot(ws, **more):
     assert status == 0 and told["mirror"]["unrecoverable"] == 0, told
     volume.umount()
     volume.rot(1)
-    volume.mount()
+    volume.mount("read-policy=leg1")
     trees.compare(expected, trees.manifest(volume.mnt))
     volume.umount()
 

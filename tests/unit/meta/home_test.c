@@ -156,8 +156,10 @@ START_TEST(many_go_together_and_in_time)
 		put_file(FILE1, 2 * i, 1, i, true, 0, NULL);
 		if (i % 50 == 0)
 			sync_all();
+		mutex_lock(&meta->homes.lock);
 		if (meta->homes.count > most)
 			most = meta->homes.count;
+		mutex_unlock(&meta->homes.lock);
 	}
 	ck_assert_uint_le(most, meta->homes.room);
 	ck_assert_uint_gt(most, meta->homes.room / 4);
