@@ -22,8 +22,8 @@ struct front;
 /* How requests come: over io_uring where the kernel has that, or out of /dev/fuse. */
 enum front_transport { FRONT_AUTO, FRONT_URING, FRONT_CLASSIC };
 
-/* Whether processors are kept from sleeping deep while requests follow each other: where it helps, never, always. */
 #define FRONT_LATENCY_MOST 1000000u
+/* Whether processors are kept from sleeping deep while requests follow each other: where it helps, never, always. */
 enum front_latency { FRONT_LATENCY_AUTO, FRONT_LATENCY_OFF, FRONT_LATENCY_BOUND };
 
 struct front_options {

@@ -100,6 +100,14 @@ static bool latency_auto(void)
 	return !strcmp(driver, "haltpoll\n");
 }
 
+static void latency_free(struct latency *latency)
+{
+	close(latency->fd);
+	cond_fini(&latency->moved);
+	mutex_fini(&latency->lock);
+	free(latency);
+}
+
 int latency_create(const struct front_options *options, struct latency **result, struct error *error)
 {
 	bool chosen = options->cpu_latency == FRONT_LATENCY_AUTO;
@@ -127,8 +135,7 @@ int latency_create(const struct front_options *options, struct latency **result,
 	cond_init(&latency->moved);
 	code = thread_start(&latency->thread, "front-latency", latency_run, latency);
 	if (code) {
-		close(latency->fd);
-		free(latency);
+		latency_free(latency);
 		return code;
 	}
 	*result = latency;
@@ -144,8 +151,5 @@ void latency_destroy(struct latency *latency)
 	cond_signal(&latency->moved);
 	mutex_unlock(&latency->lock);
 	thread_join(&latency->thread);
-	close(latency->fd);
-	cond_fini(&latency->moved);
-	mutex_fini(&latency->lock);
-	free(latency);
+	latency_free(latency);
 }
