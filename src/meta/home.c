@@ -285,14 +285,11 @@ static bool is_spared(const struct meta *meta, const struct home *home)
 void home_freed(struct meta *meta, uint64_t address, uint64_t count)
 {
 	struct meta_homes *homes = &meta->homes;
-	unsigned int before;
 
 	if (!atomic_load(&homes->waiting))
 		return;
 	mutex_lock(&homes->lock);
-	before = homes->count;
 	leave(meta, first_from(homes, address), address + count, is_spared);
-	homes->spared += before - homes->count;
 	cond_broadcast(&homes->moved);
 	mutex_unlock(&homes->lock);
 }

@@ -102,7 +102,6 @@ struct meta_homes {
 	unsigned int room, idle_count, count;
 	atomic_uint waiting; /* count, for who has no lock but the tree's */
 	uint64_t order; /* of the last commit */
-	uint64_t spared; /* blocks that were freed before they were home */
 	bool busy; /* somebody brings `flying` home */
 	struct meta_late *flying;
 };
