@@ -8,6 +8,9 @@
  */
 #include "leg_private.h"
 
+#include "mirrorfs/base/clock.h"
+
+#include <sched.h>
 #include <stdlib.h>
 #include <sys/eventfd.h>
 #include <sys/syscall.h>
@@ -15,6 +18,7 @@
 
 #define RING_RETRY_MSEC 10 /* until a submission that the kernel had no memory for is tried again */
 #define OWN_DEPTH 64u
+#define DISTURBED_NS NSEC_PER_MSEC /* longer than interrupts take, and threads that have but little to do */
 
 static _Thread_local struct leg_ring *own;
 
@@ -63,8 +67,31 @@ void ring_reap(struct leg_ring *ring)
 	}
 }
 
+/* Submits, and looks for a while whether something has come. True: it has. */
+static bool ring_looks(struct leg_ring *ring)
+{
+	uint64_t began_ns = clock_now_ns(), last_ns = began_ns, now_ns;
+
+	if (io_uring_submit_and_get_events(&ring->uring) < 0)
+		return false;
+	while (!io_uring_cq_ready(&ring->uring)) {
+		if (IO_URING_READ_ONCE(*ring->uring.sq.kflags) & IORING_SQ_TASKRUN) {
+			io_uring_get_events(&ring->uring);
+			continue;
+		}
+		sched_yield();
+		now_ns = clock_now_ns();
+		ring->disturbed |= now_ns - last_ns > DISTURBED_NS;
+		if (ring->disturbed || now_ns - began_ns > ring->poll_ns || atomic_load(ring->turn) != ring->ours)
+			return false;
+		last_ns = now_ns;
+	}
+	return true;
+}
+
 int ring_turn(struct leg_ring *ring)
 {
+	bool looks;
 	int result;
 
 	if (!ring->wake_armed) {
@@ -74,7 +101,8 @@ int ring_turn(struct leg_ring *ring)
 		io_uring_sqe_set_data(sqe, NULL);
 		ring->wake_armed = true;
 	}
-	result = io_uring_submit_and_wait(&ring->uring, 1);
+	looks = ring->poll_ns && !ring->in_kernel;
+	result = looks && ring_looks(ring) ? 0 : io_uring_submit_and_wait(&ring->uring, 1);
 	if (result < 0) {
 		/* No memory, or interrupted: what was not submitted stays in the ring for the next round. */
 		struct __kernel_timespec pause = { .tv_nsec = RING_RETRY_MSEC * 1000000L };
@@ -98,7 +126,9 @@ struct leg_ring *leg_ring_create(unsigned int room, void (*other)(void *context,
 				 void *context)
 {
 	struct leg_ring *ring = ring_create(OWN_DEPTH, room, IORING_SETUP_SQE128 | IORING_SETUP_R_DISABLED |
-							     IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN);
+							     IORING_SETUP_SINGLE_ISSUER |
+							     IORING_SETUP_DEFER_TASKRUN |
+							     IORING_SETUP_TASKRUN_FLAG);
 
 	if (!ring)
 		return NULL;
@@ -127,6 +157,21 @@ struct io_uring_sqe *leg_ring_sqe(struct leg_ring *ring)
 void leg_ring_collect(struct leg_ring *ring, bool collect)
 {
 	ring->collects = collect;
+}
+
+void leg_ring_poll(struct leg_ring *ring, uint64_t ns, const _Atomic(const void *) *turn, const void *ours)
+{
+	ring->poll_ns = ns;
+	ring->turn = turn;
+	ring->ours = ours;
+}
+
+bool leg_ring_disturbed(struct leg_ring *ring)
+{
+	bool disturbed = ring->disturbed;
+
+	ring->disturbed = false;
+	return disturbed;
 }
 
 bool leg_ring_busy(const struct leg_ring *ring)
