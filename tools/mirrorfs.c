@@ -279,6 +279,7 @@ static int open_front(struct volume *volume, struct error *error)
 					 .buffer_bytes = volume->memory.buffer_bytes,
 					 .cpu_latency = volume->options.cpu_latency,
 					 .cpu_latency_us = volume->options.cpu_latency_us,
+					 .poll_us = volume->options.poll_us,
 					 .iolog = volume->options.iolog[0] ? volume->options.iolog : NULL,
 					 .iolog_msec = volume->options.iolog_msec,
 					 .mount_options = volume->options.kernel,

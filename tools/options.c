@@ -193,6 +193,16 @@ static bool set_cpu_latency(struct mount_options *options, const char *value)
 	return usec <= FRONT_LATENCY_MOST && !*end;
 }
 
+static bool set_poll(struct mount_options *options, const char *value)
+{
+	unsigned long usec;
+	char *end;
+
+	usec = isdigit((unsigned char)value[0]) ? strtoul(value, &end, 10) : ULONG_MAX;
+	options->poll_us = (unsigned int)usec;
+	return usec <= FRONT_POLL_MOST && !*end;
+}
+
 static bool set_policy(struct mount_options *options, const char *value)
 {
 	int i = mirror_policy_named(value);
@@ -231,6 +241,7 @@ static const struct word {
 	{ "engine", "auto|uring|threads", set_engine, "how legs are read and written" },
 	{ "transport", "auto|uring|classic", set_transport, "how requests come from the kernel" },
 	{ "cpu-latency", "auto|off|USEC", set_cpu_latency, "how deep processors may sleep between requests" },
+	{ "poll", "USEC", set_poll, "how long a thread looks for the next request before it sleeps (50)" },
 	{ "errors", "ro", set_errors, "when the last leg fails a write, turn read-only (the only choice)" },
 	{ "read-policy", "auto|round-robin|leg0|leg1", set_policy, "which leg answers reads" },
 	{ "write-mostly", "0|1", set_write_mostly, "read this leg only where the other one cannot answer, or is late" },
@@ -301,7 +312,9 @@ void options_help(FILE *out)
 
 void options_init(struct mount_options *options)
 {
-	*options = (struct mount_options){ .wait_ns = 30 * NSEC_PER_SEC, .iolog_msec = IOLOG_MSEC };
+	*options = (struct mount_options){ .wait_ns = 30 * NSEC_PER_SEC,
+					   .iolog_msec = IOLOG_MSEC,
+					   .poll_us = FRONT_POLL_US };
 }
 
 static int kernel_word_add(struct mount_options *options, const char *name, struct error *error)

@@ -34,6 +34,7 @@ struct mount_options {
 	bool atime_given; /* one of its words was there */
 	enum front_latency cpu_latency;
 	unsigned int cpu_latency_us;
+	unsigned int poll_us;
 	unsigned int iolog_msec;
 	char iolog[1024]; /* prefix; "" none */
 	char notify[4096]; /* program; "" none */

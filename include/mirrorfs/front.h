@@ -26,6 +26,9 @@ enum front_transport { FRONT_AUTO, FRONT_URING, FRONT_CLASSIC };
 /* Whether processors are kept from sleeping deep while requests follow each other: where it helps, never, always. */
 enum front_latency { FRONT_LATENCY_AUTO, FRONT_LATENCY_OFF, FRONT_LATENCY_BOUND };
 
+#define FRONT_POLL_US 50u /* where nobody chose */
+#define FRONT_POLL_MOST 1000u
+
 struct front_options {
 	const char *mountpoint; /* absolute */
 	const char *source; /* fsname in mountinfo: the first leg, absolute */
@@ -37,6 +40,7 @@ struct front_options {
 	size_t buffer_bytes;
 	enum front_latency cpu_latency; /* BOUND is refused where the kernel cannot be asked */
 	unsigned int cpu_latency_us; /* with BOUND: waking one takes no longer; 0 to FRONT_LATENCY_MOST */
+	unsigned int poll_us; /* a thread looks so long for a request before it sleeps; 0: never, to FRONT_POLL_MOST */
 	const char *iolog; /* prefix of the logs of reads and writes in fio's format; NULL: none; see iolog.c */
 	unsigned int iolog_msec; /* the windows of time that they tell of; 0: each request */
 	const char *mount_options; /* further words for the kernel ("nosuid,nodev"), comma separated; may be NULL */

@@ -282,6 +282,7 @@ int front_mount(struct fs *fs, const struct front_options *options, struct front
 		return error_set(error, -ENOMEM, "out of memory");
 	front->fs = fs;
 	front->fd = -1;
+	poll_create(&front->poll, options);
 	front->io_max = FRONT_IO_LEAST; /* until INIT */
 	front->block_device = options->block_device;
 	front->unmount = options->unmount;
@@ -515,6 +516,7 @@ void front_destroy(struct front *front)
 		fuse_session_destroy(front->session);
 	}
 	latency_destroy(front->latency);
+	poll_destroy(&front->poll);
 	rings_destroy(front);
 	for (unsigned int i = 0; i < front->entry_count; i++)
 		transport_entry_fini(&front->entries[i]);

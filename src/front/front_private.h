@@ -25,6 +25,18 @@
 struct ring;
 struct ring_queue;
 
+/* poll.c: when a thread looks for requests itself. */
+struct poll {
+	uint64_t most_ns; /* at a time; 0: never */
+	unsigned int processors; /* where ours may run */
+	int loadavg; /* /proc/loadavg; -1: not to be had */
+	_Atomic bool on;
+	_Atomic int calm; /* requests of late that came close upon each other, alone */
+	_Atomic uint64_t idle_since_ns; /* when a thread had nothing to do */
+	_Atomic uint64_t not_before_ns, pause_ns; /* as others wanted a processor */
+	_Atomic(const void *) turn; /* whose it is */
+};
+
 /* Room for a request, and the one that is in it: in the hand of one thread at a time, or of the kernel. */
 struct front_entry {
 	struct front *front;
@@ -88,6 +100,8 @@ struct front {
 	_Atomic bool last; /* the kernel has sent its last request, DESTROY, and waits for the answer */
 
 	struct latency *latency; /* NULL: none */
+	struct poll poll;
+	_Atomic unsigned int awaited; /* requests that are being carried out, and programs wait for */
 	struct iolog *iolog; /* NULL: none */
 	struct histograms *times; /* by opcode; see measure.c */
 	struct front_entry *entries;
@@ -120,6 +134,7 @@ int transport_hook(struct front *front); /* puts our read and write under the mo
 /* A request is carried out from here to there. False: it is not to be, as the last one has come. */
 bool transport_busy(struct front_entry *entry);
 void transport_idle(struct front_entry *entry);
+bool transport_awaited(const struct front_entry *entry); /* a program waits until it has been carried out */
 int transport_serve_one(struct front_worker *worker); /* waits for a request and answers it; -ENODEV: unmounted */
 void transport_run(void *worker);
 /* Of the request that the calling thread carries out. */
@@ -155,6 +170,16 @@ void latency_request(struct latency *latency, uint64_t now_ns); /* one has come 
 void measure_begin(struct front_entry *entry); /* a request has come */
 void measure_answer(struct front_entry *entry, const struct fuse_out_header *out);
 void measure_end(struct front_entry *entry);
+
+/* poll.c */
+void poll_create(struct poll *poll, const struct front_options *options);
+void poll_destroy(struct poll *poll);
+void poll_request(struct poll *poll, uint64_t began_ns); /* one has come */
+/*
+ * Before the wait for one; the last one began at `began_ns`. `alone`: none is being carried out; `disturbed`: while it
+ * looked, others ran for long.
+ */
+bool poll_goes_on(struct poll *poll, bool alone, bool disturbed, uint64_t began_ns, uint64_t now_ns);
 
 /* reply.c: each answers the request, and gives back what a kernel that no longer waits did not take */
 void reply_error(fuse_req_t req, int error); /* 0 or -errno */

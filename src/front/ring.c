@@ -5,7 +5,8 @@
  * threads of a queue are pinned there, and one call answers a request and waits for the next.
  *
  * What wakes no other processor is quick; but a long read or write is copied and summed on one while others idle, so
- * with such a request a thread goes to where there is room.
+ * with such a request a thread goes to where there is room. And one that looks for requests itself (poll.c) must not be
+ * in the way of who makes them.
  *
  * An entry is a header and the payload behind it, which the kernel writes a request into and reads its answer from. It
  * belongs to whichever thread answered it last: there the next request comes. The kernel takes the entry that was
@@ -26,6 +27,7 @@
  */
 #include "front_private.h"
 
+#include "mirrorfs/base/clock.h"
 #include "mirrorfs/base/log.h"
 
 #include <assert.h>
@@ -68,6 +70,9 @@ struct ring_command {
 #define LONE 32u /* reads one at a time, one after another: the crowd is over */
 #define PIECE 8u /* requests begun and answered before the kernel is told of them */
 
+/* Where a thread runs: on the processor of its queue, where there is room, or on any other. */
+enum place { HOME, ANYWHERE, ELSEWHERE, PLACES };
+
 /* Of a processor. */
 struct ring_queue {
 	struct mutex lock; /* RANK_LEAF */
@@ -83,8 +88,10 @@ struct ring {
 	struct front_worker *worker; /* once its thread runs */
 	unsigned int cpu; /* the number of the queue, too */
 	bool begins; /* with an entry */
-	cpu_set_t home, anywhere;
-	bool away;
+	cpu_set_t places[PLACES];
+	enum place place;
+	uint64_t began_ns; /* the last request that came */
+	bool awaited;
 	unsigned int lone; /* reads that came while none was under way, since the last crowd */
 	bool entered, entering;
 	int refused; /* why the kernel did not take the entry */
@@ -176,7 +183,7 @@ static unsigned int share_of(const struct front *front, unsigned int processors)
 int rings_create(struct front *front)
 {
 	unsigned int share, standby, entries;
-	cpu_set_t possible, online;
+	cpu_set_t possible, online, allowed;
 	int error = 0;
 
 	if (!cpus_listed("/sys/devices/system/cpu/possible", &possible) ||
@@ -189,6 +196,9 @@ int rings_create(struct front *front)
 	if (entries > front->buffer_bytes / FRONT_IO_LEAST)
 		return -E2BIG;
 	front->ring_entries = entries;
+	if (!sched_getaffinity(0, sizeof(allowed), &allowed))
+		CPU_AND(&online, &online, &allowed);
+	front->poll.processors = (unsigned int)CPU_COUNT(&online);
 	front->rings = calloc(entries + standby, sizeof(*front->rings));
 	error = front->rings ? queues_create(front) : -ENOMEM;
 	for (unsigned int cpu = 0; cpu < CPU_SETSIZE && !error; cpu++) {
@@ -284,6 +294,9 @@ static void entry_came(void *context, uint64_t data, int result)
 	if (!result) {
 		assemble(entry);
 		measure_begin(entry);
+		ring->began_ns = atomic_load_explicit(&entry->began_ns, memory_order_relaxed);
+		poll_request(&entry->front->poll, ring->began_ns);
+		ring->awaited = transport_awaited(entry);
 		entry->ended = entry->may_wait = false;
 		STAILQ_INSERT_TAIL(&ring->ready, entry, link);
 		return;
@@ -321,11 +334,11 @@ void ring_answer(struct front_entry *entry, const struct iovec *iov, int count)
 /* ---- the thread ---- */
 
 /* A processor that is not there, or not for us, is refused: then the thread is wherever there is room. */
-static void go(struct ring *ring, bool away)
+static void go(struct ring *ring, enum place place)
 {
-	if (ring->away != away)
-		sched_setaffinity(0, sizeof(cpu_set_t), away ? &ring->anywhere : &ring->home);
-	ring->away = away;
+	if (ring->place != place)
+		sched_setaffinity(0, sizeof(cpu_set_t), &ring->places[place]);
+	ring->place = place;
 }
 
 /* The ring becomes this thread's, and its entry the kernel's: 0, or why it is refused. */
@@ -336,10 +349,12 @@ static int enter(struct front_worker *worker)
 	struct iovec parts[2];
 	struct io_uring_sqe *sqe;
 
-	CPU_SET(ring->cpu, &ring->home);
-	if (!sched_getaffinity(0, sizeof(ring->anywhere), &ring->anywhere)) {
-		ring->away = true;
-		go(ring, false);
+	CPU_SET(ring->cpu, &ring->places[HOME]);
+	if (!sched_getaffinity(0, sizeof(cpu_set_t), &ring->places[ANYWHERE])) {
+		ring->places[ELSEWHERE] = ring->places[ANYWHERE];
+		CPU_CLR(ring->cpu, &ring->places[ELSEWHERE]);
+		ring->place = ANYWHERE;
+		go(ring, HOME);
 	}
 	leg_ring_enter(ring->legs);
 	ring->entered = true;
@@ -455,6 +470,27 @@ static void look_for_work_locked(struct ring *ring, bool has_some)
 	}
 }
 
+/*
+ * The kernel gives the next request to the thread that answered last: so that is the one which looks for it. What no
+ * program waited for tells nothing of what comes next.
+ */
+static void poll_or_not(struct ring *ring)
+{
+	struct front *front = ring->worker->front;
+	struct poll *poll = &front->poll;
+	bool polls = poll->on;
+
+	if (ring->awaited)
+		polls = poll_goes_on(poll, !atomic_load(&front->awaited), leg_ring_disturbed(ring->legs),
+				     ring->began_ns, clock_now_ns());
+	polls = polls && ring->fetching;
+	if (polls && poll->turn != ring)
+		poll->turn = ring;
+	if (polls != (ring->place == ELSEWHERE))
+		go(ring, polls ? ELSEWHERE : HOME);
+	leg_ring_poll(ring->legs, polls ? poll->most_ns : 0, &poll->turn, ring);
+}
+
 /* False: there is nothing, and there will be nothing. */
 static bool await(struct ring *ring)
 {
@@ -474,6 +510,7 @@ static bool await(struct ring *ring)
 		return false;
 	if (STAILQ_EMPTY(&ring->ready)) {
 		ring->untold = 0;
+		poll_or_not(ring);
 		leg_ring_turn(ring->legs);
 		atomic_store(&ring->asleep, false);
 	}
@@ -545,7 +582,7 @@ static void go_by_crowd(struct ring *ring, unsigned int reading)
 	else if (!reading && ring->lone < LONE)
 		ring->lone++;
 	if (!ring->lone || ring->lone == LONE)
-		go(ring, !ring->lone);
+		go(ring, !ring->lone ? ANYWHERE : HOME);
 }
 
 /* True: it is under way, here or with the reader. */
@@ -634,7 +671,8 @@ ssize_t ring_receive(struct front_worker *worker)
 	leg_ring_collect(ring->legs, false);
 	if (!worker->entry)
 		return -ENODEV;
-	go(ring, is_long(worker->entry));
+	if (ring->place != ELSEWHERE)
+		go(ring, is_long(worker->entry) ? ANYWHERE : HOME);
 	return ((const struct fuse_in_header *)worker->entry->request)->len;
 }
 

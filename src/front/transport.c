@@ -182,10 +182,19 @@ static void gather_forgets(struct front_worker *worker)
 	mutex_unlock(&front->lock);
 }
 
+bool transport_awaited(const struct front_entry *entry)
+{
+	uint32_t opcode = entry->opcode;
+
+	return opcode != FUSE_RELEASE && opcode != FUSE_RELEASEDIR && opcode != FUSE_FORGET &&
+	       opcode != FUSE_BATCH_FORGET;
+}
+
 /* Whoever ends the mount sees that it is busy, or it sees that the end has come. */
 bool transport_busy(struct front_entry *entry)
 {
-	atomic_store(&entry->busy, true);
+	if (!atomic_exchange(&entry->busy, true) && transport_awaited(entry))
+		atomic_fetch_add(&entry->front->awaited, 1);
 	latency_request(entry->front->latency, atomic_load_explicit(&entry->began_ns, memory_order_relaxed));
 	return !atomic_load(&entry->front->last);
 }
@@ -193,7 +202,8 @@ bool transport_busy(struct front_entry *entry)
 void transport_idle(struct front_entry *entry)
 {
 	measure_end(entry);
-	atomic_store(&entry->busy, false);
+	if (atomic_exchange(&entry->busy, false) && transport_awaited(entry))
+		atomic_fetch_sub(&entry->front->awaited, 1);
 	if (atomic_load(&entry->front->last))
 		front_worker_moved(entry->front);
 }

@@ -46,7 +46,7 @@ _mirrorfs_mount_options()
 {
 	local last=${1##*,} value=${1##*=}
 	local words='ro rw degraded takeover heartbeat= wait= leg= commit= cache= blkdev network discard engine=
-		transport= cpu-latency= errors= read-policy= write-mostly= leg-timeout= deadline= notify= iolog=
+		transport= cpu-latency= poll= errors= read-policy= write-mostly= leg-timeout= deadline= notify= iolog=
 		iolog-msec= suid nosuid dev nodev exec noexec async sync dirsync atime noatime relatime norelatime
 		strictatime nostrictatime diratime nodiratime lazytime nolazytime'
 
@@ -54,6 +54,7 @@ _mirrorfs_mount_options()
 	engine=*) _mirrorfs_reply "$value" 'auto uring threads' ;;
 	transport=*) _mirrorfs_reply "$value" 'auto uring classic' ;;
 	cpu-latency=*) _mirrorfs_reply "$value" 'auto off 0' ;;
+	poll=*) _mirrorfs_reply "$value" 0 ;;
 	errors=*) _mirrorfs_reply "$value" ro ;;
 	read-policy=*) _mirrorfs_reply "$value" 'auto round-robin leg0 leg1' ;;
 	write-mostly=*) _mirrorfs_reply "$value" '0 1' ;;

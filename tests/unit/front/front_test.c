@@ -1,10 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* What can be told without a mount: the agreement at INIT, the log of requests. The rest is tested on mounts. */
-#include "front_private.h"
+/* What can be told without a mount: the agreement at INIT, the log, when to poll. The rest is tested on mounts. */
+#include "front_test.h"
 
 #include "mirrorfs/base/clock.h"
 
-#include <check.h>
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -173,6 +172,7 @@ int main(void)
 	tcase_add_test(tests, what_would_lose_or_slow_is_never_agreed);
 	tcase_add_test(tests, an_older_kernel_gets_nothing_that_it_did_not_offer);
 	suite_add_tcase(suite, tests);
+	suite_add_tcase(suite, poll_tests());
 	runner = srunner_create(suite);
 	srunner_run_all(runner, CK_NORMAL);
 	failed = srunner_ntests_failed(runner);
