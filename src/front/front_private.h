@@ -197,6 +197,7 @@ void ioctl_serve(fuse_req_t req, fuse_ino_t inode, unsigned int command, const v
 		 size_t out_size);
 
 /* ops.c */
+void ops_release(struct front *front, uint64_t fh); /* a file is closed; does not wait */
 extern const struct fuse_lowlevel_ops ops_table;
 
 #endif

@@ -420,9 +420,9 @@ static int handle_open(struct front *front, uint64_t inode, uint64_t seen, struc
 	return 0;
 }
 
-static void handle_close(struct front *front, const struct fuse_file_info *fi)
+void ops_release(struct front *front, uint64_t fh)
 {
-	struct front_handle *handle = handle_of(fi);
+	struct front_handle *handle = (struct front_handle *)(uintptr_t)fh;
 
 	mutex_lock(&front->lock);
 	LIST_REMOVE(handle, link);
@@ -445,7 +445,7 @@ static void op_open(fuse_req_t req, fuse_ino_t inode, struct fuse_file_info *fi)
 	if (error)
 		reply_error(req, error);
 	else if (fuse_reply_open(req, fi))
-		handle_close(front, fi);
+		ops_release(front, fi->fh);
 }
 
 /* And O_TMPFILE, of which the name means nothing. */
@@ -474,14 +474,14 @@ static void op_create(fuse_req_t req, fuse_ino_t dir, const char *name, mode_t m
 	}
 	reply_entry_fill(&entry, &attr);
 	if (fuse_reply_create(req, &entry, fi)) {
-		handle_close(front, fi);
+		ops_release(front, fi->fh);
 		fs_forget(fs, attr.st.st_ino, 1);
 	}
 }
 
 static void op_release(fuse_req_t req, fuse_ino_t inode, struct fuse_file_info *fi)
 {
-	handle_close(fuse_req_userdata(req), fi);
+	ops_release(fuse_req_userdata(req), fi->fh);
 	reply_error(req, 0);
 }
 

@@ -535,6 +535,17 @@ static void read_done(void *context, ssize_t result)
 	mutex_unlock(&ring->queue->lock);
 }
 
+/* Of a request that does not go through libfuse. */
+static void finish(struct ring *ring, struct front_entry *entry, const struct fuse_out_header *out,
+		   size_t payload_bytes)
+{
+	answer(entry, out, payload_bytes);
+	measure_answer(entry, out);
+	transport_idle(entry);
+	atomic_fetch_add_explicit(&ring->worker->requests, 1, memory_order_relaxed);
+	prepare(ring, entry, COMMAND_COMMIT_AND_FETCH);
+}
+
 static void read_end(struct ring *ring, struct front_entry *entry)
 {
 	const struct fuse_in_header *in = (const void *)entry->request;
@@ -546,11 +557,7 @@ static void read_end(struct ring *ring, struct front_entry *entry)
 	};
 
 	atomic_fetch_sub(&ring->reading, 1);
-	answer(entry, &out, bytes);
-	measure_answer(entry, &out);
-	transport_idle(entry);
-	atomic_fetch_add_explicit(&ring->worker->requests, 1, memory_order_relaxed);
-	prepare(ring, entry, COMMAND_COMMIT_AND_FETCH);
+	finish(ring, entry, &out, bytes);
 	ring->untold++;
 }
 
@@ -601,6 +608,24 @@ static bool goes_on_by_itself(struct ring *ring, struct front_entry *entry)
 	return read_begin(ring, entry);
 }
 
+/* ---- what no program waits for ---- */
+
+/*
+ * Carried out here, by whoever gets it: the program has gone on, and its next request goes to another thread, which has
+ * to be woken, if this entry is not back by then. It does not wait.
+ */
+static void release(struct ring *ring, struct front_entry *entry)
+{
+	const struct fuse_in_header *in = (const void *)entry->request;
+	const struct fuse_release_in *release_in = (const void *)(in + 1);
+	struct fuse_out_header out = { .len = sizeof(out), .unique = in->unique };
+
+	if (transport_busy(entry))
+		ops_release(entry->front, release_in->fh);
+	finish(ring, entry, &out, 0);
+	leg_ring_submit(ring->legs);
+}
+
 /* ---- taking requests ---- */
 
 /* What came goes before what has ended, so that the legs have something to do meanwhile. */
@@ -637,6 +662,8 @@ static struct front_entry *next_entry(struct ring *ring)
 		}
 		if (entry->ended)
 			read_end(ring, entry);
+		else if (entry->opcode == FUSE_RELEASE)
+			release(ring, entry);
 		else if (!goes_on_by_itself(ring, entry) && !given_to_who_may_wait(ring, entry))
 			return entry;
 	}

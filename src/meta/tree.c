@@ -134,17 +134,20 @@ static bool beyond_limit(const struct search *search, const void *node, int slot
 	return search->backwards ? order <= 0 : order > 0;
 }
 
-/* The first key >= *key in the leaf (or, backwards, the last <= *key). */
+/* The first key >= *key in the leaf (or, backwards, the last <= *key), up to the limit. */
 static ssize_t find_in_leaf(const struct search *search, const void *node, struct meta_key *key)
 {
 	bool exact;
-	int slot = (int)node_search(node, key, &exact);
+	int slot = (int)node_search(node, key, &exact), order;
 
 	if (search->backwards && !exact)
 		slot--;
 	if (slot < 0 || slot >= (int)node_count(node))
 		return -ENOENT;
 	*key = node_key(node, (unsigned int)slot);
+	order = meta_key_compare(key, search->limit);
+	if (search->backwards ? order < 0 : order > 0)
+		return -ENOENT;
 	return value_out(node, (unsigned int)slot, search->value, search->size);
 }
 
@@ -196,7 +199,6 @@ static ssize_t search_run(struct meta *meta, const struct search *search, struct
 	struct meta_key at = *key;
 	struct cache_page *root;
 	ssize_t result = find_by_finger(meta, search, &at);
-	int order;
 
 	if (result == -EAGAIN) {
 		result = load_root(meta, &root);
@@ -205,12 +207,8 @@ static ssize_t search_run(struct meta *meta, const struct search *search, struct
 		result = find(meta, search, root, &load_everything, &at);
 		cache_put(root);
 	}
-	if (result < 0)
-		return result;
-	order = meta_key_compare(&at, search->limit);
-	if (search->backwards ? order < 0 : order > 0)
-		return -ENOENT;
-	*key = at;
+	if (result >= 0)
+		*key = at;
 	return result;
 }
 
