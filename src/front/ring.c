@@ -68,7 +68,7 @@ struct ring_command {
 #define LONG_BYTES (64u << 10)
 #define CROWD 4u /* reads at a time: there is work for more processors than one */
 #define LONE 32u /* reads one at a time, one after another: the crowd is over */
-#define PIECE 8u /* requests begun and answered before the kernel is told of them */
+#define PIECE 4u /* requests begun and answered before the kernel is told of them */
 
 /* Where a thread runs: on the processor of its queue, where there is room, or on any other. */
 enum place { HOME, ANYWHERE, ELSEWHERE, PLACES };
