@@ -30,11 +30,14 @@ struct poll {
 	uint64_t most_ns; /* at a time; 0: never */
 	unsigned int processors; /* where ours may run */
 	int loadavg; /* /proc/loadavg; -1: not to be had */
-	_Atomic bool on;
+	/* In lines of their own: these are written by all. */
+	_Alignas(64) _Atomic bool on;
 	_Atomic int calm; /* requests of late that came close upon each other, alone */
 	_Atomic uint64_t idle_since_ns; /* when a thread had nothing to do */
-	_Atomic uint64_t not_before_ns, pause_ns; /* as others wanted a processor */
+	_Atomic uint64_t not_before_ns, pause_ns; /* as it was of no use, or others wanted a processor */
+	_Atomic uint64_t ask_ns; /* when to ask again for a processor */
 	_Atomic(const void *) turn; /* whose it is */
+	_Alignas(64) _Atomic unsigned int awaited; /* requests that are being carried out while programs wait */
 };
 
 /* Room for a request, and the one that is in it: in the hand of one thread at a time, or of the kernel. */
@@ -101,7 +104,6 @@ struct front {
 
 	struct latency *latency; /* NULL: none */
 	struct poll poll;
-	_Atomic unsigned int awaited; /* requests that are being carried out, and programs wait for */
 	struct iolog *iolog; /* NULL: none */
 	struct histograms *times; /* by opcode; see measure.c */
 	struct front_entry *entries;
@@ -175,11 +177,12 @@ void measure_end(struct front_entry *entry);
 void poll_create(struct poll *poll, const struct front_options *options);
 void poll_destroy(struct poll *poll);
 void poll_request(struct poll *poll, uint64_t began_ns); /* one has come */
+void poll_awaited(struct poll *poll, unsigned int more); /* than before are being carried out; -1u: one less */
 /*
- * Before the wait for one; the last one began at `began_ns`. `alone`: none is being carried out; `disturbed`: while it
- * looked, others ran for long.
+ * Before the wait for one, where one was carried out that began at `began_ns`. `disturbed`: while its thread looked for
+ * it, others ran for long.
  */
-bool poll_goes_on(struct poll *poll, bool alone, bool disturbed, uint64_t began_ns, uint64_t now_ns);
+bool poll_goes_on(struct poll *poll, bool disturbed, uint64_t began_ns, uint64_t now_ns);
 
 /* reply.c: each answers the request, and gives back what a kernel that no longer waits did not take */
 void reply_error(fuse_req_t req, int error); /* 0 or -errno */

@@ -6,7 +6,8 @@
  *
  * That takes a processor. So one thread of a mount does it at a time; only after a run of requests that came close upon
  * each other, alone, and took less than it would look for; only if a processor is free; and for a moment each time.
- * Others go first there: if one had something to do for long, it is not done again for a while, which grows each time.
+ * Others go first there. If one had something to do for long, or looking was of no use, it is not done again for a
+ * while, which grows each time.
  *
  * All of this is by guess and has to be cheap: no lock, and no order between threads but for whose turn it is.
  */
@@ -15,8 +16,18 @@
 #include "mirrorfs/base/clock.h"
 
 #include <fcntl.h>
+#include <limits.h>
 #include <stdlib.h>
 #include <unistd.h>
+
+#define get(field) atomic_load_explicit(&(field), memory_order_relaxed)
+/* A line that all processors read is written only if something changes. */
+#define set(field, value)                                                              \
+	do {                                                                           \
+		__typeof__(value) value_ = (value);                                    \
+		if (get(field) != value_)                                              \
+			atomic_store_explicit(&(field), value_, memory_order_relaxed); \
+	} while (0)
 
 /* Of requests. */
 #define CALM_MOST 64
@@ -26,6 +37,7 @@
 #define CALM_CROWD 16 /* or was not alone */
 
 #define CLOSE_NS (NSEC_PER_MSEC / 5) /* as long as the two processors may take to wake */
+#define OVER_NS NSEC_PER_MSEC /* nobody makes requests any more */
 #define ASK_NS (NSEC_PER_MSEC / 2) /* until it is asked again whether a processor is free */
 #define PAUSE_LEAST_NS (20 * NSEC_PER_MSEC)
 #define PAUSE_MOST_NS (1280 * NSEC_PER_MSEC)
@@ -42,68 +54,82 @@ void poll_destroy(struct poll *poll)
 		close(poll->loadavg);
 }
 
-/* Threads that want to run, this one among them: what comes behind the three averages. */
+/* Threads of the machine that want to run, this one among them: what comes behind the three averages. */
 static unsigned long running(const struct poll *poll)
 {
 	char text[64], *at = text;
 	ssize_t length = poll->loadavg < 0 ? 0 : pread(poll->loadavg, text, sizeof(text) - 1, 0);
 
 	if (length <= 0)
-		return 1;
+		return ULONG_MAX;
 	text[length] = '\0';
 	for (int i = 0; i < 3; i++)
 		strtod(at, &at);
 	return strtoul(at, NULL, 10);
 }
 
-static void pause_for_others(struct poll *poll, uint64_t now_ns)
-{
-	bool again = now_ns < poll->not_before_ns + 2 * poll->pause_ns;
-
-	if (!again)
-		poll->pause_ns = PAUSE_LEAST_NS;
-	else if (poll->pause_ns < PAUSE_MOST_NS)
-		poll->pause_ns *= 2;
-	poll->not_before_ns = now_ns + poll->pause_ns;
-	poll->calm = 0;
-}
-
 void poll_request(struct poll *poll, uint64_t began_ns)
 {
-	uint64_t since_ns = poll->idle_since_ns;
-	bool late = began_ns > since_ns + (poll->on ? poll->most_ns : CLOSE_NS);
-	int calm = poll->calm;
+	uint64_t since_ns = get(poll->idle_since_ns);
+	int calm = get(poll->calm);
 
 	if (!poll->most_ns)
 		return;
-	if (late)
-		poll->calm = calm - CALM_SLOW;
-	else if (calm < CALM_MOST)
-		poll->calm = calm + 1;
+	if (began_ns > since_ns + OVER_NS) {
+		set(poll->calm, 0);
+		set(poll->on, false);
+	} else if (began_ns > since_ns + (get(poll->on) ? poll->most_ns : CLOSE_NS)) {
+		set(poll->calm, calm > CALM_SLOW ? calm - CALM_SLOW : 0);
+	} else if (calm < CALM_MOST) {
+		set(poll->calm, calm + 1);
+	}
 }
 
-bool poll_goes_on(struct poll *poll, bool alone, bool disturbed, uint64_t began_ns, uint64_t now_ns)
+void poll_awaited(struct poll *poll, unsigned int more)
 {
-	int calm = poll->calm;
+	if (poll->most_ns)
+		atomic_fetch_add_explicit(&poll->awaited, more, memory_order_relaxed);
+}
 
-	if (!poll->most_ns)
+static void leave(struct poll *poll, uint64_t now_ns)
+{
+	uint64_t pause_ns = get(poll->pause_ns);
+
+	if (now_ns >= get(poll->not_before_ns) + 2 * pause_ns)
+		pause_ns = PAUSE_LEAST_NS;
+	else if (pause_ns < PAUSE_MOST_NS)
+		pause_ns *= 2;
+	set(poll->pause_ns, pause_ns);
+	set(poll->not_before_ns, now_ns + pause_ns);
+	set(poll->calm, 0);
+	set(poll->on, false);
+}
+
+static bool begins(struct poll *poll, uint64_t now_ns)
+{
+	if (get(poll->calm) < CALM_ENOUGH || now_ns < get(poll->not_before_ns) || now_ns < get(poll->ask_ns))
 		return false;
-	poll->idle_since_ns = now_ns;
+	set(poll->ask_ns, now_ns + ASK_NS);
+	return running(poll) < poll->processors;
+}
+
+bool poll_goes_on(struct poll *poll, bool disturbed, uint64_t began_ns, uint64_t now_ns)
+{
+	bool alone = !get(poll->awaited), on = get(poll->on);
+	int calm = get(poll->calm);
+
+	/* Where many are at it, they are not to hold each other up here. */
+	if (!poll->most_ns || (!alone && !calm && !on))
+		return false;
+	set(poll->idle_since_ns, now_ns);
 	if (!alone)
 		calm -= CALM_CROWD;
 	else if (now_ns > began_ns + poll->most_ns)
 		calm -= CALM_SLOW;
-	if (calm < 0)
-		calm = 0;
-	if (calm != poll->calm)
-		poll->calm = calm;
-	if (disturbed)
-		pause_for_others(poll, now_ns);
-	if (poll->calm < (poll->on ? CALM_STILL : CALM_ENOUGH) || now_ns < poll->not_before_ns)
-		return poll->on = false;
-	if (!poll->on && running(poll) >= poll->processors) {
-		poll->not_before_ns = now_ns + ASK_NS;
-		return false;
-	}
-	return poll->on = true;
+	set(poll->calm, calm > 0 ? calm : 0);
+	if (!on)
+		set(poll->on, begins(poll, now_ns));
+	else if (disturbed || calm < CALM_STILL)
+		leave(poll, now_ns);
+	return get(poll->on);
 }

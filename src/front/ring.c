@@ -17,9 +17,9 @@
  * A thread has one ring (leg.h) for entries and for legs. With one entry it carries out whatever comes, to its end. But
  * a short read past the cache goes on by itself, and where many come at a time one thread, the reader of its queue, has
  * them all: whoever else gets one gives it the entry. So it answers many and takes the next with one call. Nobody is
- * kept waiting by that: what may have to wait (everything else) a thread carries out only if it has no other entry and
- * no leg has anything of its ring; else it gives it, with its entry, to a thread that has none. For that there are more
- * threads than entries.
+ * kept waiting by that: what may have to wait (all but these and the release of a file) a thread carries out only if it
+ * has no other entry and no leg has anything of its ring; else it gives it, with its entry, to a thread that has none.
+ * For that there are more threads than entries.
  *
  * The kernel holds back all requests between its INIT, where this was agreed, and the first entry of the last queue.
  * So the rings are there before that answer; if it refuses an entry, it goes back to /dev/fuse by itself, and so does
@@ -90,8 +90,7 @@ struct ring {
 	bool begins; /* with an entry */
 	cpu_set_t places[PLACES];
 	enum place place;
-	uint64_t began_ns; /* the last request that came */
-	bool awaited;
+	uint64_t began_ns; /* what it carried out, if that was awaited; 0: nothing since it looked for work */
 	unsigned int lone; /* reads that came while none was under way, since the last crowd */
 	bool entered, entering;
 	int refused; /* why the kernel did not take the entry */
@@ -183,7 +182,7 @@ static unsigned int share_of(const struct front *front, unsigned int processors)
 int rings_create(struct front *front)
 {
 	unsigned int share, standby, entries;
-	cpu_set_t possible, online, allowed;
+	cpu_set_t possible, online, ours;
 	int error = 0;
 
 	if (!cpus_listed("/sys/devices/system/cpu/possible", &possible) ||
@@ -196,9 +195,10 @@ int rings_create(struct front *front)
 	if (entries > front->buffer_bytes / FRONT_IO_LEAST)
 		return -E2BIG;
 	front->ring_entries = entries;
-	if (!sched_getaffinity(0, sizeof(allowed), &allowed))
-		CPU_AND(&online, &online, &allowed);
-	front->poll.processors = (unsigned int)CPU_COUNT(&online);
+	ours = online;
+	if (!sched_getaffinity(0, sizeof(ours), &ours))
+		CPU_AND(&ours, &ours, &online);
+	front->poll.processors = (unsigned int)CPU_COUNT(&ours);
 	front->rings = calloc(entries + standby, sizeof(*front->rings));
 	error = front->rings ? queues_create(front) : -ENOMEM;
 	for (unsigned int cpu = 0; cpu < CPU_SETSIZE && !error; cpu++) {
@@ -294,9 +294,7 @@ static void entry_came(void *context, uint64_t data, int result)
 	if (!result) {
 		assemble(entry);
 		measure_begin(entry);
-		ring->began_ns = atomic_load_explicit(&entry->began_ns, memory_order_relaxed);
-		poll_request(&entry->front->poll, ring->began_ns);
-		ring->awaited = transport_awaited(entry);
+		poll_request(&entry->front->poll, atomic_load_explicit(&entry->began_ns, memory_order_relaxed));
 		entry->ended = entry->may_wait = false;
 		STAILQ_INSERT_TAIL(&ring->ready, entry, link);
 		return;
@@ -333,12 +331,14 @@ void ring_answer(struct front_entry *entry, const struct iovec *iov, int count)
 
 /* ---- the thread ---- */
 
-/* A processor that is not there, or not for us, is refused: then the thread is wherever there is room. */
-static void go(struct ring *ring, enum place place)
+/* A processor that is not there, or not for us, is refused: then the thread stays, or is wherever there is room. */
+static bool go(struct ring *ring, enum place place)
 {
-	if (ring->place != place)
-		sched_setaffinity(0, sizeof(cpu_set_t), &ring->places[place]);
-	ring->place = place;
+	bool refused = ring->place != place && sched_setaffinity(0, sizeof(cpu_set_t), &ring->places[place]);
+
+	if (!refused || place != ELSEWHERE)
+		ring->place = place;
+	return !refused;
 }
 
 /* The ring becomes this thread's, and its entry the kernel's: 0, or why it is refused. */
@@ -480,14 +480,14 @@ static void poll_or_not(struct ring *ring)
 	struct poll *poll = &front->poll;
 	bool polls = poll->on;
 
-	if (ring->awaited)
-		polls = poll_goes_on(poll, !atomic_load(&front->awaited), leg_ring_disturbed(ring->legs),
-				     ring->began_ns, clock_now_ns());
+	if (ring->began_ns)
+		polls = poll_goes_on(poll, leg_ring_disturbed(ring->legs), ring->began_ns, clock_now_ns());
+	ring->began_ns = 0;
 	polls = polls && ring->fetching;
+	if (polls != (ring->place == ELSEWHERE))
+		polls = go(ring, polls ? ELSEWHERE : HOME) && polls;
 	if (polls && poll->turn != ring)
 		poll->turn = ring;
-	if (polls != (ring->place == ELSEWHERE))
-		go(ring, polls ? ELSEWHERE : HOME);
 	leg_ring_poll(ring->legs, polls ? poll->most_ns : 0, &poll->turn, ring);
 }
 
@@ -535,10 +535,18 @@ static void read_done(void *context, ssize_t result)
 	mutex_unlock(&ring->queue->lock);
 }
 
+/* It is what this thread carries out, or has carried out. */
+static void begin(struct ring *ring, const struct front_entry *entry)
+{
+	if (transport_awaited(entry))
+		ring->began_ns = atomic_load_explicit(&entry->began_ns, memory_order_relaxed);
+}
+
 /* Of a request that does not go through libfuse. */
 static void finish(struct ring *ring, struct front_entry *entry, const struct fuse_out_header *out,
 		   size_t payload_bytes)
 {
+	begin(ring, entry);
 	answer(entry, out, payload_bytes);
 	measure_answer(entry, out);
 	transport_idle(entry);
@@ -588,8 +596,10 @@ static void go_by_crowd(struct ring *ring, unsigned int reading)
 		ring->lone = 0;
 	else if (!reading && ring->lone < LONE)
 		ring->lone++;
-	if (!ring->lone || ring->lone == LONE)
-		go(ring, !ring->lone ? ANYWHERE : HOME);
+	if (!ring->lone)
+		go(ring, ANYWHERE);
+	else if (ring->lone == LONE && ring->place == ANYWHERE)
+		go(ring, HOME);
 }
 
 /* True: it is under way, here or with the reader. */
@@ -608,7 +618,7 @@ static bool goes_on_by_itself(struct ring *ring, struct front_entry *entry)
 	return read_begin(ring, entry);
 }
 
-/* ---- what no program waits for ---- */
+/* ---- what no program waits for (but on block devices, with an older kernel) ---- */
 
 /*
  * Carried out here, by whoever gets it: the program has gone on, and its next request goes to another thread, which has
@@ -698,6 +708,7 @@ ssize_t ring_receive(struct front_worker *worker)
 	leg_ring_collect(ring->legs, false);
 	if (!worker->entry)
 		return -ENODEV;
+	begin(ring, worker->entry);
 	if (ring->place != ELSEWHERE)
 		go(ring, is_long(worker->entry) ? ANYWHERE : HOME);
 	return ((const struct fuse_in_header *)worker->entry->request)->len;

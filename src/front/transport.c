@@ -194,7 +194,7 @@ bool transport_awaited(const struct front_entry *entry)
 bool transport_busy(struct front_entry *entry)
 {
 	if (!atomic_exchange(&entry->busy, true) && transport_awaited(entry))
-		atomic_fetch_add(&entry->front->awaited, 1);
+		poll_awaited(&entry->front->poll, 1);
 	latency_request(entry->front->latency, atomic_load_explicit(&entry->began_ns, memory_order_relaxed));
 	return !atomic_load(&entry->front->last);
 }
@@ -203,7 +203,7 @@ void transport_idle(struct front_entry *entry)
 {
 	measure_end(entry);
 	if (atomic_exchange(&entry->busy, false) && transport_awaited(entry))
-		atomic_fetch_sub(&entry->front->awaited, 1);
+		poll_awaited(&entry->front->poll, -1u);
 	if (atomic_load(&entry->front->last))
 		front_worker_moved(entry->front);
 }

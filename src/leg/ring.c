@@ -81,13 +81,15 @@ static void processor_pause(void)
 /* Submits, and looks for a while whether something has come. True: it has. */
 static bool ring_looks(struct leg_ring *ring)
 {
-	uint64_t began_ns = clock_now_ns(), last_ns = began_ns, now_ns;
+	uint64_t began_ns, last_ns, now_ns;
 
 	if (io_uring_submit_and_get_events(&ring->uring) < 0)
 		return false;
+	began_ns = last_ns = clock_now_ns();
 	while (!io_uring_cq_ready(&ring->uring)) {
 		if (IO_URING_READ_ONCE(*ring->uring.sq.kflags) & IORING_SQ_TASKRUN) {
-			io_uring_get_events(&ring->uring);
+			if (io_uring_get_events(&ring->uring) < 0)
+				return false;
 			continue;
 		}
 		for (int i = 0; i < LOOK_PAUSES; i++)

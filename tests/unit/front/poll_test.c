@@ -35,10 +35,14 @@ static void teardown(void)
 static bool request(unsigned int idle, unsigned int took, bool alone, bool disturbed)
 {
 	uint64_t began_ns = now_ns + idle * USEC;
+	bool goes_on;
 
 	poll_request(&poll, began_ns);
 	now_ns = began_ns + took * USEC;
-	return poll_goes_on(&poll, alone, disturbed, began_ns, now_ns);
+	poll_awaited(&poll, !alone);
+	goes_on = poll_goes_on(&poll, disturbed, began_ns, now_ns);
+	poll_awaited(&poll, -(unsigned int)!alone);
+	return goes_on;
 }
 
 /* So many quick ones, until it polls; 0: it never did. */
@@ -93,6 +97,9 @@ START_TEST(it_takes_a_processor_that_is_free)
 	setup();
 	poll.processors = 1;
 	ck_assert(!quick_ones(1000));
+	poll.processors = 2;
+	running_are(""); /* nobody knows */
+	ck_assert(!quick_ones(1000));
 }
 END_TEST
 
@@ -110,13 +117,37 @@ START_TEST(others_are_given_way_and_ever_longer)
 		ck_assert_uint_ge(paused_ns, last_ns + last_ns / 2);
 		last_ns = paused_ns;
 	}
-	/* That is forgotten after a while. */
-	now_ns += 10 * NSEC_PER_SEC;
+	/* That is forgotten after a while, even if it was asked for a processor all the time. */
+	now_ns += NSEC_PER_SEC;
+	running_are("1.50 0.40 0.30 2/150 4711\n");
+	ck_assert(!quick_ones(1000000));
+	running_are("1.50 0.40 0.30 1/150 4711\n");
 	ck_assert(quick_ones(1000));
 	ck_assert(!request(5, 5, true, true));
 	paused_ns = now_ns;
 	ck_assert(quick_ones(1000000));
 	ck_assert_uint_lt(now_ns - paused_ns, 40 * NSEC_PER_MSEC);
+}
+END_TEST
+
+START_TEST(a_program_that_comes_too_late_each_time_is_not_looked_for_often)
+{
+	unsigned int looks = 0;
+
+	for (int i = 0; i < 10000; i++)
+		looks += request(100, 5, true, false);
+	ck_assert_uint_lt(looks, 200);
+}
+END_TEST
+
+START_TEST(it_is_over_when_nobody_asks_any_more)
+{
+	ck_assert(quick_ones(1000));
+	running_are("1.50 0.40 0.30 2/150 4711\n");
+	ck_assert(!request(10000, 5, true, false));
+	ck_assert(!quick_ones(1000));
+	running_are("1.50 0.40 0.30 1/150 4711\n");
+	ck_assert(quick_ones(1000)); /* and that was no failure */
 }
 END_TEST
 
@@ -136,6 +167,8 @@ TCase *poll_tests(void)
 	tcase_add_test(tests, one_that_is_late_or_slow_or_not_alone_is_not_the_end);
 	tcase_add_test(tests, it_takes_a_processor_that_is_free);
 	tcase_add_test(tests, others_are_given_way_and_ever_longer);
+	tcase_add_test(tests, a_program_that_comes_too_late_each_time_is_not_looked_for_often);
+	tcase_add_test(tests, it_is_over_when_nobody_asks_any_more);
 	tcase_add_test(tests, it_can_be_left);
 	return tests;
 }
