@@ -2,6 +2,8 @@
 /* Files' mappings against a plain array: what is where, with which checksums, and how much was freed. */
 #include "fixture.h"
 
+#include <sched.h>
+
 #define FILE1 100
 #define FILES 2
 #define BLOCKS 600
@@ -34,15 +36,20 @@ static void expect_owner(uint64_t object, uint64_t offset)
 	ck_assert_uint_ge(live.count, 1);
 }
 
-/* Where nothing is to be waited for, both tell the same. */
+/* Where nothing is to be waited for, both tell the same. For a moment a thread of meta's own may have the tree. */
 static void expect_same_now(uint64_t object, uint64_t offset, uint32_t count)
 {
 	struct meta_mapping then, now;
+	int error = -EAGAIN;
 
 	if (count > EXTENT_BLOCKS_MAX)
 		count = EXTENT_BLOCKS_MAX;
 	ck_assert_int_eq(meta_map(meta, object, offset, count, &then), 0);
-	ck_assert_int_eq(meta_map_now(meta, object, offset, count, &now), then.address ? 0 : -EAGAIN);
+	for (unsigned int tries = 0; error == -EAGAIN && tries < (then.address ? 100000 : 1); tries++) {
+		error = meta_map_now(meta, object, offset, count, &now);
+		sched_yield();
+	}
+	ck_assert_int_eq(error, then.address ? 0 : -EAGAIN);
 	if (!then.address)
 		return;
 	ck_assert_uint_eq(now.address, then.address);
