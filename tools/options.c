@@ -176,31 +176,32 @@ static bool set_transport(struct mount_options *options, const char *value)
 	return i >= 0;
 }
 
+/* Microseconds. */
+static bool usec_of(const char *value, unsigned int most, unsigned int *result)
+{
+	char *end = "";
+	unsigned long usec = isdigit((unsigned char)value[0]) ? strtoul(value, &end, 10) : ULONG_MAX;
+
+	*result = (unsigned int)usec;
+	return usec <= most && !*end;
+}
+
 static bool set_cpu_latency(struct mount_options *options, const char *value)
 {
 	static const char *const names[] = { "auto", "off", NULL };
 	int i = choice(value, names);
-	unsigned long usec;
-	char *end;
 
 	if (i >= 0) {
 		options->cpu_latency = (enum front_latency)i;
 		return true;
 	}
-	usec = isdigit((unsigned char)value[0]) ? strtoul(value, &end, 10) : ULONG_MAX;
 	options->cpu_latency = FRONT_LATENCY_BOUND;
-	options->cpu_latency_us = (unsigned int)usec;
-	return usec <= FRONT_LATENCY_MOST && !*end;
+	return usec_of(value, FRONT_LATENCY_MOST, &options->cpu_latency_us);
 }
 
 static bool set_poll(struct mount_options *options, const char *value)
 {
-	unsigned long usec;
-	char *end;
-
-	usec = isdigit((unsigned char)value[0]) ? strtoul(value, &end, 10) : ULONG_MAX;
-	options->poll_us = (unsigned int)usec;
-	return usec <= FRONT_POLL_MOST && !*end;
+	return usec_of(value, FRONT_POLL_MOST, &options->poll_us);
 }
 
 static bool set_policy(struct mount_options *options, const char *value)

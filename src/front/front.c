@@ -274,12 +274,13 @@ static int begin_serving(struct front *front, struct error *error)
 
 int front_mount(struct fs *fs, const struct front_options *options, struct front **result, struct error *error)
 {
-	struct front *front = calloc(1, sizeof(*front));
+	struct front *front = aligned_alloc(_Alignof(struct front), sizeof(*front));
 	int code;
 
 	*result = NULL;
 	if (!front)
 		return error_set(error, -ENOMEM, "out of memory");
+	memset(front, 0, sizeof(*front));
 	front->fs = fs;
 	front->fd = -1;
 	poll_create(&front->poll, options);

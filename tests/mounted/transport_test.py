@@ -12,9 +12,9 @@ import sys
 
 import trees
 from cases import FULL, QUICK, TRANSPORTS, case, uring_is_on
-from workspace import MIB, wait_for
+from workspace import MIB, daemon_of, wait_for
 
-MOUNT_FAILED = 32
+USAGE, MOUNT_FAILED = 1, 32
 BLOCKED_READERS = 3
 OPEN_AND_READ = ("import mmap, os, sys; f = os.open(sys.argv[1], os.O_RDONLY | os.O_DIRECT); print('open', flush=True);"
                  "os.preadv(f, [mmap.mmap(-1, 4096)], int(sys.argv[2]))")
@@ -37,6 +37,38 @@ def the_transport_is_the_one_that_was_asked_for(ws):
     volume.mount()
     assert transport_of(volume) == ("uring" if uring_is_on() else "classic")
     volume.umount()
+
+
+def front_threads(volume):
+    tasks = f"/proc/{daemon_of(volume.mnt)}/task"
+    return [trees.read(f"{tasks}/{task}/comm") for task in os.listdir(tasks)].count(b"front\n")
+
+
+@case(QUICK, transports=TRANSPORTS)
+def a_daemon_that_may_not_run_everywhere_serves_requests_from_everywhere(ws):
+    volume = ws.volume()
+    volume.mount()
+    threads = front_threads(volume)
+    volume.umount()
+    volume.mount(preexec_fn=lambda: os.sched_setaffinity(0, {min(os.sched_getaffinity(0))}))
+    assert front_threads(volume) == threads
+    for cpu in os.sched_getaffinity(0):
+        subprocess.run(["cp", "/proc/self/status", volume.path(str(cpu))], check=True,
+                       preexec_fn=lambda cpu=cpu: os.sched_setaffinity(0, {cpu}))
+    volume.umount()
+
+
+@case(QUICK)
+def how_long_a_thread_looks_for_requests_has_bounds(ws):
+    volume = ws.volume()
+    for wrong in ("", "-1", "1001", "5us", "never"):
+        done = volume.mount(f"poll={wrong}", ok=False)
+        assert done.returncode == USAGE and "poll" in done.stderr, done.stderr
+    for right in ("0", "1000"):
+        volume.mount(f"poll={right}")
+        trees.write(volume.path("f"), right.encode())
+        assert trees.read(volume.path("f")) == right.encode()
+        volume.umount()
 
 
 def forbid_io_uring():
