@@ -194,11 +194,11 @@ void leg_ring_enter(struct leg_ring *ring);
 struct io_uring_sqe *leg_ring_sqe(struct leg_ring *ring); /* to be prepared at once; never NULL */
 void leg_ring_collect(struct leg_ring *ring, bool collect);
 /*
- * From now on a turn that waits for other things alone looks for them itself for `ns`, or until *turn is not `ours` any
- * more, before it sleeps and has the kernel wake it; any other thread goes first. 0: not at all.
+ * Submits all that is prepared and looks itself for what comes, for `ns` or until *turn is not `ours` any more; any
+ * other thread goes first. False: nothing has come; a turn would wait.
  */
-void leg_ring_poll(struct leg_ring *ring, uint64_t ns, const _Atomic(const void *) *turn, const void *ours);
-bool leg_ring_disturbed(struct leg_ring *ring); /* since asked last: others ran while a turn looked, for long */
+bool leg_ring_look(struct leg_ring *ring, uint64_t ns, const _Atomic(const void *) *turn, const void *ours);
+bool leg_ring_disturbed(struct leg_ring *ring); /* since asked last: others ran while it looked, for long */
 bool leg_ring_busy(const struct leg_ring *ring); /* a leg has something of it */
 void leg_ring_submit(struct leg_ring *ring); /* a turn that does not wait */
 void leg_ring_turn(struct leg_ring *ring); /* also returns if it was woken, or interrupted */

@@ -40,6 +40,14 @@ struct poll {
 	_Alignas(64) _Atomic unsigned int awaited; /* requests that are being carried out while programs wait */
 };
 
+/* closing.c: of the requests that a thread carries out. */
+struct closing {
+	uint32_t last; /* the opcode of the last that a program waited for; 0: it was a release */
+	uint32_t before; /* and of that before the last release */
+	unsigned int files; /* in a row, that were closed right behind such a one */
+	unsigned int vain; /* times in a row that it was of no use to expect another */
+};
+
 /* Room for a request, and the one that is in it: in the hand of one thread at a time, or of the kernel. */
 struct front_entry {
 	struct front *front;
@@ -59,6 +67,7 @@ struct front_entry {
 	bool ended; /* and that has come to its end, with: */
 	ssize_t result;
 	bool may_wait; /* for whoever carries it out: nothing of it goes on by itself */
+	bool answered; /* the kernel is to be told so, by whoever is given it */
 };
 STAILQ_HEAD(entry_list, front_entry);
 
@@ -91,6 +100,7 @@ struct front {
 	enum front_transport transport; /* that was asked for */
 	unsigned int threads; /* for as many requests at a time */
 	bool old_kernel; /* a test: nothing that is newer than Linux 6.1 is used, here or in a request */
+	unsigned int kernel_minor; /* of the protocol, as the kernel has it */
 	bool negotiated;
 	uint64_t agreed; /* of the FUSE_ flags of INIT, flags2 above flags */
 	struct ring *rings; /* one a thread; none: the classic transport */
@@ -183,6 +193,13 @@ void poll_awaited(struct poll *poll, unsigned int more); /* than before are bein
  * it, others ran for long.
  */
 bool poll_goes_on(struct poll *poll, bool disturbed, uint64_t began_ns, uint64_t now_ns);
+
+/* closing.c */
+void closing_request(struct closing *closing, uint32_t opcode); /* one that a program waited for was carried out */
+void closing_release(struct closing *closing); /* so was a release */
+bool closing_expected(const struct closing *closing); /* another, before long */
+bool closing_is_next(const struct closing *closing); /* it is the next request */
+void closing_parked(struct closing *closing, bool in_vain); /* the entry of the last: no request came meanwhile */
 
 /* reply.c: each answers the request, and gives back what a kernel that no longer waits did not take */
 void reply_error(fuse_req_t req, int error); /* 0 or -errno */

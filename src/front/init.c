@@ -67,6 +67,7 @@ void init_answer(struct front *front, const struct fuse_init_in *in, struct fuse
 		agreed &= ~OVER_IO_URING;
 	}
 	front->agreed = agreed;
+	front->kernel_minor = in->minor;
 	front->negotiated = true;
 	front->io_max = longest(front->buffer_bytes, front->ring_count ? front->ring_entries : front->threads);
 	out->flags = (uint32_t)agreed;

@@ -19,23 +19,22 @@
  * them all: whoever else gets one gives it the entry. So it answers many and takes the next with one call. Nobody is
  * kept waiting by that: what may have to wait (all but these and the release of a file) a thread carries out only if it
  * has no other entry and no leg has anything of its ring; else it gives it, with its entry, to a thread that has none.
- * For that there are more threads than entries.
+ * For that there are more threads than entries. One more thread may have two: who looks for requests (poll.c), while it
+ * expects the release of a file, see may_park().
  *
  * The kernel holds back all requests between its INIT, where this was agreed, and the first entry of the last queue.
  * So the rings are there before that answer; if it refuses an entry, it goes back to /dev/fuse by itself, and so does
  * the thread. Forgets and interrupts always come there, so that there are readers in any case.
  */
-#include "front_private.h"
+#include "ring.h"
 
 #include "mirrorfs/base/clock.h"
 #include "mirrorfs/base/log.h"
 
 #include <assert.h>
 #include <errno.h>
-#include <fcntl.h>
 #include <liburing.h>
 #include <sched.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -61,185 +60,14 @@ struct ring_command {
 	uint8_t padding[6];
 };
 
-#define SHARE_LEAST 4 /* entries of a processor: a few that wait may not be all */
-#define SHARE_MOST 32u
-#define STANDBY 2u /* threads of a processor beyond its entries, as a leg may be slow to give back what a ring had */
-
 #define LONG_BYTES (64u << 10)
 #define CROWD 4u /* reads at a time: there is work for more processors than one */
 #define LONE 32u /* reads one at a time, one after another: the crowd is over */
+#define PARKED_MOST 32u /* requests, until the kernel is told of a release in any case */
+#define MINOR_6_18 45u /* of the protocol, with Linux 6.18 */
 #define PIECE 4u /* requests begun and answered before the kernel is told of them */
 
-/* Where a thread runs: on the processor of its queue, where there is room, or on any other. */
-enum place { HOME, ANYWHERE, ELSEWHERE, PLACES };
-
-/* Of a processor. */
-struct ring_queue {
-	struct mutex lock; /* RANK_LEAF */
-	struct ring *reader; /* it began reads when nobody else did; perhaps it has none now */
-	TAILQ_HEAD(, ring) idle; /* without any entry */
-	struct entry_list waiting; /* for one that is */
-	bool over;
-};
-
-struct ring {
-	struct leg_ring *legs;
-	struct ring_queue *queue;
-	struct front_worker *worker; /* once its thread runs */
-	unsigned int cpu; /* the number of the queue, too */
-	bool begins; /* with an entry */
-	cpu_set_t places[PLACES];
-	enum place place;
-	uint64_t began_ns; /* what it carried out, if that was awaited; 0: nothing since it looked for work */
-	unsigned int lone; /* reads that came while none was under way, since the last crowd */
-	bool entered, entering;
-	int refused; /* why the kernel did not take the entry */
-	struct entry_list ready; /* requests that came */
-	struct entry_list ended; /* reads */
-	unsigned int untold; /* of them, since the kernel was last entered */
-	unsigned int fetching; /* entries that the kernel has */
-	bool was_reader;
-	_Atomic unsigned int reading; /* entries whose reads are under way */
-	/* under the queue's lock */
-	struct entry_list inbox; /* what others have for this thread */
-	bool idle;
-	TAILQ_ENTRY(ring) idle_link;
-	_Atomic bool asleep; /* it is to be woken for that */
-};
-
 static _Thread_local struct ring *mine;
-
-/* ---- which processors there are ---- */
-
-/* Of a list as "0-3,8". False: it cannot be read, or is longer than the set. */
-static bool cpus_listed(const char *path, cpu_set_t *cpus)
-{
-	unsigned int first, last;
-	FILE *file = fopen(path, "re");
-	int separator = ',';
-
-	CPU_ZERO(cpus);
-	if (!file)
-		return false;
-	while (separator == ',' && fscanf(file, "%u", &first) == 1) {
-		last = first;
-		separator = fgetc(file);
-		if (separator == '-' && fscanf(file, "%u", &last) == 1)
-			separator = fgetc(file);
-		for (; first <= last && first < CPU_SETSIZE; first++)
-			CPU_SET(first, cpus);
-		if (last >= CPU_SETSIZE)
-			separator = '?';
-	}
-	fclose(file);
-	return separator == '\n';
-}
-
-/* ---- making them ---- */
-
-static void entry_came(void *context, uint64_t data, int result);
-
-static int ring_create(struct front *front, struct ring *ring, unsigned int cpu, bool begins)
-{
-	ring->cpu = cpu;
-	ring->begins = begins;
-	ring->queue = &front->ring_queues[cpu];
-	STAILQ_INIT(&ring->ready);
-	STAILQ_INIT(&ring->ended);
-	STAILQ_INIT(&ring->inbox);
-	ring->legs = leg_ring_create(front->ring_entries, entry_came, ring);
-	return ring->legs ? 0 : -ENOMEM;
-}
-
-static int queues_create(struct front *front)
-{
-	front->ring_queues = calloc(CPU_SETSIZE, sizeof(*front->ring_queues));
-	if (!front->ring_queues)
-		return -ENOMEM;
-	for (unsigned int cpu = 0; cpu < CPU_SETSIZE; cpu++) {
-		struct ring_queue *queue = &front->ring_queues[cpu];
-
-		mutex_init(&queue->lock, RANK_LEAF);
-		TAILQ_INIT(&queue->idle);
-		STAILQ_INIT(&queue->waiting);
-	}
-	return 0;
-}
-
-/* Entries of a processor: as many requests of all sizes as there is memory for, within reason. */
-static unsigned int share_of(const struct front *front, unsigned int processors)
-{
-	unsigned int share = (unsigned int)(front->buffer_bytes / FRONT_IO_MAX) / processors;
-
-	if (share > SHARE_MOST)
-		share = SHARE_MOST;
-	if (share < front->threads / processors)
-		share = front->threads / processors;
-	return share < SHARE_LEAST ? SHARE_LEAST : share;
-}
-
-/* Each possible processor has a queue that wants an entry; most are where requests can come from now. */
-int rings_create(struct front *front)
-{
-	unsigned int share, standby, entries;
-	cpu_set_t possible, online, ours;
-	int error = 0;
-
-	if (!cpus_listed("/sys/devices/system/cpu/possible", &possible) ||
-	    !cpus_listed("/sys/devices/system/cpu/online", &online))
-		return -ENOSYS;
-	CPU_AND(&online, &online, &possible);
-	share = share_of(front, (unsigned int)CPU_COUNT(&online));
-	standby = STANDBY * (unsigned int)CPU_COUNT(&online);
-	entries = (unsigned int)(CPU_COUNT(&possible) + (int)(share - 1) * CPU_COUNT(&online));
-	if (entries > front->buffer_bytes / FRONT_IO_LEAST)
-		return -E2BIG;
-	front->ring_entries = entries;
-	ours = online;
-	if (!sched_getaffinity(0, sizeof(ours), &ours))
-		CPU_AND(&ours, &ours, &online);
-	front->poll.processors = (unsigned int)CPU_COUNT(&ours);
-	front->rings = calloc(entries + standby, sizeof(*front->rings));
-	error = front->rings ? queues_create(front) : -ENOMEM;
-	for (unsigned int cpu = 0; cpu < CPU_SETSIZE && !error; cpu++) {
-		unsigned int with = CPU_ISSET(cpu, &online) ? share : CPU_ISSET(cpu, &possible) ? 1 : 0;
-		unsigned int wanted = with + (CPU_ISSET(cpu, &online) ? STANDBY : 0);
-
-		for (unsigned int i = 0; i < wanted && !error; i++) {
-			error = ring_create(front, &front->rings[front->ring_count], cpu, i < with);
-			front->ring_count += !error;
-		}
-	}
-	if (error)
-		rings_destroy(front);
-	return error;
-}
-
-void rings_destroy(struct front *front)
-{
-	for (; front->ring_count; front->ring_count--) {
-		struct ring *ring = &front->rings[front->ring_count - 1];
-
-		if (ring->legs)
-			leg_ring_destroy(ring->legs);
-	}
-	for (unsigned int cpu = 0; front->ring_queues && cpu < CPU_SETSIZE; cpu++)
-		mutex_fini(&front->ring_queues[cpu].lock);
-	free(front->ring_queues);
-	free(front->rings);
-	front->ring_queues = NULL;
-	front->rings = NULL;
-}
-
-struct ring *rings_at(struct front *front, unsigned int i)
-{
-	return i < front->ring_count ? &front->rings[i] : NULL;
-}
-
-bool ring_has_entry(const struct ring *ring)
-{
-	return ring->begins;
-}
 
 /* ---- the entry ---- */
 
@@ -284,8 +112,7 @@ static void assemble(struct front_entry *entry)
 	header->payload_bytes = 0;
 }
 
-/* The kernel gives an entry back: with a request, or because there are no more. */
-static void entry_came(void *context, uint64_t data, int result)
+void ring_entry_came(void *context, uint64_t data, int result)
 {
 	struct front_entry *entry = (struct front_entry *)(uintptr_t)(data & ~(uint64_t)LEG_RING_OTHER);
 	struct ring *ring = context;
@@ -295,7 +122,7 @@ static void entry_came(void *context, uint64_t data, int result)
 		assemble(entry);
 		measure_begin(entry);
 		poll_request(&entry->front->poll, atomic_load_explicit(&entry->began_ns, memory_order_relaxed));
-		entry->ended = entry->may_wait = false;
+		entry->ended = entry->may_wait = entry->answered = false;
 		STAILQ_INSERT_TAIL(&ring->ready, entry, link);
 		return;
 	}
@@ -330,6 +157,11 @@ void ring_answer(struct front_entry *entry, const struct iovec *iov, int count)
 }
 
 /* ---- the thread ---- */
+
+bool ring_has_entry(const struct ring *ring)
+{
+	return ring->begins;
+}
 
 /* A processor that is not there, or not for us, is refused: then the thread stays, or is wherever there is room. */
 static bool go(struct ring *ring, enum place place)
@@ -386,17 +218,18 @@ static void give(struct ring *to, struct front_entry *entry)
 	atomic_store(&to->asleep, false);
 }
 
-void rings_end(struct front *front)
+/* Queue's lock held. To one without any entry, as soon as there is one. */
+static void give_to_idle(struct ring_queue *queue, struct front_entry *entry)
 {
-	for (unsigned int i = 0; i < front->ring_count; i++) {
-		struct ring *ring = &front->rings[i];
+	struct ring *to = TAILQ_FIRST(&queue->idle);
 
-		mutex_lock(&ring->queue->lock);
-		ring->queue->over = true;
-		if (ring->legs)
-			leg_ring_wake(ring->legs);
-		mutex_unlock(&ring->queue->lock);
+	if (!to) {
+		STAILQ_INSERT_TAIL(&queue->waiting, entry, link);
+		return;
 	}
+	TAILQ_REMOVE(&queue->idle, to, idle_link);
+	to->idle = false;
+	give(to, entry);
 }
 
 /* True: somebody else has it now. */
@@ -411,17 +244,10 @@ static bool given_to_who_may_wait(struct ring *ring, struct front_entry *entry)
 	mutex_lock(&queue->lock);
 	others |= !STAILQ_EMPTY(&ring->inbox);
 	if ((others || leg_ring_busy(ring->legs)) && !queue->over) {
-		struct ring *to = TAILQ_FIRST(&queue->idle);
-
-		given = to || others;
+		given = others || !TAILQ_EMPTY(&queue->idle);
 		entry->may_wait = true;
-		if (to) {
-			TAILQ_REMOVE(&queue->idle, to, idle_link);
-			to->idle = false;
-			give(to, entry);
-		} else if (others) {
-			STAILQ_INSERT_TAIL(&queue->waiting, entry, link);
-		}
+		if (given)
+			give_to_idle(queue, entry);
 	}
 	if (!given) {
 		if (queue->reader == ring)
@@ -451,6 +277,48 @@ static bool given_to_reader(struct ring *ring, struct front_entry *entry)
 	return given;
 }
 
+/* ---- files that are closed ---- */
+
+/*
+ * A program that closes a file goes on. If the entry of the release is not back by then, its next request goes to
+ * another thread, which has to be woken. So whoever looks for requests carries a release out where it comes in, and
+ * where another is expected before long (closing.c), it is to come upon two entries. To have but one for what may wait,
+ * the thread parks that of the release, while it looks for requests, until the next is due: then the kernel is told of
+ * both answers at a time. Not where the kernel has the program wait: of a block device, before Linux 6.18.
+ */
+static bool may_park(const struct ring *ring)
+{
+	const struct front *front = ring->worker->front;
+
+	return ring->place == ELSEWHERE && !ring->parked && closing_expected(&ring->closing) &&
+	       (!front->block_device || front->kernel_minor >= MINOR_6_18);
+}
+
+static void unpark(struct ring *ring)
+{
+	prepare(ring, ring->parked, COMMAND_COMMIT_AND_FETCH);
+	ring->parked = NULL;
+}
+
+/* This thread is going to wait, and is not to have two. */
+static void unpark_elsewhere(struct ring *ring)
+{
+	struct ring_queue *queue = ring->queue;
+	struct front_entry *entry = ring->parked;
+
+	if (!entry)
+		return;
+	if (!ring->fetching && !ring->worker->entry) {
+		unpark(ring);
+		return;
+	}
+	mutex_lock(&queue->lock);
+	entry->answered = true;
+	give_to_idle(queue, entry);
+	mutex_unlock(&queue->lock);
+	ring->parked = NULL;
+}
+
 /* Queue's lock held. Something to do is found, or it is known that there is none. */
 static void look_for_work_locked(struct ring *ring, bool has_some)
 {
@@ -474,7 +342,7 @@ static void look_for_work_locked(struct ring *ring, bool has_some)
  * The kernel gives the next request to the thread that answered last: so that is the one which looks for it. What no
  * program waited for tells nothing of what comes next.
  */
-static void poll_or_not(struct ring *ring)
+static bool poll_or_not(struct ring *ring)
 {
 	struct front *front = ring->worker->front;
 	struct poll *poll = &front->poll;
@@ -483,12 +351,32 @@ static void poll_or_not(struct ring *ring)
 	if (ring->began_ns)
 		polls = poll_goes_on(poll, leg_ring_disturbed(ring->legs), ring->began_ns, clock_now_ns());
 	ring->began_ns = 0;
-	polls = polls && ring->fetching;
+	polls = polls && (ring->fetching || ring->parked) && !leg_ring_busy(ring->legs);
 	if (polls != (ring->place == ELSEWHERE))
 		polls = go(ring, polls ? ELSEWHERE : HOME) && polls;
 	if (polls && poll->turn != ring)
 		poll->turn = ring;
-	leg_ring_poll(ring->legs, polls ? poll->most_ns : 0, &poll->turn, ring);
+	return polls;
+}
+
+/* True: something has come. */
+static bool looks(struct ring *ring)
+{
+	struct poll *poll = &ring->worker->front->poll;
+	bool wants = ring->parked && !ring->fetching, came;
+
+	atomic_store(&ring->wants, wants);
+	came = leg_ring_look(ring->legs, poll->most_ns, &poll->turn, ring);
+	if (wants) {
+		mutex_lock(&ring->queue->lock);
+		atomic_store(&ring->wants, false);
+		STAILQ_CONCAT(&ring->ready, &ring->inbox);
+		mutex_unlock(&ring->queue->lock);
+		came |= !STAILQ_EMPTY(&ring->ready);
+	}
+	if (!came && ring->parked)
+		closing_parked(&ring->closing, true);
+	return came;
 }
 
 /* False: there is nothing, and there will be nothing. */
@@ -498,7 +386,7 @@ static bool await(struct ring *ring)
 	bool entries = ring->fetching || atomic_load(&ring->reading), over;
 
 	mutex_lock(&queue->lock);
-	look_for_work_locked(ring, entries || leg_ring_busy(ring->legs));
+	look_for_work_locked(ring, entries || ring->parked || leg_ring_busy(ring->legs));
 	over = STAILQ_EMPTY(&ring->ready) && !entries && queue->over;
 	if (over && ring->idle)
 		TAILQ_REMOVE(&queue->idle, ring, idle_link);
@@ -510,8 +398,10 @@ static bool await(struct ring *ring)
 		return false;
 	if (STAILQ_EMPTY(&ring->ready)) {
 		ring->untold = 0;
-		poll_or_not(ring);
-		leg_ring_turn(ring->legs);
+		if (!poll_or_not(ring) || !looks(ring)) {
+			unpark_elsewhere(ring);
+			leg_ring_turn(ring->legs);
+		}
 		atomic_store(&ring->asleep, false);
 	}
 	return true;
@@ -551,7 +441,6 @@ static void finish(struct ring *ring, struct front_entry *entry, const struct fu
 	measure_answer(entry, out);
 	transport_idle(entry);
 	atomic_fetch_add_explicit(&ring->worker->requests, 1, memory_order_relaxed);
-	prepare(ring, entry, COMMAND_COMMIT_AND_FETCH);
 }
 
 static void read_end(struct ring *ring, struct front_entry *entry)
@@ -566,6 +455,7 @@ static void read_end(struct ring *ring, struct front_entry *entry)
 
 	atomic_fetch_sub(&ring->reading, 1);
 	finish(ring, entry, &out, bytes);
+	prepare(ring, entry, COMMAND_COMMIT_AND_FETCH);
 	ring->untold++;
 }
 
@@ -618,12 +508,7 @@ static bool goes_on_by_itself(struct ring *ring, struct front_entry *entry)
 	return read_begin(ring, entry);
 }
 
-/* ---- what no program waits for (but on block devices, with an older kernel) ---- */
-
-/*
- * Carried out here, by whoever gets it: the program has gone on, and its next request goes to another thread, which has
- * to be woken, if this entry is not back by then. It does not wait.
- */
+/* It does not wait. */
 static void release(struct ring *ring, struct front_entry *entry)
 {
 	const struct fuse_in_header *in = (const void *)entry->request;
@@ -633,6 +518,13 @@ static void release(struct ring *ring, struct front_entry *entry)
 	if (transport_busy(entry))
 		ops_release(entry->front, release_in->fh);
 	finish(ring, entry, &out, 0);
+	closing_release(&ring->closing);
+	if (may_park(ring)) {
+		ring->parked = entry;
+		ring->parked_for = 0;
+		return;
+	}
+	prepare(ring, entry, COMMAND_COMMIT_AND_FETCH);
 	leg_ring_submit(ring->legs);
 }
 
@@ -670,7 +562,9 @@ static struct front_entry *next_entry(struct ring *ring)
 				return NULL;
 			continue;
 		}
-		if (entry->ended)
+		if (entry->answered)
+			prepare(ring, entry, COMMAND_COMMIT_AND_FETCH);
+		else if (entry->ended)
 			read_end(ring, entry);
 		else if (entry->opcode == FUSE_RELEASE)
 			release(ring, entry);
@@ -687,6 +581,47 @@ static bool is_long(const struct front_entry *entry)
 	return in->len >= LONG_BYTES || (in->opcode == FUSE_READ && read->size >= LONG_BYTES);
 }
 
+/* True: whoever looks for requests wanted one more, and has it now. */
+static bool given_to_who_wants(struct ring *ring, struct front_entry *entry)
+{
+	struct poll *poll = &entry->front->poll;
+	struct ring *poller = poll->on ? (struct ring *)poll->turn : NULL;
+	bool given;
+
+	if (!poller || poller == ring || poller->queue != ring->queue || !atomic_load(&poller->wants))
+		return false;
+	mutex_lock(&ring->queue->lock);
+	given = atomic_exchange(&poller->wants, false);
+	entry->answered = given;
+	if (given)
+		give(poller, entry);
+	mutex_unlock(&ring->queue->lock);
+	return given;
+}
+
+/* The answer of what was carried out to its end. */
+static void tell(struct ring *ring, struct front_entry *entry)
+{
+	closing_request(&ring->closing, entry->opcode);
+	if (given_to_who_wants(ring, entry))
+		return;
+	prepare(ring, entry, COMMAND_COMMIT_AND_FETCH);
+	if (!ring->parked)
+		return;
+	closing_parked(&ring->closing, false);
+	if (closing_is_next(&ring->closing))
+		unpark(ring);
+	else if (++ring->parked_for == PARKED_MOST)
+		unpark_elsewhere(ring);
+}
+
+/* What is known to. */
+static bool takes_long(const struct front_entry *entry)
+{
+	return entry->opcode == FUSE_FSYNC || entry->opcode == FUSE_FSYNCDIR || entry->opcode == OPCODE_SYNCFS ||
+	       entry->opcode == FUSE_FALLOCATE || entry->opcode == FUSE_COPY_FILE_RANGE || is_long(entry);
+}
+
 ssize_t ring_receive(struct front_worker *worker)
 {
 	struct ring *ring = worker->ring;
@@ -701,7 +636,8 @@ ssize_t ring_receive(struct front_worker *worker)
 			return error;
 		}
 	} else if (worker->entry) {
-		prepare(ring, worker->entry, COMMAND_COMMIT_AND_FETCH);
+		tell(ring, worker->entry);
+		worker->entry = NULL;
 	}
 	leg_ring_collect(ring->legs, true);
 	worker->entry = next_entry(ring);
@@ -709,6 +645,8 @@ ssize_t ring_receive(struct front_worker *worker)
 	if (!worker->entry)
 		return -ENODEV;
 	begin(ring, worker->entry);
+	if (takes_long(worker->entry))
+		unpark_elsewhere(ring);
 	if (ring->place != ELSEWHERE)
 		go(ring, is_long(worker->entry) ? ANYWHERE : HOME);
 	return ((const struct fuse_in_header *)worker->entry->request)->len;

@@ -112,10 +112,7 @@ struct leg_ring {
 	bool collects;
 	void (*other)(void *context, uint64_t data, int result);
 	void *context;
-	uint64_t poll_ns; /* a turn looks so long before it sleeps */
-	const _Atomic(const void *) *turn; /* while this is: */
-	const void *ours;
-	bool disturbed; /* others ran meanwhile */
+	bool disturbed; /* others ran while it was looked for something */
 };
 
 struct leg_ring *ring_create(unsigned int depth, unsigned int room, unsigned int setup); /* NULL: refused */

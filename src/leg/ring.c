@@ -78,46 +78,24 @@ static void processor_pause(void)
 #endif
 }
 
-/* Submits, and looks for a while whether something has come. True: it has. */
-static bool ring_looks(struct leg_ring *ring)
+static void arm_wake(struct leg_ring *ring)
 {
-	uint64_t began_ns, last_ns, now_ns;
+	struct io_uring_sqe *sqe;
 
-	if (io_uring_submit_and_get_events(&ring->uring) < 0)
-		return false;
-	began_ns = last_ns = clock_now_ns();
-	while (!io_uring_cq_ready(&ring->uring)) {
-		if (IO_URING_READ_ONCE(*ring->uring.sq.kflags) & IORING_SQ_TASKRUN) {
-			if (io_uring_get_events(&ring->uring) < 0)
-				return false;
-			continue;
-		}
-		for (int i = 0; i < LOOK_PAUSES; i++)
-			processor_pause();
-		sched_yield();
-		now_ns = clock_now_ns();
-		ring->disturbed |= now_ns - last_ns > DISTURBED_NS;
-		if (ring->disturbed || now_ns - began_ns > ring->poll_ns || atomic_load(ring->turn) != ring->ours)
-			return false;
-		last_ns = now_ns;
-	}
-	return true;
+	if (ring->wake_armed)
+		return;
+	sqe = leg_ring_sqe(ring);
+	io_uring_prep_read(sqe, ring->wake_fd, &ring->wake_count, sizeof(ring->wake_count), 0);
+	io_uring_sqe_set_data(sqe, NULL);
+	ring->wake_armed = true;
 }
 
 int ring_turn(struct leg_ring *ring)
 {
-	bool looks;
 	int result;
 
-	if (!ring->wake_armed) {
-		struct io_uring_sqe *sqe = leg_ring_sqe(ring);
-
-		io_uring_prep_read(sqe, ring->wake_fd, &ring->wake_count, sizeof(ring->wake_count), 0);
-		io_uring_sqe_set_data(sqe, NULL);
-		ring->wake_armed = true;
-	}
-	looks = ring->poll_ns && !ring->in_kernel;
-	result = looks && ring_looks(ring) ? 0 : io_uring_submit_and_wait(&ring->uring, 1);
+	arm_wake(ring);
+	result = io_uring_submit_and_wait(&ring->uring, 1);
 	if (result < 0) {
 		/* No memory, or interrupted: what was not submitted stays in the ring for the next round. */
 		struct __kernel_timespec pause = { .tv_nsec = RING_RETRY_MSEC * 1000000L };
@@ -175,11 +153,39 @@ void leg_ring_collect(struct leg_ring *ring, bool collect)
 	ring->collects = collect;
 }
 
-void leg_ring_poll(struct leg_ring *ring, uint64_t ns, const _Atomic(const void *) *turn, const void *ours)
+/* True: something has come. */
+static bool look(struct leg_ring *ring, uint64_t ns, const _Atomic(const void *) *turn, const void *ours)
 {
-	ring->poll_ns = ns;
-	ring->turn = turn;
-	ring->ours = ours;
+	uint64_t began_ns, last_ns, now_ns;
+
+	if (io_uring_submit_and_get_events(&ring->uring) < 0)
+		return false;
+	began_ns = last_ns = clock_now_ns();
+	while (!io_uring_cq_ready(&ring->uring)) {
+		if (IO_URING_READ_ONCE(*ring->uring.sq.kflags) & IORING_SQ_TASKRUN) {
+			if (io_uring_get_events(&ring->uring) < 0)
+				return false;
+			continue;
+		}
+		for (int i = 0; i < LOOK_PAUSES; i++)
+			processor_pause();
+		sched_yield();
+		now_ns = clock_now_ns();
+		ring->disturbed |= now_ns - last_ns > DISTURBED_NS;
+		if (ring->disturbed || now_ns - began_ns > ns || atomic_load(turn) != ours)
+			return false;
+		last_ns = now_ns;
+	}
+	return true;
+}
+
+bool leg_ring_look(struct leg_ring *ring, uint64_t ns, const _Atomic(const void *) *turn, const void *ours)
+{
+	arm_wake(ring);
+	if (!look(ring, ns, turn, ours))
+		return false; /* what may have come just now is there for the turn */
+	ring_reap(ring);
+	return true;
 }
 
 bool leg_ring_disturbed(struct leg_ring *ring)

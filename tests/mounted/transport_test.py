@@ -71,6 +71,28 @@ def how_long_a_thread_looks_for_requests_has_bounds(ws):
         volume.umount()
 
 
+@case(QUICK, needs=["root"])
+def the_kernel_is_told_of_all_that_was_carried_out(ws):
+    """Also where a thread looks for requests itself, and tells of a closed file with what comes next."""
+    volume = ws.volume()
+    volume.mount("poll=1000,cpu-latency=off")
+    for i in range(3000):
+        file = os.open(volume.path(f"f{i}"), os.O_CREAT | os.O_WRONLY)
+        os.write(file, b"x" * 4096)
+        os.close(file)
+    control = ws.join("control")
+    os.mkdir(control)
+    ws.run("mount", "-t", "fusectl", "none", control)
+    try:
+        waiting = f"{control}/{os.stat(volume.mnt).st_dev & 0xfffff}/waiting"
+        wait_for("no request left", lambda: trees.read(waiting) == b"0\n")
+    finally:
+        ws.run("umount", control)
+    for i in range(3000):
+        assert os.stat(volume.path(f"f{i}")).st_size == 4096
+    volume.umount()
+
+
 def forbid_io_uring():
     """For this process and its children: io_uring_setup(2) fails with EPERM, as many containers have it."""
     number, ret, equal, load = 425, 0x06, 0x15, 0x20

@@ -173,6 +173,7 @@ int main(void)
 	tcase_add_test(tests, an_older_kernel_gets_nothing_that_it_did_not_offer);
 	suite_add_tcase(suite, tests);
 	suite_add_tcase(suite, poll_tests());
+	suite_add_tcase(suite, closing_tests());
 	runner = srunner_create(suite);
 	srunner_run_all(runner, CK_NORMAL);
 	failed = srunner_ntests_failed(runner);

@@ -7,5 +7,6 @@
 #include <check.h>
 
 TCase *poll_tests(void);
+TCase *closing_tests(void);
 
 #endif

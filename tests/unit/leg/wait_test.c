@@ -198,11 +198,16 @@ static void other_came(void *context, uint64_t data, int result)
 static void loop_begin(struct loop *loop)
 {
 	leg_ring_enter(loop->ring);
-	leg_ring_poll(loop->ring, loop->poll_ns, &loop->turn, loop);
 	for (unsigned int i = 0; i < 8; i++) {
 		answer_init(&loop->answers[i], loop->data + 4096 * (size_t)i, answered);
 		loop->answers[i].io.offset = 4096 * (uint64_t)i;
 	}
+}
+
+static void loop_turn(struct loop *loop)
+{
+	if (!loop->poll_ns || !leg_ring_look(loop->ring, loop->poll_ns, &loop->turn, loop))
+		leg_ring_turn(loop->ring);
 }
 
 /* Answers to legs and whatever else there is come by the same turns, to the thread whose ring it is. */
@@ -224,7 +229,7 @@ static void loop_reads_and_others(void *arg)
 		sqe->user_data = 2 * i + LEG_RING_OTHER;
 	}
 	while (came < 8 || loop->others < OTHERS) {
-		leg_ring_turn(loop->ring);
+		loop_turn(loop);
 		for (came = 0; came < 8 && loop->answers[came].answered; came++)
 			ck_assert(pthread_equal(loop->answers[came].by, pthread_self()));
 	}
@@ -247,7 +252,7 @@ static void loop_waits_beside(void *arg)
 	leg_wait(&waited.wait);
 	ck_assert(waited.answered && !loop->answers[0].answered && leg_ring_busy(loop->ring));
 	while (!loop->answers[0].answered)
-		leg_ring_turn(loop->ring);
+		loop_turn(loop);
 	leg_ring_destroy(loop->ring);
 }
 
@@ -270,7 +275,7 @@ static void loop_sleeps(void *arg)
 
 	loop_begin(loop);
 	while (!stop) {
-		leg_ring_turn(loop->ring);
+		loop_turn(loop);
 		atomic_fetch_add(&loop->turns, 1);
 		mutex_lock(&loop->lock);
 		stop = loop->stop;
