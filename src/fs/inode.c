@@ -145,8 +145,8 @@ struct inode *inode_in_memory(struct fs *fs, uint64_t number)
 	return *recent;
 }
 
-/* A new struct in the table, LOADING. Table lock held. */
-static struct inode *table_insert(struct fs *fs, uint64_t number)
+/* A new struct, which is charged: for table_insert(), or to be freed with inode_free(). */
+static struct inode *inode_create(struct fs *fs, uint64_t number)
 {
 	struct inode *inode = calloc(1, sizeof(*inode));
 
@@ -158,12 +158,19 @@ static struct inode *table_insert(struct fs *fs, uint64_t number)
 	rwlock_init(&inode->content, RANK_FS_INODE);
 	mutex_init(&inode->log, RANK_FS_WRITEBACK);
 	mutex_init(&inode->state, RANK_FS_STATE);
-	RB_INSERT(inode_table, &fs->table, inode);
-	*table_recent(fs, number) = inode;
-	fs->inodes++;
-	inode->lookups = known_take(fs, number);
 	cache_charge(fs->cache, sizeof(*inode));
 	return inode;
+}
+
+/* Becomes LOADING. Table lock held. */
+static void table_insert(struct inode *inode)
+{
+	struct fs *fs = inode->fs;
+
+	RB_INSERT(inode_table, &fs->table, inode);
+	*table_recent(fs, inode->number) = inode;
+	fs->inodes++;
+	inode->lookups = known_take(fs, inode->number);
 }
 
 void inode_hold(struct inode *inode)
@@ -291,24 +298,44 @@ static int inode_read(struct inode *inode)
 	return inode_prepare(inode);
 }
 
-int inode_get(struct fs *fs, uint64_t number, struct inode **result)
+/* Table lock held, but not while another thread reads it. */
+static struct inode *table_find(struct fs *fs, uint64_t number)
 {
 	struct inode *inode;
-	int error;
+
+	while ((inode = inode_in_memory(fs, number)) && inode->phase == INODE_LOADING)
+		cond_wait(&fs->loaded, &fs->table_lock);
+	return inode;
+}
+
+int inode_get(struct fs *fs, uint64_t number, struct inode **result)
+{
+	struct inode *inode, *fresh = NULL;
+	int error = 0;
 
 	*result = NULL;
 	mutex_lock(&fs->table_lock);
-	while ((inode = inode_in_memory(fs, number)) && inode->phase == INODE_LOADING)
-		cond_wait(&fs->loaded, &fs->table_lock);
-	if (inode) {
-		error = inode->phase == INODE_DEAD ? -ESTALE : 0;
-		if (!error)
-			inode_hold(inode);
+	inode = table_find(fs, number);
+	if (!inode) {
 		mutex_unlock(&fs->table_lock);
-	} else {
-		inode = table_insert(fs, number);
-		mutex_unlock(&fs->table_lock);
-		error = inode ? inode_publish(inode, inode_read(inode)) : -ENOMEM;
+		fresh = inode_create(fs, number);
+		if (!fresh)
+			return -ENOMEM;
+		mutex_lock(&fs->table_lock);
+		inode = table_find(fs, number);
+	}
+	if (!inode)
+		table_insert(fresh);
+	else if (inode->phase == INODE_DEAD)
+		error = -ESTALE;
+	else
+		inode_hold(inode);
+	mutex_unlock(&fs->table_lock);
+	if (inode && fresh) {
+		inode_free(fresh);
+	} else if (fresh) {
+		inode = fresh;
+		error = inode_publish(inode, inode_read(inode));
 	}
 	if (!error)
 		*result = inode;
@@ -366,15 +393,21 @@ int inode_get_file(struct fs *fs, uint64_t number, struct inode **inode)
 int inode_new(struct fs *fs, const struct inode_attr *attr, struct inode **result)
 {
 	uint64_t number = meta_new_object(fs->meta);
-	struct inode *inode;
+	struct inode *inode = inode_create(fs, number);
+	bool used;
 	int error;
 
-	mutex_lock(&fs->table_lock);
-	error = inode_in_memory(fs, number) ? -EIO : 0; /* the volume is wrong about what it has used */
-	inode = error ? NULL : table_insert(fs, number);
-	mutex_unlock(&fs->table_lock);
 	if (!inode)
-		return error ? error : -ENOMEM;
+		return -ENOMEM;
+	mutex_lock(&fs->table_lock);
+	used = inode_in_memory(fs, number);
+	if (!used)
+		table_insert(inode);
+	mutex_unlock(&fs->table_lock);
+	if (used) {
+		inode_free(inode);
+		return -EIO; /* the volume is wrong about what it has used */
+	}
 	inode->attr = *attr;
 	inode->attr.generation = siphash(fs->hash_key, &number, sizeof(number)); /* no number comes twice */
 	inode->xattrs = XATTRS_NONE;
