@@ -132,7 +132,7 @@ static size_t kept_limit(const struct iobuf_pool *pool)
 	return pool->limit_bytes < 2 * IOBUF_MAX ? pool->limit_bytes : pool->limit_bytes - IOBUF_MAX;
 }
 
-static struct iobuf *take(struct iobuf_pool *pool, int class, size_t limit_bytes)
+static struct iobuf *take(struct iobuf_pool *pool, int class, size_t limit_bytes, bool spare)
 {
 	size_t size = (size_t)IOBUF_ALIGN << class;
 	struct iobuf *buf = pool->idle[class];
@@ -146,7 +146,7 @@ static struct iobuf *take(struct iobuf_pool *pool, int class, size_t limit_bytes
 		trim(pool, size);
 		buf = map(pool, class);
 	}
-	if (!buf) {
+	if (!buf && spare) {
 		buf = pool->spare[class];
 		pool->spare[class] = NULL;
 	}
@@ -165,7 +165,7 @@ static struct iobuf *get(struct iobuf_pool *pool, size_t size, size_t limit_byte
 	struct iobuf *buf;
 
 	mutex_lock(&pool->lock);
-	while (!(buf = take(pool, class, limit_bytes))) {
+	while (!(buf = take(pool, class, limit_bytes, true))) {
 		pool->waits++;
 		cond_wait(&pool->freed, &pool->lock);
 	}
@@ -178,7 +178,7 @@ static struct iobuf *try_get(struct iobuf_pool *pool, size_t size, size_t limit_
 	struct iobuf *buf;
 
 	mutex_lock(&pool->lock);
-	buf = take(pool, class_of(size), limit_bytes);
+	buf = take(pool, class_of(size), limit_bytes, true);
 	mutex_unlock(&pool->lock);
 	return buf;
 }
@@ -201,6 +201,17 @@ struct iobuf *iobuf_get_kept(struct iobuf_pool *pool, size_t size)
 struct iobuf *iobuf_try_get_kept(struct iobuf_pool *pool, size_t size)
 {
 	return try_get(pool, size, kept_limit(pool));
+}
+
+struct iobuf *iobuf_try_get_early(struct iobuf_pool *pool, size_t size)
+{
+	struct iobuf *buf = NULL;
+
+	mutex_lock(&pool->lock);
+	if (pool->limit_bytes >= 4 * IOBUF_MAX)
+		buf = take(pool, class_of(size), pool->limit_bytes / 2, false);
+	mutex_unlock(&pool->lock);
+	return buf;
 }
 
 void iobuf_ref(struct iobuf *buf)

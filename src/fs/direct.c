@@ -3,12 +3,11 @@
  * Reads and writes of whole blocks go past the cache if they are long, or if a program wants just this (O_DIRECT):
  * they would turn over much of it, and be copied once more, for nothing. A reader's kernel keeps what it has read in
  * memory of its own. Who reads the same again before long has not kept it: then pages are filled. Past it goes what is
- * to be on the legs before it is answered, but for what is short and to be durable, which the journal takes; and a long
- * stream of writes, which the cache could not hold.
+ * to be on the legs before it is answered, but for what is short and to be durable, which the journal takes.
  *
  * Writes to one file that come together go together: while the legs have those of one writer the others queue up, and
  * whoever comes next writes for all of them, side by side wherever in the file they belong, in one transaction. Each is
- * answered when that is on the legs.
+ * answered when that is on the legs. A long one is copied and summed while it waits for its turn.
  *
  * Pages and legs never tell different things. A block that is in a page is read from there, and a write goes past clean
  * pages only, which it drops when the new blocks are in the tree; under the content lock none becomes dirty meanwhile.
@@ -17,8 +16,11 @@
  */
 #include "fs_private.h"
 
+#include "mirrorfs/base/crc32c.h"
+
 #include <errno.h>
 #include <stdlib.h>
+#include <string.h>
 
 ssize_t direct_read(struct inode *inode, unsigned char *data, uint64_t block, uint64_t count, uint64_t least)
 {
@@ -58,9 +60,8 @@ static int direct_fill(struct writeout *wo, struct inode *inode, struct direct_t
 		struct direct_turn *turn = turns[(first + i) % count];
 
 		while (turn->taken < turn->count && added > 0) {
-			added = writeout_add_bytes(wo, inode, turn->block + turn->taken,
-						   turn->data + (size_t)turn->taken * FS_BLOCK,
-						   turn->count - turn->taken, all - wo->taken);
+			added = writeout_add_blocks(wo, inode, turn->block + turn->taken, &turn->blocks, turn->taken,
+						    turn->count - turn->taken, all - wo->taken);
 			turn->taken += added > 0 ? (uint64_t)added : 0;
 		}
 	}
@@ -146,6 +147,30 @@ static void direct_wait(struct inode *inode, struct direct_turn *turn)
 	cond_fini(&turn->moved);
 }
 
+void direct_copy_early(struct fs *fs, struct writeout_blocks *blocks, size_t count)
+{
+	if (count >= LONG_BLOCKS && count <= EXTENT_BLOCKS_MAX)
+		blocks->buf = iobuf_try_get_early(mirror_pool(fs->mirror), count * FS_BLOCK);
+	for (size_t i = 0; blocks->buf && i < count; i++) {
+		unsigned char *to = blocks->buf->data + i * FS_BLOCK;
+
+		memcpy(to, blocks->bytes + i * FS_BLOCK, FS_BLOCK);
+		blocks->crc[i] = crc32c(to, FS_BLOCK);
+	}
+}
+
+/* Somebody else writes: meanwhile. */
+static void direct_prepare(struct inode *inode, struct direct_turn *turn)
+{
+	bool waits;
+
+	mutex_lock(&inode->state);
+	waits = inode->turn_runs;
+	mutex_unlock(&inode->state);
+	if (waits)
+		direct_copy_early(inode->fs, &turn->blocks, turn->count);
+}
+
 static void direct_touch(struct inode *inode, bool kill)
 {
 	change_touch(inode, true);
@@ -169,7 +194,7 @@ static bool direct_may_write(struct inode *inode, uint64_t block, uint64_t count
 
 ssize_t direct_write(struct inode *inode, const unsigned char *data, uint64_t block, uint64_t count, bool kill)
 {
-	struct direct_turn turn = { .block = block, .count = count, .data = data };
+	struct direct_turn turn = { .block = block, .count = count, .blocks.bytes = data };
 	struct fs *fs = inode->fs;
 	ssize_t done;
 
@@ -177,7 +202,9 @@ ssize_t direct_write(struct inode *inode, const unsigned char *data, uint64_t bl
 	done = direct_may_write(inode, block, count) ? fs_promise(fs, count) : -EAGAIN;
 	if (!done) {
 		direct_touch(inode, kill);
+		direct_prepare(inode, &turn);
 		direct_wait(inode, &turn);
+		iobuf_put(turn.blocks.buf);
 		done = turn.result;
 		meta_unpromise(fs->meta, count - turn.taken);
 	}

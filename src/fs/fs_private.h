@@ -439,10 +439,17 @@ void file_read_touch(struct inode *inode);
 #define DIRECT_LEAST (META_TXN_DATA_BLOCKS + 1) /* blocks: what is long */
 #define DIRECT_TURNS WRITEOUT_REQUESTS /* writes that go together */
 
+/* Whole blocks that are in no page. */
+struct writeout_blocks {
+	const unsigned char *bytes;
+	struct iobuf *buf; /* a copy of them; NULL: none was made before it was their turn to be written */
+	uint32_t crc[EXTENT_BLOCKS_MAX]; /* of its blocks */
+};
+
 /* A write that waits for the legs, on its writer's stack. */
 struct direct_turn {
 	uint64_t block, count;
-	const unsigned char *data;
+	struct writeout_blocks blocks;
 	/* under state */
 	struct cond moved;
 	TAILQ_ENTRY(direct_turn) link;
@@ -452,6 +459,11 @@ struct direct_turn {
 	ssize_t result; /* blocks that are written, or -errno; 0: neither yet */
 };
 
+/*
+ * Copies and sums up to EXTENT_BLOCKS_MAX blocks beforehand, if that is worth it and there is memory that nobody else
+ * is waiting for. The buffer is the caller's to put.
+ */
+void direct_copy_early(struct fs *fs, struct writeout_blocks *blocks, size_t count);
 /*
  * Whole blocks that are not in the cache, at the head of what is asked for, past it: how many, or -errno; 0: they are
  * there, or better there, or so few that are not do not count: `least`. Content lock held shared.
@@ -566,6 +578,7 @@ int acl_take(struct inode *inode, bool access, const void *value, size_t size, s
 #define WRITEOUT_BLOCKS 1024u /* 4 MiB in flight for one transaction */
 #define WRITEOUT_FILES CACHE_WRITE_SPACES
 #define WRITEOUT_REQUESTS 32u
+#define LONG_BLOCKS 64u /* the legs are quick with a request so long, also if there is one at a time */
 
 /* Dirty pages of some inodes on their way to the legs and into the tree, with one transaction. Log locks held. */
 struct writeout {
@@ -595,7 +608,7 @@ struct writeout {
 		uint64_t blocks_before, size_before, logged_before; /* the commit */
 	} files[WRITEOUT_FILES];
 	/* Neighbours on the legs, of whatever file; more may join the last one until it is submitted. */
-	struct meta_write requests[WRITEOUT_REQUESTS];
+	struct meta_write requests[WRITEOUT_REQUESTS + EXTENT_BLOCKS_MAX / LONG_BLOCKS];
 	bool open; /* it is not */
 };
 
@@ -608,9 +621,12 @@ void writeout_cut(struct writeout *writeout, struct inode *inode, uint64_t size)
  */
 ssize_t writeout_add(struct writeout *writeout, struct inode *inode, struct cache_page **pages, size_t count,
 		     size_t more);
-/* The same with `count` blocks from file block `block` on that are in no page; the file ends behind them at least. */
-ssize_t writeout_add_bytes(struct writeout *writeout, struct inode *inode, uint64_t block, const unsigned char *bytes,
-			   size_t count, size_t more);
+/*
+ * The same with `count` blocks from the `first` of these on, which are in the file from `block` on; it ends behind them
+ * at least.
+ */
+ssize_t writeout_add_blocks(struct writeout *writeout, struct inode *inode, uint64_t block,
+			    const struct writeout_blocks *blocks, size_t first, size_t count, size_t more);
 /*
  * Waits for the legs; on success puts the items and commits. Ends the write-out. 0 or -errno: as before.
  * in_record: makes that durable, too.

@@ -165,45 +165,77 @@ static void writeout_submit(struct writeout *wo)
 }
 
 /*
- * What was last put into the buffer lies there on the legs: in the last request, or the first of a new one. What rides
- * in the record is brought there by meta.
+ * What was put there in the buffer lies there on the legs: in the last request, or the first of a new one. What rides
+ * in the record is brought there by meta. One that is long enough does not wait for more: so the legs have something
+ * to do while the rest is copied.
  */
-static void writeout_request(struct writeout *wo, const struct range_extent *extent, size_t buf_offset)
+static void writeout_request(struct writeout *wo, struct iobuf *buf, size_t buf_offset,
+			     const struct range_extent *extent)
 {
+	struct mirror_io *last = &wo->requests[wo->request_count - wo->open].io;
+
 	if (wo->in_record) {
 		ahead_forget(wo->fs, extent->start, (uint32_t)extent->length);
 		return;
 	}
-	if (wo->open) {
-		struct mirror_io *last = &wo->requests[wo->request_count - 1].io;
-
-		if (last->block + last->count == extent->start) {
-			last->count += (uint32_t)extent->length;
-			return;
-		}
+	if (wo->open && last->buf == buf && last->block + last->count == extent->start) {
+		last->count += (uint32_t)extent->length;
+	} else {
 		writeout_submit(wo);
+		wo->requests[wo->request_count++] = (struct meta_write){
+			.io = { .block = extent->start, .count = (uint32_t)extent->length, .buf = buf,
+				.buf_offset = buf_offset },
+			.done = writeout_written,
+			.context = wo,
+		};
+		wo->open = true;
 	}
-	wo->requests[wo->request_count++] = (struct meta_write){
-		.io = { .block = extent->start, .count = (uint32_t)extent->length, .buf = wo->buf,
-			.buf_offset = buf_offset },
-		.done = writeout_written,
-		.context = wo,
-	};
-	wo->open = true;
+	if (wo->requests[wo->request_count - 1].io.count >= LONG_BLOCKS)
+		writeout_submit(wo);
 }
 
-/* Neighbours in a file, from `pages` or, if that is NULL, from `bytes`. */
+/* Neighbours in a file, from `pages` or, if that is NULL, from these blocks, of which `done` are done. */
 struct writeout_run {
 	uint64_t block;
 	uint32_t count;
 	struct cache_page **pages;
-	const unsigned char *bytes;
+	const struct writeout_blocks *blocks;
+	size_t done;
 };
+
+static bool writeout_prepared(const struct writeout_run *run)
+{
+	return run->blocks && run->blocks->buf;
+}
+
+/* The extent's blocks are copied, if they were not, and go into requests piece by piece. */
+static void writeout_fill(struct writeout *wo, struct writeout_file *file, const struct writeout_run *run,
+			  const struct range_extent *extent, uint32_t *crc)
+{
+	bool prepared = writeout_prepared(run);
+	struct iobuf *buf = prepared ? run->blocks->buf : wo->buf;
+	size_t at = prepared ? run->done * FS_BLOCK : wo->filled;
+	struct range_extent piece = { .start = extent->start };
+
+	for (size_t i = 0; i < extent->length; i++, at += FS_BLOCK) {
+		if (run->pages)
+			writeout_copy(wo, file, run->pages[i], buf->data + at);
+		else if (!prepared)
+			memcpy(buf->data + at, run->blocks->bytes + (run->done + i) * FS_BLOCK, FS_BLOCK);
+		crc[i] = prepared ? run->blocks->crc[run->done + i] : crc32c(buf->data + at, FS_BLOCK);
+		if (++piece.length < LONG_BLOCKS && i + 1 < extent->length)
+			continue;
+		writeout_request(wo, buf, at - (piece.length - 1) * FS_BLOCK, &piece);
+		piece = (struct range_extent){ .start = piece.start + piece.length };
+	}
+	if (!prepared)
+		wo->filled = at;
+}
 
 /* One extent: placed, copied, mapped in the transaction, which is not committed before all is written. */
 static int writeout_send(struct writeout *wo, struct writeout_file *file, struct writeout_run *run)
 {
-	unsigned char *to = wo->buf->data + wo->filled;
+	const unsigned char *data = wo->in_record ? wo->buf->data + wo->filled : NULL;
 	uint32_t crc[EXTENT_BLOCKS_MAX];
 	struct range_extent extent;
 	uint64_t freed = 0;
@@ -211,30 +243,20 @@ static int writeout_send(struct writeout *wo, struct writeout_file *file, struct
 
 	if (error)
 		return error;
-	for (uint64_t i = 0; i < extent.length; i++) {
-		if (run->pages)
-			writeout_copy(wo, file, run->pages[i], to + i * FS_BLOCK);
-		else
-			memcpy(to + i * FS_BLOCK, run->bytes + i * FS_BLOCK, FS_BLOCK);
-		crc[i] = crc32c(to + i * FS_BLOCK, FS_BLOCK);
-	}
+	writeout_fill(wo, file, run, &extent, crc);
 	if (!run->pages && file->end < (run->block + extent.length) * FS_BLOCK)
 		file->end = (run->block + extent.length) * FS_BLOCK;
 	file->count += extent.length;
 	wo->taken += (uint32_t)extent.length;
-	writeout_request(wo, &extent, wo->filled);
-	wo->filled += extent.length * FS_BLOCK;
-	error = meta_map_put(wo->txn, file->inode->number, run->block, &extent, crc, wo->in_record ? to : NULL,
-			     &freed);
+	error = meta_map_put(wo->txn, file->inode->number, run->block, &extent, crc, data, &freed);
 	file->freed += freed;
 	if (error)
 		wo->refused = error;
 	run->block += extent.length;
 	run->count -= (uint32_t)extent.length;
+	run->done += extent.length;
 	if (run->pages)
 		run->pages += extent.length;
-	else
-		run->bytes += extent.length * FS_BLOCK;
 	return error;
 }
 
@@ -249,7 +271,7 @@ static bool writeout_buffer(struct writeout *wo, uint32_t run, size_t more)
 	if (more > IOBUF_MAX / FS_BLOCK)
 		more = IOBUF_MAX / FS_BLOCK;
 	writeout_submit(wo);
-	buf = wo->buf ? iobuf_try_get_kept(pool, more * FS_BLOCK) : iobuf_get_kept(pool, more * FS_BLOCK);
+	buf = wo->taken ? iobuf_try_get_kept(pool, more * FS_BLOCK) : iobuf_get_kept(pool, more * FS_BLOCK);
 	if (!buf)
 		return false;
 	iobuf_put(wo->buf);
@@ -267,7 +289,7 @@ static void writeout_fit(struct writeout *wo, const struct inode *inode, struct 
 		most = EXTENT_BLOCKS_MAX;
 	if (most > WRITEOUT_BLOCKS - wo->taken)
 		most = WRITEOUT_BLOCKS - wo->taken;
-	if (!most || wo->request_count == WRITEOUT_REQUESTS || items > WRITEOUT_FILES ||
+	if (!most || wo->request_count >= WRITEOUT_REQUESTS || items > WRITEOUT_FILES ||
 	    meta_txn_full(wo->txn, META_MAP_UPDATES + items + NOTE_UPDATES,
 			  META_MAP_BYTES(EXTENT_BLOCKS_MAX) + items * ITEM_BYTES + NOTE_BYTES))
 		run->count = 0;
@@ -283,7 +305,7 @@ static ssize_t writeout_take(struct writeout *wo, struct inode *inode, struct wr
 	struct writeout_file *file;
 	int error = 0;
 
-	if (!count || !writeout_buffer(wo, count, more))
+	if (!count || (!writeout_prepared(run) && !writeout_buffer(wo, count, more)))
 		return 0;
 	file = writeout_file(wo, inode);
 	if (!file->count)
@@ -308,10 +330,10 @@ ssize_t writeout_add(struct writeout *wo, struct inode *inode, struct cache_page
 	return writeout_take(wo, inode, &run, more);
 }
 
-ssize_t writeout_add_bytes(struct writeout *wo, struct inode *inode, uint64_t block, const unsigned char *bytes,
-			   size_t count, size_t more)
+ssize_t writeout_add_blocks(struct writeout *wo, struct inode *inode, uint64_t block,
+			    const struct writeout_blocks *blocks, size_t first, size_t count, size_t more)
 {
-	struct writeout_run run = { .block = block, .bytes = bytes };
+	struct writeout_run run = { .block = block, .blocks = blocks, .done = first };
 
 	writeout_fit(wo, inode, &run, count);
 	return writeout_take(wo, inode, &run, more);

@@ -57,6 +57,12 @@ struct iobuf *iobuf_try_get(struct iobuf_pool *pool, size_t size);
 struct iobuf *iobuf_get_kept(struct iobuf_pool *pool, size_t size);
 struct iobuf *iobuf_try_get_kept(struct iobuf_pool *pool, size_t size);
 
+/*
+ * For who could do without, and holds it while it waits for others to whom the rest is left: NULL unless half of the
+ * pool is free then, and the system has memory; also if the pool is too small for that. Any context.
+ */
+struct iobuf *iobuf_try_get_early(struct iobuf_pool *pool, size_t size);
+
 void iobuf_ref(struct iobuf *buf); /* any context */
 void iobuf_put(struct iobuf *buf); /* any context; NULL is allowed */
 

@@ -143,6 +143,23 @@ START_TEST(iobuf_that_is_kept_leaves_some_to_those_who_are_waited_for)
 }
 END_TEST
 
+START_TEST(iobuf_that_one_could_do_without_leaves_half_of_the_pool)
+{
+	struct iobuf_pool *pool = iobuf_pool_create(4 * IOBUF_MAX, 8192);
+	struct iobuf *early[2] = { iobuf_try_get_early(pool, IOBUF_MAX), iobuf_try_get_early(pool, IOBUF_MAX) };
+
+	ck_assert(early[0] && early[1]);
+	ck_assert_ptr_null(iobuf_try_get_early(pool, 1));
+	iobuf_put(early[0]);
+	early[0] = iobuf_try_get(pool, IOBUF_MAX);
+	ck_assert_ptr_nonnull(early[0]);
+	ck_assert_ptr_null(iobuf_try_get_early(pool, 1));
+	iobuf_put(early[0]);
+	iobuf_put(early[1]);
+	iobuf_pool_destroy(pool);
+}
+END_TEST
+
 struct getter {
 	struct iobuf_pool *pool;
 	struct iobuf *got;
@@ -414,6 +431,7 @@ int main(void)
 #endif
 	tcase_add_test(tests, iobuf_limit_holds_and_abandoned_ones_leave_it);
 	tcase_add_test(tests, iobuf_that_is_kept_leaves_some_to_those_who_are_waited_for);
+	tcase_add_test(tests, iobuf_that_one_could_do_without_leaves_half_of_the_pool);
 	tcase_add_test(tests, iobuf_get_waits_for_a_put);
 #ifndef NDEBUG
 	tcase_add_test_raise_signal(tests, a_lock_out_of_order_aborts, SIGABRT);
