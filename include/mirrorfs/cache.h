@@ -165,6 +165,11 @@ int cache_write_range(struct cache_space *space, uint64_t first, uint64_t last);
  */
 int cache_write_space(struct cache_space *space);
 /*
+ * What is dirty of the space is written by the cache's writer without regard to age: more is to come, and then it would
+ * be in the way. Does not wait.
+ */
+void cache_write_soon(struct cache_space *space);
+/*
  * Has all that is dirty now written through ops->write on this thread, what is little together with others, before it
  * returns or later: cache_write_range() waits for the answers and tells errors. May wait for I/O.
  */

@@ -86,6 +86,7 @@ struct cache *cache_create(const struct cache_config *config)
 	cond_init(&cache->write_wake);
 	cond_init(&cache->press_wake);
 	TAILQ_INIT(&cache->dirty);
+	TAILQ_INIT(&cache->soon);
 	TAILQ_INIT(&cache->planned);
 	set_limits(cache, config);
 	cache->overhead_bytes = sizeof(*cache);

@@ -39,6 +39,7 @@ struct page {
 	uint8_t uses; /* hits since it was queued or last looked at, up to USES_MAX; atomic */
 	uint8_t queue; /* where it is or belongs; cache lock */
 	bool queued; /* cache lock */
+	bool passing; /* handed over to `write` for the last time that anybody wants it */
 };
 
 RB_HEAD(unclean_tree, page);
@@ -73,6 +74,8 @@ struct space_index {
 	uint64_t listing; /* numbers that moment */
 	uint64_t cursor; /* the writer goes on here */
 	unsigned int busy; /* writer or presser is in one of its operations */
+	TAILQ_ENTRY(space_index) soon_link; /* in `soon`, `listed` too */
+	bool soon;
 };
 
 TAILQ_HEAD(page_queue, page);
@@ -118,6 +121,8 @@ struct cache {
 	struct ghost *ghost;
 
 	struct space_list dirty; /* spaces with `write`, oldest first */
+	struct space_list soon; /* of these: whose turn is next */
+	bool soon_last; /* it was the turn of one of them */
 	struct space_list planned; /* spaces with `pressure` */
 	uint64_t listings;
 	size_t spaces;
@@ -188,6 +193,7 @@ void page_set(struct page *page, uint32_t clear, uint32_t set);
 void page_unref(struct space_index *ix, struct page *page);
 /* Takes the page out of its space. The index's reference goes; the page itself with its last one. */
 void page_drop(struct space_index *ix, struct page *page);
+bool page_unused(const struct page *page); /* but by the caller, under a reference; the space's lock is held */
 /* For an isolated page, no lock held; ends the isolation. True: it was nobody's and is freed. */
 bool page_reclaim(struct page *page, bool remember);
 

@@ -64,6 +64,12 @@ void page_drop(struct space_index *ix, struct page *page)
 	page_unref(ix, page);
 }
 
+bool page_unused(const struct page *page)
+{
+	/* The index's reference and the caller's: nobody else has one, and none can come while the lock is held. */
+	return __atomic_load_n(&page->page.refs, __ATOMIC_SEQ_CST) == 2;
+}
+
 bool page_reclaim(struct page *page, bool remember)
 {
 	struct space_index *ix = index_of(page);
@@ -71,8 +77,7 @@ bool page_reclaim(struct page *page, bool remember)
 	bool ours;
 
 	mutex_lock(&ix->lock);
-	/* The index's reference and this one: nobody else has one, and none can come while the lock is held. */
-	ours = page->page.state == 0 && __atomic_load_n(&page->page.refs, __ATOMIC_SEQ_CST) == 2;
+	ours = page->page.state == 0 && page_unused(page);
 	if (ours) {
 		mutex_lock(&cache->lock);
 		if (remember) {

@@ -5,7 +5,8 @@
  * The writer hands over a space's dirty pages in ascending order, up to WRITE_BATCH in a call, so that the owner sees
  * neighbours together; it goes round each space as a whole before it begins there again. It writes
  *   - a space that has been dirty for `write_after`,
- *   - the oldest space, while more than half of the dirty limit is dirty, or while the reclaimer has nothing left.
+ *   - the oldest space, while more than half of the dirty limit is dirty, or while the reclaimer has nothing left;
+ *   - and by turns with these one of which more is to come. What is written of that leaves, unless it has been used.
  * With a space that has few pages go those that became dirty next and have few, too, if they are half as old or age
  * does not matter: many small files are few calls. A space whose write failed is tried again only by age.
  *
@@ -52,6 +53,13 @@ static void list_young(struct space_index *ix)
 	ix->listing = ++cache->listings;
 }
 
+static void soon_leave(struct space_index *ix)
+{
+	if (ix->soon)
+		TAILQ_REMOVE(&ix->space->cache->soon, ix, soon_link);
+	ix->soon = false;
+}
+
 static bool writeable(const struct space_index *ix)
 {
 	return ix->space->ops->write || ix->space->ops->pressure;
@@ -82,6 +90,7 @@ void writeback_account(struct space_index *ix, long dirty, long writing, long un
 	} else if (!ix->ready && ix->listed) {
 		TAILQ_REMOVE(list_of(ix), ix, link);
 		ix->listed = false;
+		soon_leave(ix);
 	}
 	if (dirty > 0 && eager(cache))
 		cond_signal(&cache->write_wake);
@@ -92,44 +101,49 @@ void writeback_account(struct space_index *ix, long dirty, long writing, long un
 }
 
 /* WRITING from now on, with a reference of its own; DIRTY no more. Space's lock held; the caller accounts. */
-static void hand_over(struct space_index *ix, struct page *page)
+static void hand_over(struct space_index *ix, struct page *page, bool passing)
 {
+	page->passing = passing;
 	page_set(page, CACHE_DIRTY, CACHE_WRITING);
 	cache_ref(&page->page);
 	page->ticket = ++ix->tickets;
 	ix->ready--;
 }
 
-/*
- * Hands over dirty pages from *next to `last`, `max` at most; *next moves behind them, *done: to the end. A page that
- * is dirty while it is being written cannot be handed over: *missed. No lock held.
- */
-static size_t collect(struct space_index *ix, uint64_t *next, uint64_t last, struct cache_page **pages, size_t max,
-		      bool *done, bool *missed)
+/* What is to be handed over of a space. */
+struct part {
+	uint64_t next, last;
+	bool passing;
+	bool done; /* to the end */
+	bool missed; /* a page, as it is dirty while it is being written */
+};
+
+/* Hands over `max` dirty pages of the part at most; `next` moves behind them. No lock held. */
+static size_t collect(struct space_index *ix, struct part *part, struct cache_page **pages, size_t max)
 {
 	struct cache *cache = ix->space->cache;
 	struct page *page;
 	size_t count = 0;
 
-	*done = false;
+	part->done = false;
 	mutex_lock(&ix->lock);
 	while (count < max) {
-		page = index_next_unclean(ix, *next, last);
+		page = index_next_unclean(ix, part->next, part->last);
 		if (!page) {
-			*done = true;
+			part->done = true;
 			break;
 		}
 		if ((page->page.state & UNCLEAN) == CACHE_DIRTY) {
-			hand_over(ix, page);
+			hand_over(ix, page, part->passing);
 			pages[count++] = &page->page;
 		} else if (page->page.state & CACHE_DIRTY) {
-			*missed = true;
+			part->missed = true;
 		}
-		if (page->page.index == last) {
-			*done = true;
+		if (page->page.index == part->last) {
+			part->done = true;
 			break;
 		}
-		*next = page->page.index + 1;
+		part->next = page->page.index + 1;
 	}
 	if (count) {
 		mutex_lock(&cache->lock);
@@ -149,7 +163,7 @@ bool cache_write_begin(struct cache_page *page)
 	mutex_lock(&ix->lock);
 	begun = (page->state & UNCLEAN) == CACHE_DIRTY;
 	if (begun) {
-		hand_over(ix, page_of(page));
+		hand_over(ix, page_of(page), false);
 		mutex_lock(&cache->lock);
 		writeback_account(ix, -1, 1, 0);
 		mutex_unlock(&cache->lock);
@@ -172,12 +186,14 @@ void cache_written(struct cache_page *page, int error)
 {
 	struct space_index *ix = page->space->index;
 	struct cache *cache = page->space->cache;
-	bool again, clean;
+	bool again, clean, drop;
 
 	mutex_lock(&ix->lock);
 	assert(page->state & CACHE_WRITING);
 	again = page->state & CACHE_DIRTY;
 	clean = !again && !error;
+	drop = clean && page_of(page)->passing && page_of(page)->queue == QUEUE_SMALL && !page_of(page)->uses &&
+	       page_unused(page_of(page));
 	page_set(page_of(page), CACHE_WRITING, clean ? 0 : CACHE_DIRTY);
 	if (clean)
 		index_unclean(ix, page_of(page), false);
@@ -191,12 +207,18 @@ void cache_written(struct cache_page *page, int error)
 	writeback_account(ix, error && !again, -1, clean ? -1 : 0);
 	if (error && ix->listed)
 		list_young(ix);
-	if (clean)
+	if (drop)
+		policy_evicted(page_of(page));
+	else if (clean)
 		policy_insert(page_of(page), POLICY_WRITTEN);
 	if (error && cache->throttling)
 		cond_broadcast(&cache->settled);
 	mutex_unlock(&cache->lock);
 	cond_broadcast(&ix->changed);
+	if (drop) {
+		page_drop(ix, page_of(page));
+		index_trim(ix);
+	}
 	page_unref(ix, page_of(page));
 	mutex_unlock(&ix->lock);
 }
@@ -229,7 +251,7 @@ int cache_write_range(struct cache_space *space, uint64_t first, uint64_t last)
 	struct space_index *ix = space->index;
 	struct range_wait wait = { .first = first, .last = last };
 	struct cache_page *few[BATCH_ON_STACK], **pages;
-	bool missed, done;
+	struct part part = { .last = last };
 	int round = 0;
 	size_t max;
 
@@ -242,18 +264,18 @@ int cache_write_range(struct cache_space *space, uint64_t first, uint64_t last)
 	LIST_INSERT_HEAD(&ix->range_waits, &wait, link);
 	mutex_unlock(&ix->lock);
 	do {
-		uint64_t next = first;
 		size_t count;
 
-		missed = false;
+		part.next = first;
+		part.missed = false;
 		do {
-			count = collect(ix, &next, last, pages ? pages : few, max, &done, &missed);
+			count = collect(ix, &part, pages ? pages : few, max);
 			if (count)
 				space->ops->write(pages ? pages : few, count);
-		} while (!done);
+		} while (!part.done);
 		wait_answers(ix, first, last);
 		/* A page that was missed is dirty, clean, or handed over by another since: the second round has it. */
-	} while (missed && !wait.error && ++round < 2);
+	} while (part.missed && !wait.error && ++round < 2);
 	mutex_lock(&ix->lock);
 	LIST_REMOVE(&wait, link);
 	mutex_unlock(&ix->lock);
@@ -316,6 +338,7 @@ void cache_throttle(struct cache *cache)
 struct round {
 	struct cache_page **pages;
 	size_t max;
+	bool passing; /* these pages */
 	unsigned int count;
 	struct space_index *spaces[CACHE_WRITE_SPACES];
 };
@@ -354,17 +377,19 @@ static void round_begin(struct round *round, struct space_index *first, uint64_t
 /* Cache's lock held, given up meanwhile. */
 static void round_write(struct cache *cache, struct round *round)
 {
-	bool done[CACHE_WRITE_SPACES], missed;
-	uint64_t next[CACHE_WRITE_SPACES];
+	struct part parts[CACHE_WRITE_SPACES];
 	size_t count = 0;
 
 	for (unsigned int i = 0; i < round->count; i++)
-		next[i] = round->spaces[i]->cursor;
+		parts[i] = (struct part){ .next = round->spaces[i]->cursor, .last = UINT64_MAX,
+					  .passing = round->passing && i == 0 };
 	mutex_unlock(&cache->lock);
 
 	for (unsigned int i = 0; i < round->count; i++)
-		count += collect(round->spaces[i], &next[i], UINT64_MAX, round->pages + count, round->max - count,
-				 &done[i], &missed);
+		count += collect(round->spaces[i], &parts[i], round->pages + count, round->max - count);
+	/* More may be put behind what was last put there. */
+	if (round->count == 1 && round->passing && count)
+		page_of(round->pages[count - 1])->passing = false;
 	if (count)
 		round->spaces[0]->space->ops->write(round->pages, count);
 
@@ -372,16 +397,16 @@ static void round_write(struct cache *cache, struct round *round)
 	for (unsigned int i = 0; i < round->count; i++) {
 		struct space_index *ix = round->spaces[i];
 
-		ix->cursor = done[i] ? 0 : next[i];
-		if (done[i] && ix->listed)
+		ix->cursor = parts[i].done ? 0 : parts[i].next;
+		if (parts[i].done && ix->listed)
 			list_young(ix);
 		if (--ix->busy == 0)
 			cond_broadcast(&cache->settled);
 	}
 }
 
-/* The space to write next, or NULL: none before *until. Cache's lock held. */
-static struct space_index *choose(struct cache *cache, uint64_t *until)
+/* The space that must be written next, or NULL: none before *until. Cache's lock held. */
+static struct space_index *choose_due(struct cache *cache, uint64_t *until)
 {
 	struct space_index *ix = TAILQ_FIRST(&cache->dirty);
 
@@ -398,6 +423,18 @@ static struct space_index *choose(struct cache *cache, uint64_t *until)
 	return ix;
 }
 
+/* That, or by turns one of which more is to come. Cache's lock held. */
+static struct space_index *choose(struct cache *cache, uint64_t *until)
+{
+	struct space_index *due = choose_due(cache, until), *soon = TAILQ_FIRST(&cache->soon);
+
+	cache->soon_last = soon && !(due && cache->soon_last);
+	if (!cache->soon_last)
+		return due;
+	soon_leave(soon);
+	return soon;
+}
+
 void writeback_run(void *arg)
 {
 	struct cache *cache = arg;
@@ -409,6 +446,7 @@ void writeback_run(void *arg)
 		struct space_index *ix = choose(cache, &until);
 
 		if (ix) {
+			round.passing = cache->soon_last;
 			round_begin(&round, ix, eager(cache) ? 0 : cache->write_after_ns / 2);
 			round_write(cache, &round);
 		} else {
@@ -416,6 +454,21 @@ void writeback_run(void *arg)
 			cond_wait_until(&cache->write_wake, &cache->lock, until);
 			cache->write_looks_ns = 0;
 		}
+	}
+	mutex_unlock(&cache->lock);
+}
+
+void cache_write_soon(struct cache_space *space)
+{
+	struct space_index *ix = space->index;
+	struct cache *cache = space->cache;
+
+	assert(space->ops->write);
+	mutex_lock(&cache->lock);
+	if (ix->listed && !ix->soon && !ix->failed) {
+		TAILQ_INSERT_TAIL(&cache->soon, ix, soon_link);
+		ix->soon = true;
+		cond_signal(&cache->write_wake);
 	}
 	mutex_unlock(&cache->lock);
 }

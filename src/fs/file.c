@@ -11,8 +11,8 @@
 #define DAY_SECONDS 86400
 #define PIECE_BYTES (UINT64_C(1) << 20) /* written under one hold of the content lock */
 
-#define STREAM_BYTES (UINT64_C(8) << 20)
-#define STREAM_LEAST (256u << 10) /* the legs are quick with a request so long, also if there is one at a time */
+#define STREAM_BYTES (UINT64_C(8) << 20) /* written in order: more is to come */
+#define STREAM_BLOCKS 256u /* of it are written out at a time */
 
 uint32_t file_kill_suidgid(uint32_t mode)
 {
@@ -192,25 +192,21 @@ static int file_write_locked(struct inode *inode, const void *data, size_t lengt
 }
 
 /*
- * So much was written in order, and in long pieces, that the cache would only be a detour: the writer comes down to the
- * speed of the legs anyway, and this costs half as much. What of it waits in the cache goes first: else it would lie
- * behind the rest. If that fails, it is the write-out's failure, which fsync tells.
+ * Of what is written in order the legs get a piece while the next is on its way: if all of it waited in the cache, they
+ * would be idle first, and whoever wants it durable then.
  */
-static bool file_write_streams(struct inode *inode, size_t length, uint64_t offset)
+static void file_write_behind(struct inode *inode, size_t length, uint64_t offset)
 {
-	uint64_t begin, run;
+	bool streams;
 
 	mutex_lock(&inode->state);
-	if (offset != inode->stream_end || length < STREAM_LEAST)
+	if (offset != inode->stream_end)
 		inode->stream_begin = offset;
 	inode->stream_end = offset + length;
-	begin = inode->stream_begin;
-	run = offset - begin;
+	streams = offset - inode->stream_begin >= STREAM_BYTES;
 	mutex_unlock(&inode->state);
-	if (run < STREAM_BYTES)
-		return false;
-	cache_write_range(&inode->space, begin / FS_BLOCK, (offset - 1) / FS_BLOCK);
-	return true;
+	if (streams && cache_dirty_pages(&inode->space) >= STREAM_BLOCKS)
+		cache_write_soon(&inode->space);
 }
 
 /* Bytes that went past the pages, or -errno: -EAGAIN, they have to be used. */
@@ -218,14 +214,10 @@ static ssize_t file_write_past(struct inode *inode, const unsigned char *data, s
 			       unsigned int flags)
 {
 	size_t least = flags & FS_WRITE_SYNC ? DIRECT_LEAST * FS_BLOCK : FS_BLOCK;
-	bool asked = flags & (FS_WRITE_THROUGH | FS_WRITE_SYNC);
-	bool past = asked || file_write_streams(inode, length, offset);
 	ssize_t blocks = -EAGAIN;
 
-	if (past && (offset | length) % FS_BLOCK == 0 && length >= least)
+	if (flags & (FS_WRITE_THROUGH | FS_WRITE_SYNC) && (offset | length) % FS_BLOCK == 0 && length >= least)
 		blocks = direct_write(inode, data, offset / FS_BLOCK, length / FS_BLOCK, flags & FS_WRITE_KILL_SUIDGID);
-	if (blocks < 0 && !asked)
-		return -EAGAIN; /* nobody waits for the legs: pages keep it until they take it, and fsync tells */
 	return blocks > 0 ? blocks * (ssize_t)FS_BLOCK : blocks;
 }
 
@@ -250,6 +242,7 @@ static int file_write(struct inode *inode, const unsigned char *data, size_t len
 		rwlock_unlock(&inode->content);
 		if (error)
 			return error;
+		file_write_behind(inode, piece, offset + done);
 	}
 	return 0;
 }

@@ -53,6 +53,29 @@ def dropped_caches_are_empty_and_nothing_is_lost(ws):
 
 
 @case(QUICK)
+def a_long_stream_of_writes_goes_out_while_it_comes_and_leaves(ws):
+    volume = ws.volume(size="512M")
+    volume.mount("cache=256M")
+    for piece in (64 << 10, MIB):
+        with open(volume.path("brief"), "wb", buffering=0) as brief, \
+             open(volume.path("stream"), "wb", buffering=0) as stream:
+            for i in range(4 * MIB // piece):
+                brief.write(trees.pattern(piece, i))
+            for i in range(24 * MIB // piece):
+                stream.write(trees.pattern(piece, i))
+            # By age alone it would be written, too; but then it would stay.
+            workspace.wait_for("room in the cache", lambda: stats(volume)["data"]["bytes"] < 16 * MIB)
+            assert stats(volume)["data"]["bytes"] >= 4 * MIB
+            os.fsync(stream.fileno())
+        ws.run("mirrorctl", "drop-caches", volume.mnt)
+        data = read_anew(volume.path("stream"))
+        assert data == b"".join(trees.pattern(piece, i) for i in range(24 * MIB // piece))
+        assert read_anew(volume.path("brief")) == data[:4 * MIB]
+        os.unlink(volume.path("stream"))
+    volume.umount()
+
+
+@case(QUICK)
 def open_files_count(ws):
     volume = ws.volume()
     volume.mount("cache=64M")

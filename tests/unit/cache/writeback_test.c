@@ -132,6 +132,52 @@ START_TEST(old_data_of_many_spaces_is_few_calls)
 }
 END_TEST
 
+static bool owner_is_gone(void *context)
+{
+	return cache_space_pages(&owner.space) == 4;
+}
+
+/* What nobody has used since it was written leaves with that; but for the last of it, which may not be full. */
+START_TEST(what_is_wanted_soon_goes_out_before_its_age_and_leaves)
+{
+	struct cache_page *held;
+
+	for (uint64_t i = 0; i < 200; i++)
+		owner_write_page(&owner, i);
+	owner_read(&owner, 7);
+	ck_assert_int_eq(cache_get(&owner.space, 9, false, false, &held), 0);
+	ck_assert_uint_eq(unclean(), 200);
+	cache_write_soon(&owner.space);
+	owner_wait_written(&owner, 200);
+	ck_assert(!owner.unsorted);
+	owner_write_page(&owner, 1000);
+	wait_until(owner_is_gone, NULL);
+	ck_assert(owner_has(&owner, 7) && owner_has(&owner, 9) && owner_has(&owner, 199) && owner_has(&owner, 1000));
+	cache_put(held);
+	/* Whoever has it written otherwise keeps it. */
+	ck_assert_int_eq(cache_write_range(&owner.space, 0, UINT64_MAX), 0);
+	ck_assert(owner_has(&owner, 1000));
+	cache_write_soon(&owner.space); /* clean */
+}
+END_TEST
+
+/* It is gone while the writer still meant to come to it. */
+START_TEST(a_space_that_is_wanted_soon_may_end)
+{
+	struct owner other;
+
+	for (unsigned int i = 0; i < 200; i++) {
+		owner_init(&other, cache, CACHE_DATA, 4096, false);
+		owner_write_page(&other, i);
+		cache_write_soon(&other.space);
+		owner_fini(&other);
+	}
+	owner_write_page(&owner, 0);
+	cache_write_soon(&owner.space);
+	owner_wait_written(&owner, 1);
+}
+END_TEST
+
 static void wait_until_the_writer_sleeps(void)
 {
 	const uint64_t end = clock_now_ns() + 20 * NSEC_PER_SEC;
@@ -508,6 +554,8 @@ void writeback_tests(Suite *suite)
 	tcase_add_test(tests, few_pages_of_many_spaces_go_out_in_one_call);
 	tcase_add_test(tests, who_has_one_space_after_the_other_written_waits_for_many_together);
 	tcase_add_test(tests, old_data_of_many_spaces_is_few_calls);
+	tcase_add_test(tests, what_is_wanted_soon_goes_out_before_its_age_and_leaves);
+	tcase_add_test(tests, a_space_that_is_wanted_soon_may_end);
 	tcase_add_test(tests, old_data_is_written_without_being_asked_for);
 	tcase_add_test(tests, a_writer_that_looks_soon_enough_is_not_woken);
 	tcase_add_test(tests, young_data_is_written_when_half_of_the_limit_is_dirty);

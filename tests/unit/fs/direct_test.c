@@ -131,45 +131,6 @@ START_TEST(a_write_past_the_cache_copies_nothing_into_it)
 }
 END_TEST
 
-static bool in_cache(uint64_t file, uint64_t block)
-{
-	struct cache_page *page = NULL;
-	struct inode *inode;
-	bool there;
-
-	ck_assert_int_eq(inode_get(fs, file, &inode), 0);
-	there = !cache_get(&inode->space, block, false, true, &page);
-	cache_put(page);
-	inode_put(inode);
-	return there;
-}
-
-/* What is written in order, but not in long pieces, or in long pieces, but not in order, is for the cache. */
-START_TEST(a_long_stream_of_writes_goes_past_the_cache)
-{
-	uint64_t file = make_file(ROOT, "file"), small = make_file(ROOT, "small"), back = make_file(ROOT, "back");
-
-	for (unsigned int i = 0; i < 12; i++) {
-		put_pattern(file, (uint64_t)i * LONG, LONG, 1);
-		put_pattern(back, (11 - (uint64_t)i) * LONG, LONG, 1);
-		for (unsigned int j = 0; j < 16; j++)
-			put_pattern(small, (16 * (uint64_t)i + j) * (LONG / 16), LONG / 16, 1);
-		ck_assert(in_cache(file, i * (LONG / FS_BLOCK)) == (i < 8));
-		ck_assert(in_cache(back, (11 - i) * (LONG / FS_BLOCK)));
-		ck_assert(in_cache(small, i * (LONG / FS_BLOCK)));
-		/* So there is room, and nothing leaves the cache for want of it. */
-		sync_file(file);
-		sync_file(back);
-		sync_file(small);
-		cache_drop_clean(cache);
-	}
-	sync_file(file);
-	volume_crash();
-	expect_size(file, 12 * LONG);
-	expect_pattern(file, 0, 12 * LONG, 1);
-}
-END_TEST
-
 static uint64_t address_of(uint64_t file, uint64_t block)
 {
 	struct meta_mapping mapping;
@@ -178,7 +139,7 @@ static uint64_t address_of(uint64_t file, uint64_t block)
 	return mapping.address;
 }
 
-/* What of it came first waits in the cache; on the legs the rest lies behind it. */
+/* Whoever brings it there, the writer of the cache or who asks for it: on the legs it lies as it came. */
 START_TEST(a_long_stream_of_writes_lies_in_order)
 {
 	uint64_t file = make_file(ROOT, "file");
@@ -188,6 +149,54 @@ START_TEST(a_long_stream_of_writes_lies_in_order)
 	sync_file(file);
 	for (uint64_t block = 1; block < 12 * LONG / FS_BLOCK; block++)
 		ck_assert_uint_eq(address_of(file, block), address_of(file, block - 1) + 1);
+}
+END_TEST
+
+START_TEST(a_long_write_goes_to_the_legs_in_pieces)
+{
+	uint64_t file = make_file(ROOT, "file"), before[2];
+
+	for (int leg = 0; leg < 2; leg++)
+		before[leg] = volume_writes(leg);
+	put_past(file, 0, LONG, 1, FS_WRITE_THROUGH);
+	for (int leg = 0; leg < 2; leg++)
+		ck_assert_uint_eq(volume_writes(leg) - before[leg], LONG / FS_BLOCK / LONG_BLOCKS);
+	ck_assert_uint_eq(address_of(file, LONG / FS_BLOCK - 1), address_of(file, 0) + LONG / FS_BLOCK - 1);
+}
+END_TEST
+
+/* As when a transaction has room for the head of a write only. */
+START_TEST(what_was_copied_before_its_turn_is_written_in_parts)
+{
+	const size_t parts[] = { 100, 1, 150, 5 };
+	uint64_t file = make_file(ROOT, "file"), block = 0;
+	unsigned char *data = pattern_of(0, LONG, 2);
+	struct writeout_blocks blocks = { .bytes = data };
+	struct inode *inode;
+	struct writeout wo;
+
+	put_pattern(file, 0, LONG, 1);
+	sync_file(file);
+	ck_assert_int_eq(inode_get(fs, file, &inode), 0);
+	cache_drop_range(&inode->space, 0, UINT64_MAX);
+	direct_copy_early(fs, &blocks, LONG_BLOCKS - 1);
+	ck_assert_ptr_null(blocks.buf);
+	direct_copy_early(fs, &blocks, LONG / FS_BLOCK);
+	ck_assert_ptr_nonnull(blocks.buf);
+	free(data);
+	ck_assert_int_eq(fs_promise(fs, LONG / FS_BLOCK), 0);
+	for (size_t i = 0; i < sizeof(parts) / sizeof(parts[0]); block += parts[i++]) {
+		mutex_lock(&inode->log);
+		ck_assert_int_eq(writeout_begin(&wo, fs), 0);
+		ck_assert_int_eq(writeout_add_blocks(&wo, inode, block, &blocks, block, parts[i], 0), (int)parts[i]);
+		ck_assert_int_eq(writeout_commit(&wo), 0);
+		mutex_unlock(&inode->log);
+	}
+	iobuf_put(blocks.buf);
+	inode_put(inode);
+	expect_pattern(file, 0, LONG, 2);
+	volume_remount();
+	expect_pattern(file, 0, LONG, 2);
 }
 END_TEST
 
@@ -505,8 +514,9 @@ Suite *direct_suite(void)
 	tcase_set_timeout(tests, 60);
 	tcase_add_test(tests, a_long_read_leaves_nothing_in_the_cache_unless_it_comes_again);
 	tcase_add_test(tests, a_short_read_goes_past_the_cache_if_that_is_wanted);
-	tcase_add_test(tests, a_long_stream_of_writes_goes_past_the_cache);
 	tcase_add_test(tests, a_long_stream_of_writes_lies_in_order);
+	tcase_add_test(tests, a_long_write_goes_to_the_legs_in_pieces);
+	tcase_add_test(tests, what_was_copied_before_its_turn_is_written_in_parts);
 	tcase_add_test(tests, a_read_past_the_cache_has_the_pages_that_are_newer);
 	tcase_add_test(tests, a_write_past_the_cache_is_what_is_read_from_then_on);
 	tcase_add_test(tests, a_write_past_the_cache_copies_nothing_into_it);
