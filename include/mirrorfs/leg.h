@@ -187,7 +187,7 @@ bool leg_network_seal(void);
  */
 struct io_uring_sqe;
 #define LEG_RING_OTHER 1u
-/* `room`: for so many other things at a time, of 128 bytes. NULL: the kernel refuses one. */
+/* `room`: for so many other things at a time, of 128 bytes. NULL, and errno tells why: the kernel refuses one. */
 struct leg_ring *leg_ring_create(unsigned int room, void (*other)(void *context, uint64_t data, int result),
 				 void *context);
 void leg_ring_enter(struct leg_ring *ring);

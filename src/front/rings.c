@@ -50,7 +50,7 @@ static int ring_create(struct front *front, struct ring *ring, unsigned int cpu,
 	STAILQ_INIT(&ring->ended);
 	STAILQ_INIT(&ring->inbox);
 	ring->legs = leg_ring_create(front->ring_entries, ring_entry_came, ring);
-	return ring->legs ? 0 : -ENOMEM;
+	return ring->legs ? 0 : -errno;
 }
 
 static int queues_create(struct front *front)

@@ -10,6 +10,7 @@
 
 #include "mirrorfs/base/clock.h"
 
+#include <errno.h>
 #include <sched.h>
 #include <stdlib.h>
 #include <sys/eventfd.h>
@@ -34,17 +35,20 @@ void ring_destroy(struct leg_ring *ring)
 struct leg_ring *ring_create(unsigned int depth, unsigned int room, unsigned int setup)
 {
 	struct leg_ring *ring = calloc(1, sizeof(*ring));
+	int error;
 
 	if (!ring)
 		return NULL;
 	ring->depth = depth;
 	ring->process = getpid();
 	ring->wake_fd = eventfd(0, EFD_CLOEXEC);
-	if (ring->wake_fd >= 0 && !io_uring_queue_init(depth + room + 1, &ring->uring, setup))
+	error = ring->wake_fd < 0 ? -errno : io_uring_queue_init(depth + room + 1, &ring->uring, setup);
+	if (!error)
 		return ring;
 	if (ring->wake_fd >= 0)
 		close(ring->wake_fd);
 	free(ring);
+	errno = -error;
 	return NULL;
 }
 
