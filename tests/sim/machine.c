@@ -498,6 +498,17 @@ bool machine_label_says_whole(const struct machine *machine, int leg)
 	return !(machine_label(machine, leg) & (LABEL_RESYNCING | LABEL_SUPERSEDED));
 }
 
+/* The block, and all that may be one node with it: a node that is newer may share a part of its bytes with an old one. */
+static bool same_around(const struct machine *machine, const unsigned char *mine, const unsigned char *other,
+			uint64_t block)
+{
+	uint64_t first = block - (NODE_BLOCKS - 1), end = block + NODE_BLOCKS;
+
+	if (end > machine->most_bytes / MIRROR_BLOCK)
+		end = machine->most_bytes / MIRROR_BLOCK;
+	return !memcmp(mine + first * MIRROR_BLOCK, other + first * MIRROR_BLOCK, (end - first) * MIRROR_BLOCK);
+}
+
 void machine_rot(struct machine *machine, int leg, const unsigned char *other, unsigned int count)
 {
 	const struct machine_disk *disk = &machine->disks[leg];
@@ -510,7 +521,7 @@ void machine_rot(struct machine *machine, int leg, const unsigned char *other, u
 		uint64_t block = disk->blocks[sim_random_below(&machine->random, disk->count)];
 		uint64_t at = block * MIRROR_BLOCK;
 
-		if (block < space + le64_get(super.heap_start) || memcmp(mine + at, other + at, MIRROR_BLOCK))
+		if (block < space + le64_get(super.heap_start) || !same_around(machine, mine, other, block))
 			continue;
 		note("block %lu rots on leg %d", (unsigned long)(block - space), leg);
 		mine[at + sim_random_below(&machine->random, MIRROR_BLOCK)] ^= 0x10;
