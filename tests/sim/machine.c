@@ -498,7 +498,7 @@ bool machine_label_says_whole(const struct machine *machine, int leg)
 	return !(machine_label(machine, leg) & (LABEL_RESYNCING | LABEL_SUPERSEDED));
 }
 
-/* The block, and all that may be one node with it: a node that is newer may share a part of its bytes with an old one. */
+/* The block, and all that may be one node with it: a newer node may share a part of its bytes with an old one. */
 static bool same_around(const struct machine *machine, const unsigned char *mine, const unsigned char *other,
 			uint64_t block)
 {
