@@ -395,15 +395,11 @@ static int volume_open(struct volume *volume, struct error *error)
 	return code;
 }
 
-/*
- * What is freed goes back: an arena for each thread, or large pieces among small ones, would keep it. But for a little,
- * so that the system is not asked for each bit.
- */
+/* What is freed goes back: an arena for each thread, or large pieces among small ones, would keep it. */
 static void settle_memory(void)
 {
 	mallopt(M_ARENA_MAX, 2);
 	mallopt(M_MMAP_THRESHOLD, 128 << 10);
-	mallopt(M_TOP_PAD, 1 << 20);
 }
 
 /*
