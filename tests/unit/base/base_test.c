@@ -86,6 +86,7 @@ START_TEST(iobuf_has_one_of_each_size_when_the_system_has_none)
 	setrlimit(RLIMIT_AS, &nothing);
 	for (int round = 0; round < 2; round++) {
 		for (int i = 0; i < 9; i++) {
+			ck_assert_ptr_null(iobuf_try_get_early(pool, (size_t)IOBUF_ALIGN << i));
 			got[i] = iobuf_try_get(pool, (size_t)IOBUF_ALIGN << i);
 			ck_assert_ptr_nonnull(got[i]);
 			memset(got[i]->data, 0xff, got[i]->size);

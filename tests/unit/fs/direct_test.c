@@ -200,6 +200,41 @@ START_TEST(what_was_copied_before_its_turn_is_written_in_parts)
 }
 END_TEST
 
+/* Who has the buffers may be waiting for what the transaction holds. */
+START_TEST(a_transaction_that_has_something_waits_for_no_buffer)
+{
+	uint64_t file = make_file(ROOT, "file");
+	unsigned char *data = pattern_of(0, LONG, 1);
+	struct writeout_blocks early = { .bytes = data }, late = { .bytes = data };
+	struct iobuf *taken[64];
+	size_t count = 0;
+	struct inode *inode;
+	struct writeout wo;
+
+	ck_assert_int_eq(inode_get(fs, file, &inode), 0);
+	direct_copy_early(fs, &early, LONG_BLOCKS);
+	ck_assert_ptr_nonnull(early.buf);
+	while (count < 64 && (taken[count] = iobuf_try_get_kept(mirror_pool(fs->mirror), IOBUF_MAX)))
+		count++;
+	ck_assert_uint_lt(count, 64);
+	ck_assert_int_eq(fs_promise(fs, 2 * LONG_BLOCKS), 0);
+	mutex_lock(&inode->log);
+	ck_assert_int_eq(writeout_begin(&wo, fs), 0);
+	ck_assert_int_eq(writeout_add_blocks(&wo, inode, 0, &early, 0, LONG_BLOCKS, LONG / FS_BLOCK), LONG_BLOCKS);
+	ck_assert_int_eq(writeout_add_blocks(&wo, inode, LONG_BLOCKS, &late, LONG_BLOCKS, LONG_BLOCKS, LONG / FS_BLOCK),
+			 0);
+	ck_assert_int_eq(writeout_commit(&wo), 0);
+	mutex_unlock(&inode->log);
+	meta_unpromise(meta, LONG_BLOCKS);
+	while (count)
+		iobuf_put(taken[--count]);
+	iobuf_put(early.buf);
+	inode_put(inode);
+	expect_pattern(file, 0, LONG_BLOCKS * FS_BLOCK, 1);
+	free(data);
+}
+END_TEST
+
 struct past_writer {
 	uint64_t file;
 	struct thread thread;
@@ -517,6 +552,7 @@ Suite *direct_suite(void)
 	tcase_add_test(tests, a_long_stream_of_writes_lies_in_order);
 	tcase_add_test(tests, a_long_write_goes_to_the_legs_in_pieces);
 	tcase_add_test(tests, what_was_copied_before_its_turn_is_written_in_parts);
+	tcase_add_test(tests, a_transaction_that_has_something_waits_for_no_buffer);
 	tcase_add_test(tests, a_read_past_the_cache_has_the_pages_that_are_newer);
 	tcase_add_test(tests, a_write_past_the_cache_is_what_is_read_from_then_on);
 	tcase_add_test(tests, a_write_past_the_cache_copies_nothing_into_it);
