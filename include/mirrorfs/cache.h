@@ -165,8 +165,8 @@ int cache_write_range(struct cache_space *space, uint64_t first, uint64_t last);
  */
 int cache_write_space(struct cache_space *space);
 /*
- * What is dirty of the space is written by the cache's writer without regard to age, and leaves the cache with that, but
- * for the last page and what is used meanwhile: more is to come, and then it would be in the way. Does not wait.
+ * What is dirty of the space is written by the cache's writer without regard to age, and leaves the cache with that,
+ * but for the last page and what is used meanwhile: more is to come, and then it would be in the way. Does not wait.
  */
 void cache_write_soon(struct cache_space *space);
 /*
